@@ -1,0 +1,119 @@
+//! Where samples come from: recordings, data sets, pipes, the simulator. Above the line: it may allocate and use floats.
+//!
+//! A source fills a [`Record`] that its caller owns, so that a running stream allocates nothing per sample.
+//! Data sets with random access implement [`Indexed`]; [`order::Ordered`] turns one into a [`Source`].
+
+use crate::sample::{Micros, Sample, Values};
+
+/// What was annotated for a sample. Only probes and controllers read it, never the learner.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Label {
+    Class(u32),
+    Value(f64),
+}
+
+/// The numbers of a sample, owned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// `[height, width, channels]`
+    Image { pixels: Vec<u8>, height: usize, width: usize, channels: usize },
+    /// `[length, channels]`
+    Window { readings: Vec<i16>, length: usize, channels: usize },
+}
+
+/// One observation with everything that was written down about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub data: Data,
+    pub time: Micros,
+    /// Goes up where the stream was paused or cut; temporal neighbours never cross it.
+    pub segment: u32,
+    /// Subject, speaker, run or file: what probes split by. Equal to `segment` where the source knows nothing better.
+    pub group: u32,
+    pub label: Option<Label>,
+}
+
+impl Record {
+    /// The sample as the learner sees it: without label and group.
+    pub fn sample(&self) -> Sample<'_> {
+        let values = match &self.data {
+            Data::Image { pixels, height, width, channels } => {
+                Values::Image { pixels, height: *height, width: *width, channels: *channels }
+            }
+            Data::Window { readings, length, channels } => {
+                Values::Window { readings, length: *length, channels: *channels }
+            }
+        };
+        Sample { values, time: self.time, segment: self.segment }
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        let data = Data::Image { pixels: Vec::new(), height: 0, width: 0, channels: 0 };
+        Record { data, time: Micros(0), segment: 0, group: 0, label: None }
+    }
+}
+
+/// A stream of samples.
+pub trait Source: Send {
+    /// What this is, for people: `mjpeg: seq1/frames.jpegs, 5000 frames 160x120`.
+    fn describe(&self) -> String;
+    /// Samples in one pass, where that is known.
+    fn len_hint(&self) -> Option<u64>;
+    /// Fills `record` with the next sample; `false` at the end of the stream.
+    ///
+    /// # Errors
+    /// Whatever stops the stream: the message names the file, the place and the remedy.
+    fn read_next(&mut self, record: &mut Record) -> Result<bool, SourceError>;
+    /// Goes back to the first sample, for another epoch.
+    ///
+    /// # Errors
+    /// [`SourceError::CannotRewind`] for a live stream.
+    fn rewind(&mut self) -> Result<(), SourceError>;
+    /// Samples that were damaged and passed over so far.
+    fn skipped(&self) -> u64 {
+        0
+    }
+    /// Names of the classes, where labels are classes.
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// A data set whose samples can be read in any order.
+pub trait Indexed: Send {
+    fn describe(&self) -> String;
+    fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Fills `record` with sample `index`; `false` where that sample is damaged and is to be passed over.
+    ///
+    /// # Errors
+    /// As [`Source::read_next`].
+    fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError>;
+    /// The label of sample `index` without reading the sample (for `?order=by-label`).
+    fn label(&self, index: usize) -> Option<Label>;
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// Why a source cannot be opened or goes no further.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    #[error("{uri}: {problem}\n  what to do: {remedy}")]
+    Uri { uri: String, problem: String, remedy: String },
+    #[error("{path}: {problem}\n  what to do: {remedy}")]
+    File { path: String, problem: String, remedy: String },
+    #[error("{path}: {source}")]
+    Io {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{0}: a live stream has no beginning to go back to; learn from it in one pass (--epochs 1)")]
+    CannotRewind(String),
+}
