@@ -1,0 +1,184 @@
+//! Numbers: the one rounding, bit lengths, saturation. With [`random`] and [`math`] this is the whole of the
+//! numeric contract that is not a kernel.
+//!
+//! Everything above uses these functions and no other rounding; nothing here knows what a tensor is.
+
+pub mod math;
+pub mod random;
+
+use random::Draws;
+
+/// Largest mantissa of an activation, an error or an 8-bit weight; −128 is never used.
+pub const I8_MAX: i32 = 127;
+
+/// Bits needed for the magnitude `x`: 0 for 0, 8 for 255.
+#[inline]
+pub const fn bit_length(x: u32) -> u32 {
+    32 - x.leading_zeros()
+}
+
+/// Bits needed for the 64-bit magnitude `x`.
+#[inline]
+pub const fn bit_length64(x: u64) -> u32 {
+    64 - x.leading_zeros()
+}
+
+/// Round to nearest, ties up: `(x + 2^(s−1)) >> s`; `s = 0` gives `x`.
+///
+/// The caller proves that `x + 2^(s−1)` does not overflow; the memory plan refuses networks where it could.
+#[inline]
+pub const fn round_nearest(x: i32, shift: u32) -> i32 {
+    if shift == 0 { x } else { (x + (1 << (shift - 1))) >> shift }
+}
+
+/// [`round_nearest`] for 64 bits.
+#[inline]
+pub const fn round_nearest64(x: i64, shift: u32) -> i64 {
+    if shift == 0 { x } else { (x + (1 << (shift - 1))) >> shift }
+}
+
+/// Round at random, right on average: `(x + r) >> s` with `r` uniform in `[0, 2^s)`, drawn for `element`.
+///
+/// `shift` is at most 31. The sum is taken in 64 bits, so no `x` overflows.
+#[inline]
+pub fn round_random(x: i32, shift: u32, draws: Draws, element: u32) -> i32 {
+    if shift == 0 {
+        return x;
+    }
+    let r = draws.bits(element) >> (32 - shift);
+    ((i64::from(x) + i64::from(r)) >> shift) as i32
+}
+
+/// [`round_random`] for 64-bit values; shifts over 32 draw 32 random bits and leave the lower bits to the floor.
+#[inline]
+pub fn round_random64(x: i64, shift: u32, draws: Draws, element: u32) -> i64 {
+    let r = match shift {
+        0 => return x,
+        1..=32 => i64::from(draws.bits(element)) >> (32 - shift),
+        _ => i64::from(draws.bits(element)) << (shift - 32),
+    };
+    (x + r) >> shift
+}
+
+/// Clamp to an 8-bit mantissa, ±127.
+#[inline]
+pub const fn saturate_i8(x: i32) -> i8 {
+    if x > I8_MAX {
+        I8_MAX as i8
+    } else if x < -I8_MAX {
+        -(I8_MAX as i8)
+    } else {
+        x as i8
+    }
+}
+
+/// Clamp to a 16-bit mantissa, ±32767.
+#[inline]
+pub const fn saturate_i16(x: i32) -> i16 {
+    if x > 32767 {
+        32767
+    } else if x < -32767 {
+        -32767
+    } else {
+        x as i16
+    }
+}
+
+/// Shift that brings a largest magnitude `max` into `bits` bits with sign: `max(0, bitlen(max) − (bits−1))`.
+#[inline]
+pub const fn shift_for(max: u32, bits: u32) -> u32 {
+    bit_length(max).saturating_sub(bits - 1)
+}
+
+/// A requantization shift that lags one step behind the tensor it narrows.
+///
+/// The shift used now was found from what was seen before; a larger maximum is followed at once, a smaller one by at
+/// most 1 a step. So samples can be narrowed one at a time, and a second forward pass gives the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct LaggedShift(u8);
+
+impl LaggedShift {
+    const UNSET: u8 = 255;
+
+    /// Not yet known: the first tensor seen sets it exactly.
+    pub const fn unset() -> Self {
+        LaggedShift(Self::UNSET)
+    }
+
+    /// From a stored byte; `None` unless it is a shift in `0..=31` or unset.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        if byte <= 31 || byte == Self::UNSET { Some(LaggedShift(byte)) } else { None }
+    }
+
+    pub const fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    pub const fn is_set(self) -> bool {
+        self.0 != Self::UNSET
+    }
+
+    /// The shift to use now; 0 while unset.
+    pub const fn get(self) -> u32 {
+        if self.is_set() { self.0 as u32 } else { 0 }
+    }
+
+    /// Takes note of the largest magnitude of this step's tensor, to be narrowed to `bits` bits.
+    pub fn follow(&mut self, max: u32, bits: u32) {
+        let needed = shift_for(max, bits) as u8;
+        self.0 = if !self.is_set() || needed > self.0 { needed } else { needed.max(self.0.saturating_sub(1)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Seed;
+
+    #[test]
+    fn rounding_to_nearest_is_within_half_and_ties_go_up() {
+        for x in -5000..5000 {
+            for s in 1..8u32 {
+                let y = round_nearest(x, s);
+                let twice_error = 2 * (y * (1 << s) - x);
+                assert!(-(1 << s) < twice_error && twice_error <= 1 << s, "{x} >> {s} = {y}");
+            }
+        }
+        assert_eq!(round_nearest(3, 1), 2);
+        assert_eq!(round_nearest(-3, 1), -1);
+    }
+
+    #[test]
+    fn random_rounding_is_right_on_average_and_never_off_by_one_or_more() {
+        let draws = Draws::new(Seed(7), 3, 1);
+        for x in [-1000, -37, -1, 0, 1, 5, 511, 70_001] {
+            for s in [1u32, 4, 9] {
+                let n = 20_000;
+                let sum: i64 = (0..n).map(|e| i64::from(round_random(x, s, draws, e))).sum();
+                let mean = sum as f64 / f64::from(n);
+                assert!((mean - f64::from(x) / f64::from(1 << s)).abs() < 0.02, "{x} {s} {mean}");
+                assert_eq!(round_random64(i64::from(x), s, draws, 9), i64::from(round_random(x, s, draws, 9)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_lagged_shift_rises_at_once_and_falls_by_one() {
+        let mut shift = LaggedShift::unset();
+        shift.follow(1 << 14, 8);
+        assert_eq!(shift.get(), 8);
+        shift.follow(1 << 20, 8);
+        assert_eq!(shift.get(), 14);
+        shift.follow(3, 8);
+        assert_eq!(shift.get(), 13);
+    }
+
+    #[test]
+    fn the_shift_brings_every_maximum_into_range() {
+        for max in (0..31).flat_map(|b| [(1u32 << b) - 1, 1 << b, (1 << b) + 1]) {
+            let y = round_nearest(max as i32 / 2, shift_for(max / 2, 8));
+            assert!(y <= 128);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Shapes of maps, convolutions and pooling grids. Plain data; no loops over values.
+
+/// Shape of a map of activations, stored `[height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Map {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+impl Map {
+    pub const fn new(height: usize, width: usize, channels: usize) -> Self {
+        Map { height, width, channels }
+    }
+    pub const fn positions(self) -> usize {
+        self.height * self.width
+    }
+    pub const fn len(self) -> usize {
+        self.positions() * self.channels
+    }
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One convolution: which channels of which map it reads, and where its filters stand in the output map.
+///
+/// Weights are stored `[filters, kernel height, kernel width, channels / groups]`. A dense layer is a convolution of a
+/// 1×1 map. A layer may be made of several convolutions side by side, each reading its own channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    pub input: Map,
+    /// First channel read.
+    pub first_channel: usize,
+    /// Number of channels read.
+    pub channels: usize,
+    pub filters: usize,
+    /// Height and width of the kernel.
+    pub kernel: (usize, usize),
+    pub stride: (usize, usize),
+    /// Zeros around the input: above and below, left and right.
+    pub padding: (usize, usize),
+    /// 1, or `channels` for a depthwise convolution (then `filters == channels`).
+    pub groups: usize,
+    /// The whole output map, of which this convolution fills `filters` channels.
+    pub output: Map,
+    /// Its first channel in the output map.
+    pub first_filter: usize,
+}
+
+impl Conv {
+    /// Weights of one filter.
+    pub const fn fan_in(&self) -> usize {
+        self.kernel.0 * self.kernel.1 * (self.channels / self.groups)
+    }
+    pub const fn weights(&self) -> usize {
+        self.filters * self.fan_in()
+    }
+    pub const fn macs(&self) -> usize {
+        self.output.positions() * self.weights()
+    }
+    /// One group: every filter reads every channel.
+    pub const fn is_dense(&self) -> bool {
+        self.groups == 1
+    }
+    /// Size of the output along one axis; 0 where the kernel does not fit.
+    pub const fn extent(input: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+        let padded = input + 2 * padding;
+        if padded < kernel { 0 } else { (padded - kernel) / stride + 1 }
+    }
+    /// A fully connected layer.
+    pub const fn dense(inputs: usize, outputs: usize) -> Self {
+        Conv {
+            input: Map::new(1, 1, inputs),
+            first_channel: 0,
+            channels: inputs,
+            filters: outputs,
+            kernel: (1, 1),
+            stride: (1, 1),
+            padding: (0, 0),
+            groups: 1,
+            output: Map::new(1, 1, outputs),
+            first_filter: 0,
+        }
+    }
+}
+
+/// A grid of windows over a map, for pooling by sums.
+///
+/// Along an axis of `n` positions and `cells` cells the windows start every `n / cells` positions. Overlapping windows
+/// are all `n − (cells − 1)·(n / cells)` long, so that they reach the end; a partition cuts at `i·n / cells`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    pub map: Map,
+    /// Cells down and across; never more than the map has positions.
+    pub cells: (usize, usize),
+    pub overlapping: bool,
+}
+
+impl Grid {
+    /// A grid of at most `cells` cells down and across.
+    pub fn new(map: Map, cells: (usize, usize), overlapping: bool) -> Self {
+        Grid { map, cells: (cells.0.clamp(1, map.height), cells.1.clamp(1, map.width)), overlapping }
+    }
+    /// Numbers after pooling: `[cells down, cells across, channels]`.
+    pub const fn len(&self) -> usize {
+        self.cells.0 * self.cells.1 * self.map.channels
+    }
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Most positions that one window holds.
+    pub fn window_positions(&self) -> usize {
+        let longest = |n, cells| (0..cells).map(|i| self.span(n, cells, i).len()).max().unwrap_or(0);
+        longest(self.map.height, self.cells.0) * longest(self.map.width, self.cells.1)
+    }
+    fn span(&self, n: usize, cells: usize, i: usize) -> core::ops::Range<usize> {
+        if self.overlapping {
+            let step = n / cells;
+            i * step..i * step + (n - (cells - 1) * step)
+        } else {
+            i * n / cells..(i + 1) * n / cells
+        }
+    }
+    pub fn rows(&self, i: usize) -> core::ops::Range<usize> {
+        self.span(self.map.height, self.cells.0, i)
+    }
+    pub fn columns(&self, i: usize) -> core::ops::Range<usize> {
+        self.span(self.map.width, self.cells.1, i)
+    }
+}

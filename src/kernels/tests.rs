@@ -1,0 +1,164 @@
+//! One macro instantiates the same tests for every way of computing the products.
+
+use proptest::prelude::*;
+
+use super::packed::Tile;
+use super::*;
+use crate::fixed::random::Draws;
+use crate::sample::Seed;
+
+/// Values within ±127, or within 0..=127 where `relu`.
+fn mantissas(len: usize, tensor: u32, relu: bool) -> Vec<i8> {
+    let draws = Draws::new(Seed(11), 0, tensor);
+    (0..len).map(|i| draws.between(i as u32, if relu { 0 } else { -127 }, 127) as i8).collect()
+}
+
+prop_compose! {
+    fn convolutions()(
+        height in 1usize..12, width in 1usize..12, channels in 1usize..20, skipped in 0usize..3, unused in 0usize..3,
+        filters in 1usize..37, kernel in (1usize..6, 1usize..6), stride in (1usize..3, 1usize..3),
+        padding in (0usize..3, 0usize..3), depthwise in any::<bool>(), beside in (0usize..3, 0usize..3),
+    ) -> Conv {
+        let kernel = (kernel.0.min(height + 2 * padding.0), kernel.1.min(width + 2 * padding.1));
+        let filters = if depthwise { channels } else { filters };
+        Conv {
+            input: Map::new(height, width, channels + skipped + unused),
+            first_channel: skipped, channels, filters, kernel, stride, padding,
+            groups: if depthwise { channels } else { 1 },
+            output: Map::new(
+                Conv::extent(height, kernel.0, stride.0, padding.0),
+                Conv::extent(width, kernel.1, stride.1, padding.1),
+                filters + beside.0 + beside.1,
+            ),
+            first_filter: beside.0,
+        }
+    }
+}
+
+/// Forward, weight gradient and input gradient of one convolution.
+fn products(way: Kernels, conv: &Conv) -> (Vec<i32>, Vec<i32>, Vec<i32>) {
+    let x = mantissas(conv.input.len(), 1, false);
+    let weights = mantissas(conv.weights(), 2, false);
+    let error = mantissas(conv.output.len(), 3, false);
+    // Old contents that a kernel must neither keep nor touch.
+    let mut scratch = vec![17; way.scratch_len(conv)];
+    let mut packed = vec![19; way.packed_len(conv)];
+    let mut packed_back = vec![23; way.packed_back_len(conv)];
+    let mut acc = vec![29; conv.output.len()];
+    let mut grad = vec![31; conv.weights()];
+    let mut dx = vec![37; conv.input.len()];
+    way.pack(conv, &weights, &mut packed);
+    way.pack_back(conv, &weights, &mut packed_back);
+    way.forward(conv, &x, &weights, &packed, &mut acc, &mut scratch);
+    way.weight_grad(conv, &x, &error, &mut grad, &mut scratch);
+    way.input_grad(conv, &error, &weights, &packed_back, &mut dx, &mut scratch);
+    (acc, grad, dx)
+}
+
+macro_rules! same_bits_as_the_reference {
+    ($($name:ident: $way:expr;)*) => { $(
+        mod $name {
+            use super::*;
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(200))]
+                #[test]
+                fn gives_the_bits_of_the_reference(conv in convolutions()) {
+                    let Some(way) = $way else { return Ok(()) };
+                    prop_assert_eq!(products(way, &conv), products(Kernels::Reference, &conv));
+                }
+            }
+            #[test]
+            fn holds_at_the_worst_case_of_all_operands() {
+                let Some(way) = $way else { return };
+                let conv = Conv::dense(4096, 5);
+                let (x, w) = (vec![-127i8; 4096], vec![-127i8; conv.weights()]);
+                let mut packed = vec![0; way.packed_len(&conv)];
+                way.pack(&conv, &w, &mut packed);
+                let mut acc = [0; 5];
+                way.forward(&conv, &x, &w, &packed, &mut acc, &mut vec![0; way.scratch_len(&conv)]);
+                assert_eq!(acc, [4096 * 127 * 127; 5]);
+            }
+        }
+    )* };
+}
+
+same_bits_as_the_reference! {
+    portable: Some(Kernels::Packed(Tile::Portable));
+    detected: Some(Kernels::detect());
+}
+
+fn dot(a: &[i32], b: &[i8]) -> i64 {
+    a.iter().zip(b).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum()
+}
+
+proptest! {
+    /// `⟨conv(x), e⟩ = ⟨x, conv'(e)⟩ = ⟨w, grad⟩`, exactly: the three products are each other's adjoints, which is what
+    /// a gradient of a bilinear function is.
+    #[test]
+    fn the_backward_products_are_the_adjoints_of_the_forward_one(conv in convolutions()) {
+        let x = mantissas(conv.input.len(), 1, false);
+        let weights = mantissas(conv.weights(), 2, false);
+        let mut error = mantissas(conv.output.len(), 3, false);
+        for position in error.chunks_exact_mut(conv.output.channels) {
+            position[..conv.first_filter].fill(0);
+            position[conv.first_filter + conv.filters..].fill(0);
+        }
+        let mut acc = vec![0; conv.output.len()];
+        let mut grad = vec![0; conv.weights()];
+        let mut dx = vec![0; conv.input.len()];
+        reference::conv_forward(&conv, &x, &weights, &mut acc);
+        reference::conv_weight_grad(&conv, &x, &error, &mut grad);
+        reference::conv_input_grad(&conv, &error, &weights, &mut dx);
+        prop_assert_eq!(dot(&acc, &error), dot(&grad, &weights));
+        prop_assert_eq!(dot(&acc, &error), dot(&dx, &x));
+    }
+
+    #[test]
+    fn pooling_by_a_partition_is_the_adjoint_of_its_gradient(h in 1usize..9, w in 1usize..9, c in 1usize..5,
+                                                             cells in (1usize..5, 1usize..5)) {
+        let grid = Grid::new(Map::new(h, w, c), cells, false);
+        let x = mantissas(grid.map.len(), 4, true);
+        let error = mantissas(grid.len(), 5, false);
+        let mut sums = vec![0; grid.len()];
+        let mut dx = vec![0i8; grid.map.len()];
+        reference::pool_sums(&grid, &x, &mut sums);
+        reference::pool_sums_grad(&grid, &error, &mut dx);
+        let back: i64 = dx.iter().zip(&x).map(|(&d, &x)| i64::from(d) * i64::from(x)).sum();
+        prop_assert_eq!(dot(&sums, &error), back);
+    }
+}
+
+/// The definition itself against a 64-bit float convolution written from the textbook formula.
+#[test]
+fn the_reference_is_the_textbook_convolution() {
+    let conv = Conv {
+        input: Map::new(5, 7, 3),
+        first_channel: 0,
+        channels: 3,
+        filters: 4,
+        kernel: (3, 3),
+        stride: (2, 1),
+        padding: (1, 1),
+        groups: 1,
+        output: Map::new(3, 7, 4),
+        first_filter: 0,
+    };
+    let (x, w) = (mantissas(conv.input.len(), 6, false), mantissas(conv.weights(), 7, false));
+    let at = |y: i64, xx: i64, c: usize| {
+        if (0..5).contains(&y) && (0..7).contains(&xx) {
+            f64::from(x[(y as usize * 7 + xx as usize) * 3 + c])
+        } else {
+            0.0
+        }
+    };
+    let mut acc = vec![0; conv.output.len()];
+    reference::conv_forward(&conv, &x, &w, &mut acc);
+    for (i, &got) in acc.iter().enumerate() {
+        let (oy, ox, f) = ((i / 28) as i64, (i / 4 % 7) as i64, i % 4);
+        let mut sum = 0.0;
+        for (j, &weight) in w[f * 27..(f + 1) * 27].iter().enumerate() {
+            sum += f64::from(weight) * at(oy * 2 + (j / 9) as i64 - 1, ox + (j / 3 % 3) as i64 - 1, j % 3);
+        }
+        assert_eq!(f64::from(got), sum);
+    }
+}
