@@ -94,7 +94,7 @@ pub const fn shift_for(max: u32, bits: u32) -> u32 {
 ///
 /// The shift used now was found from what was seen before; a larger maximum is followed at once, a smaller one by at
 /// most 1 a step. So samples can be narrowed one at a time, and a second forward pass gives the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct LaggedShift(u8);
 
@@ -106,17 +106,9 @@ impl LaggedShift {
         LaggedShift(Self::UNSET)
     }
 
-    /// From a stored byte; `None` unless it is a shift in `0..=31` or unset.
-    pub const fn from_byte(byte: u8) -> Option<Self> {
-        if byte <= 31 || byte == Self::UNSET { Some(LaggedShift(byte)) } else { None }
-    }
-
-    pub const fn to_byte(self) -> u8 {
-        self.0
-    }
-
+    /// Any byte over 31, as a damaged checkpoint may hold, counts as unset.
     pub const fn is_set(self) -> bool {
-        self.0 != Self::UNSET
+        self.0 <= 31
     }
 
     /// The shift to use now; 0 while unset.

@@ -1,0 +1,182 @@
+//! Views of an image: a random crop resampled to the input's size, mirroring, gain, contrast, saturation, offset, noise.
+//!
+//! The strengths are those of SimCLR (Chen et al. 2020, arXiv:2002.05709) by default; the colours are changed where
+//! they are already luma and differences, so a grey view costs nothing and saturation is one product.
+
+use super::fit::opponent;
+use super::noise;
+use crate::fixed::math::isqrt;
+use crate::fixed::random::Draws;
+use crate::kernels::Map;
+use crate::net::spec::ViewSpec;
+
+/// Elements of the draws of one view, kept apart.
+mod element {
+    pub const AREA: u32 = 0;
+    pub const ASPECT: u32 = 1;
+    pub const LEFT: u32 = 2;
+    pub const TOP: u32 = 3;
+    pub const FLIP: u32 = 4;
+    pub const JITTER: u32 = 5;
+    pub const BRIGHTNESS: u32 = 6;
+    pub const CONTRAST: u32 = 7;
+    pub const SATURATION: u32 = 8;
+    pub const GREY: u32 = 9;
+    pub const OFFSET: u32 = 10;
+    pub const NOISE: u32 = 1 << 16;
+}
+
+/// Where a view looks and how it changes values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Change {
+    /// Left, top, width, height of the crop, in 1/256 pixel.
+    left: i32,
+    top: i32,
+    width: i32,
+    height: i32,
+    flip: bool,
+    /// Factors in 1/256: brightness, contrast about the image's mean, saturation.
+    brightness: i32,
+    contrast: i32,
+    saturation: i32,
+    offset: i32,
+}
+
+/// A factor in `1 ± share`, in 1/256.
+fn factor(draws: Draws, element: u32, share: u32) -> i32 {
+    draws.between(element, 256 - share as i32, 256 + share as i32)
+}
+
+impl Change {
+    fn draw(spec: &ViewSpec, map: Map, draws: Draws) -> Self {
+        let (full_width, full_height) = ((map.width as i32) << 8, (map.height as i32) << 8);
+        let area = draws.between(element::AREA, spec.crop_area.clamp(1, 256) as i32, 256) as u64;
+        let (width, height) = if spec.vertical {
+            (full_width, (full_height as i64 * area as i64 >> 8) as i32)
+        } else {
+            let aspect = if spec.crop_aspect { draws.between(element::ASPECT, 192, 341) as u64 } else { 256 };
+            let (across, down) = (isqrt(area * aspect), isqrt((area << 16) / aspect));
+            let side = |full: i32, share: u32| ((i64::from(full) * i64::from(share)) >> 8).min(i64::from(full)) as i32;
+            (side(full_width, across), side(full_height, down))
+        };
+        let jitter = draws.chance(element::JITTER, spec.jitter);
+        let draw = |element, share| if jitter { factor(draws, element, share) } else { 256 };
+        let offset = if jitter { spec.offset as i32 } else { 0 };
+        let grey = draws.chance(element::GREY, spec.grey);
+        Change {
+            left: draws.between(element::LEFT, 0, full_width - width),
+            top: draws.between(element::TOP, 0, full_height - height),
+            width,
+            height,
+            flip: spec.flip && draws.chance(element::FLIP, 128),
+            brightness: draw(element::BRIGHTNESS, spec.gain),
+            contrast: draw(element::CONTRAST, spec.gain),
+            saturation: if grey { 0 } else { draw(element::SATURATION, spec.saturation) },
+            offset: draws.between(element::OFFSET, -offset, offset),
+        }
+    }
+}
+
+/// Position of output `i` of `n` in the source, in 1/256 pixel, split into pixel, next pixel and weight of the next.
+#[inline]
+fn tap(i: usize, n: usize, start: i32, len: i32, source: usize) -> (usize, usize, i32) {
+    let centre = start + ((2 * i as i32 + 1) * len) / (2 * n as i32) - 128;
+    let at = centre.clamp(0, (source as i32 - 1) << 8);
+    let pixel = (at >> 8) as usize;
+    (pixel, (pixel + 1).min(source - 1), at & 255)
+}
+
+/// One view of `pixels` (`[height, width, 1 or 3]`, `u8`), as the encoder's input `i8`.
+pub fn view(spec: &ViewSpec, pixels: &[u8], map: Map, draws: Draws, out: &mut [i8]) {
+    let change = Change::draw(spec, map, draws);
+    let channels = map.channels;
+    let sum: u64 = pixels.iter().map(|&p| u64::from(p)).sum();
+    let mean = (sum / pixels.len().max(1) as u64) as i32;
+    let gain = change.brightness * change.contrast >> 8;
+    let level = ((mean * change.brightness) >> 8) - 128 + change.offset;
+    let colour = gain * change.saturation >> 8;
+    for oy in 0..map.height {
+        let (y0, y1, fy) = tap(oy, map.height, change.top, change.height, map.height);
+        for ox in 0..map.width {
+            let (x0, x1, fx) = tap(ox, map.width, change.left, change.width, map.width);
+            let mut values = [0i32; 3];
+            for (c, value) in values.iter_mut().enumerate().take(channels) {
+                let at = |y: usize, x: usize| i32::from(pixels[(y * map.width + x) * channels + c]);
+                let above = at(y0, x0) * (256 - fx) + at(y0, x1) * fx;
+                let below = at(y1, x0) * (256 - fx) + at(y1, x1) * fx;
+                *value = (above * (256 - fy) + below * fy + (1 << 15)) >> 16;
+            }
+            let to = oy * map.width + if change.flip { map.width - 1 - ox } else { ox };
+            let out = &mut out[to * channels..][..channels];
+            let luma = if channels == 3 {
+                let [luma, red_green, yellow_blue] = opponent(values[0], values[1], values[2]);
+                out[1] = ((red_green * colour) >> 8).clamp(-127, 127) as i8;
+                out[2] = ((yellow_blue * colour) >> 8).clamp(-127, 127) as i8;
+                luma + 128
+            } else {
+                values[0]
+            };
+            let mut luma = (((luma - mean) * gain) >> 8) + level;
+            if spec.noise > 0 {
+                luma += noise(draws, element::NOISE + to as u32, spec.noise);
+            }
+            out[0] = luma.clamp(-127, 127) as i8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::fit::to_input;
+    use crate::sample::Seed;
+
+    fn still() -> ViewSpec {
+        ViewSpec {
+            crop_area: 256,
+            crop_aspect: false,
+            flip: false,
+            gain: 0,
+            saturation: 0,
+            grey: 0,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_view_without_any_change_is_what_perception_sees() {
+        let map = Map::new(7, 9, 3);
+        let draws = Draws::new(Seed(1), 0, 0);
+        let pixels: Vec<u8> = (0..map.len() as u32).map(|i| draws.bits(i) as u8).collect();
+        let (mut view_out, mut perceived) = (vec![0; map.len()], vec![0; map.len()]);
+        to_input(&pixels, 3, &mut perceived);
+        view(&still(), &pixels, map, Draws::new(Seed(2), 5, 5), &mut view_out);
+        let furthest = view_out.iter().zip(&perceived).map(|(a, b)| (a - b).abs()).max();
+        assert_eq!(furthest, Some(0));
+    }
+
+    #[test]
+    fn a_mirrored_view_is_the_mirror_image() {
+        let map = Map::new(3, 5, 1);
+        let pixels: Vec<u8> = (0..15).map(|i| 50 + i * 10).collect();
+        let flipped = ViewSpec { flip: true, ..still() };
+        let mirrored = (0..64).any(|step| {
+            let mut out = vec![0; 15];
+            view(&flipped, &pixels, map, Draws::new(Seed(2), step, 5), &mut out);
+            out[0] as i32 + 128 == 90 && out[4] as i32 + 128 == 50
+        });
+        assert!(mirrored);
+    }
+
+    #[test]
+    fn crops_stay_within_the_image_and_within_their_area() {
+        let map = Map::new(48, 64, 3);
+        for step in 0..2000 {
+            let spec = ViewSpec { vertical: step % 2 == 0, ..Default::default() };
+            let c = Change::draw(&spec, map, Draws::new(Seed(4), step, 0));
+            assert!(c.left >= 0 && c.top >= 0 && c.left + c.width <= 64 << 8 && c.top + c.height <= 48 << 8);
+            let share = f64::from(c.width) * f64::from(c.height) / f64::from(64 * 48 << 16);
+            assert!((0.2..=1.0).contains(&share), "{c:?}");
+        }
+    }
+}

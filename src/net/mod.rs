@@ -1,0 +1,11 @@
+//! Encoders: what a specification says ([`spec`]), the geometry and memory that follow from it ([`network`],
+//! [`arena`]), and the passes over it ([`forward`], [`backward`], [`update`]).
+//!
+//! `pretext` and `learner` drive it; it knows nothing of samples, views or losses.
+
+pub mod arena;
+pub mod backward;
+pub mod forward;
+pub mod network;
+pub mod spec;
+pub mod update;

@@ -1,0 +1,383 @@
+//! The geometry of an encoder and its head: shapes, where each tensor stands in the shared arrays, and the proof that
+//! no accumulator overflows. Built once from a [`Spec`]; the passes only read it.
+
+use core::fmt;
+
+use super::spec::{InputKind, LayerKind, MAX_LAYERS, Spec};
+use crate::kernels::{Conv, Grid, Kernels, Map};
+
+/// Most convolutions: two for the stem, one for each further layer, two for the head.
+pub const MAX_TENSORS: usize = MAX_LAYERS + 3;
+
+/// Weights of one convolution and where they stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor {
+    pub conv: Conv,
+    /// Offset in the array of all 8-bit weights.
+    pub weights: usize,
+    /// Offset in the array of packed forward weights.
+    pub packed: usize,
+    /// Offset in the array of packed backward weights.
+    pub packed_back: usize,
+    /// Trained by the pretext's gradient.
+    pub trained: bool,
+    /// Keep each filter's mean at zero.
+    pub zero_mean: bool,
+}
+
+impl Tensor {
+    pub fn weight_range(&self) -> core::ops::Range<usize> {
+        self.weights..self.weights + self.conv.weights()
+    }
+}
+
+/// One layer: one or two convolutions side by side into one map, then ReLU and narrowing.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Its convolutions, as numbers of tensors.
+    pub tensors: core::ops::Range<usize>,
+    pub input: Map,
+    pub output: Map,
+    /// Offset of its output in the activations of one view.
+    pub activations: usize,
+    /// Learned as a dictionary, with thresholds.
+    pub dictionary: bool,
+}
+
+/// The pretext's own layers: pooled last activations → hidden → embedding.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    pub grid: Grid,
+    /// Numbers of its two tensors.
+    pub hidden: usize,
+    pub output: usize,
+}
+
+/// Why an encoder cannot be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanError {
+    NoLayers,
+    EmptyInput,
+    /// Image inputs have 1 or 3 channels; windows have one row, and vectors within their channels.
+    InputShape,
+    /// `layer` does not fit: its kernel is larger than the padded input, or a size is 0.
+    LayerShape {
+        layer: usize,
+    },
+    /// Only the first layer can be a dictionary.
+    DictionaryPlace {
+        layer: usize,
+    },
+    /// Colour filters need a colour input and leave at least one grey filter.
+    ColourFilters {
+        layer: usize,
+    },
+    /// The feature names a layer that does not exist.
+    FeatureLayer {
+        layer: usize,
+    },
+    /// A sum of products of `layer` could pass 2³¹.
+    AccumulatorOverflow {
+        layer: usize,
+    },
+    /// A number of `[contrastive]`, `[replay]` or `[guard]` is out of its range.
+    OutOfRange {
+        key: &'static str,
+        least: u64,
+        most: u64,
+    },
+    /// A trained layer stands below one that is not trained.
+    NothingToTrain,
+    /// The memory block is smaller than planned.
+    MemoryTooSmall {
+        needed: usize,
+        given: usize,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::NoLayers => write!(f, "the model has no [[layer]]; add at least one"),
+            PlanError::EmptyInput => write!(f, "[input]: height, width and channels must be at least 1"),
+            PlanError::InputShape => write!(
+                f,
+                "[input]: an image has 1 or 3 channels; a window has height 1 and at most channels / 3 vectors"
+            ),
+            PlanError::LayerShape { layer } => {
+                write!(f, "layer {layer}: its kernel, stride and filters must be at least 1 and its kernel must fit")
+            }
+            PlanError::DictionaryPlace { layer } => {
+                write!(f, "layer {layer}: only the first layer can be a dictionary")
+            }
+            PlanError::ColourFilters { layer } => write!(
+                f,
+                "layer {layer}: colour-filters need an input of 3 channels and at least one filter must stay grey"
+            ),
+            PlanError::FeatureLayer { layer } => write!(f, "[feature]: there is no layer {layer}"),
+            PlanError::AccumulatorOverflow { layer } => write!(
+                f,
+                "layer {layer}: a sum of products could pass 2^31; use a smaller input, kernel or batch, or fewer views"
+            ),
+            PlanError::OutOfRange { key, least, most } => write!(f, "{key} must be from {least} to {most}"),
+            PlanError::NothingToTrain => {
+                write!(f, "[contrastive] needs a layer above the dictionary to train; add one, or leave it out")
+            }
+            PlanError::MemoryTooSmall { needed, given } => {
+                write!(f, "the learner needs {needed} bytes of memory and was given {given}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub kernels: Kernels,
+    pub input: Map,
+    pub tensors: heapless::Vec<Tensor, MAX_TENSORS>,
+    pub layers: heapless::Vec<Layer, MAX_LAYERS>,
+    pub head: Option<Head>,
+    /// Pooled layers of the feature, in order: (layer, grid).
+    pub feature: heapless::Vec<(usize, Grid), MAX_LAYERS>,
+    /// Length of all 8-bit weights.
+    pub weights_len: usize,
+    pub packed_len: usize,
+    pub packed_back_len: usize,
+    /// Activations of one view.
+    pub activations_len: usize,
+    /// Tensors from this one on are trained.
+    pub first_trained: usize,
+    pub feature_dim: usize,
+}
+
+impl Network {
+    /// Checks `spec` and lays the encoder out.
+    ///
+    /// # Errors
+    /// [`PlanError`], naming the layer or the key.
+    pub fn new(spec: &Spec, kernels: Kernels) -> Result<Self, PlanError> {
+        let input = Map::new(spec.input.height, spec.input.width, spec.input.channels);
+        if spec.layer.is_empty() {
+            return Err(PlanError::NoLayers);
+        }
+        if input.is_empty() {
+            return Err(PlanError::EmptyInput);
+        }
+        let shape_fits = match spec.input.kind {
+            InputKind::Image => matches!(input.channels, 1 | 3) && spec.input.vectors == 0,
+            InputKind::Window => input.height == 1 && spec.input.vectors.saturating_mul(3) <= input.channels,
+        };
+        let small = |n: usize, most: usize| n <= most;
+        if !shape_fits || !small(input.height, 4096) || !small(input.width, 65536) || !small(input.channels, 1024) {
+            return Err(PlanError::InputShape);
+        }
+        let mut network = Network {
+            kernels,
+            input,
+            tensors: heapless::Vec::new(),
+            layers: heapless::Vec::new(),
+            head: None,
+            feature: heapless::Vec::new(),
+            weights_len: 0,
+            packed_len: 0,
+            packed_back_len: 0,
+            activations_len: 0,
+            first_trained: 0,
+            feature_dim: 0,
+        };
+        let mut map = input;
+        for (index, layer) in spec.layer.iter().enumerate() {
+            map = network.add_layer(spec, index, layer, map)?;
+        }
+        network.add_features(spec)?;
+        network.first_trained = network.tensors.iter().take_while(|t| !t.trained).count();
+        if let Some(contrastive) = &spec.contrastive {
+            if network.first_trained == network.tensors.len() {
+                return Err(PlanError::NothingToTrain);
+            }
+            let cells = (if input.height == 1 { 1 } else { contrastive.head_cells }, contrastive.head_cells);
+            let grid = Grid::new(map, cells, false);
+            let head_layer = spec.layer.len();
+            let hidden = network.add_tensor(Conv::dense(grid.len(), contrastive.hidden), true, false, head_layer)?;
+            let output = Conv::dense(contrastive.hidden, contrastive.outputs);
+            let output = network.add_tensor(output, true, false, head_layer)?;
+            network.head = Some(Head { grid, hidden, output });
+            network.check_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
+        }
+        Ok(network)
+    }
+
+    fn add_layer(
+        &mut self,
+        spec: &Spec,
+        index: usize,
+        layer: &super::spec::LayerSpec,
+        map: Map,
+    ) -> Result<Map, PlanError> {
+        let shape = PlanError::LayerShape { layer: index };
+        let fits = |n: usize, most: usize| (1..=most).contains(&n);
+        if !fits(layer.kernel, 31) || !fits(layer.stride, 16) || !fits(layer.filters, 4096) {
+            return Err(shape);
+        }
+        let side = |extent: usize, n: usize| if extent == 1 && spec.input.height == 1 { 1 } else { n };
+        let kernel = (side(map.height, layer.kernel), layer.kernel);
+        let stride = (side(map.height, layer.stride), layer.stride);
+        let padding = (kernel.0 / 2, kernel.1 / 2);
+        let output = Map::new(
+            Conv::extent(map.height, kernel.0, stride.0, padding.0),
+            Conv::extent(map.width, kernel.1, stride.1, padding.1),
+            layer.filters,
+        );
+        let depthwise = layer.kind == LayerKind::Depthwise;
+        if output.is_empty() || (depthwise && layer.filters != map.channels) {
+            return Err(shape);
+        }
+        let dictionary = layer.kind == LayerKind::Dictionary;
+        if dictionary && index > 0 {
+            return Err(PlanError::DictionaryPlace { layer: index });
+        }
+        let colour = layer.colour_filters;
+        if colour > 0 && (!dictionary || map.channels != 3 || colour >= layer.filters) {
+            return Err(PlanError::ColourFilters { layer: index });
+        }
+        let first = self.tensors.len();
+        let conv = Conv {
+            input: map,
+            first_channel: 0,
+            channels: map.channels,
+            filters: layer.filters,
+            kernel,
+            stride,
+            padding,
+            groups: if depthwise { map.channels } else { 1 },
+            output,
+            first_filter: 0,
+        };
+        let trained = !dictionary && spec.contrastive.is_some();
+        if colour > 0 {
+            let grey = layer.filters - colour;
+            self.add_tensor(Conv { channels: 1, filters: grey, ..conv }, trained, false, index)?;
+            let conv = Conv { first_channel: 1, channels: 2, filters: colour, first_filter: grey, ..conv };
+            self.add_tensor(conv, trained, false, index)?;
+        } else {
+            self.add_tensor(conv, trained, layer.zero_mean && !dictionary, index)?;
+        }
+        let tensors = first..self.tensors.len();
+        let layer = Layer { tensors, input: map, output, activations: self.activations_len, dictionary };
+        self.activations_len += output.len();
+        self.layers.push(layer).map_err(|_| shape)?;
+        Ok(output)
+    }
+
+    fn add_tensor(&mut self, conv: Conv, trained: bool, zero_mean: bool, layer: usize) -> Result<usize, PlanError> {
+        let overflow = PlanError::AccumulatorOverflow { layer };
+        if !sums_fit(conv.fan_in()) || !sums_fit(conv.filters * conv.kernel.0 * conv.kernel.1) {
+            return Err(overflow);
+        }
+        let tensor = Tensor {
+            conv,
+            weights: self.weights_len,
+            packed: self.packed_len,
+            packed_back: self.packed_back_len,
+            trained,
+            zero_mean,
+        };
+        self.weights_len += conv.weights();
+        self.packed_len += self.kernels.packed_len(&conv);
+        // The lowest trained layer needs no input gradient, but its share keeps the offsets simple only for the others.
+        self.packed_back_len += if trained { self.kernels.packed_back_len(&conv) } else { 0 };
+        self.tensors.push(tensor).map_err(|_| overflow)?;
+        Ok(self.tensors.len() - 1)
+    }
+
+    fn add_features(&mut self, spec: &Spec) -> Result<(), PlanError> {
+        if !(1..=64).contains(&spec.feature.cells) {
+            return Err(PlanError::OutOfRange { key: "[feature] cells", least: 1, most: 64 });
+        }
+        let named = &spec.feature.layers;
+        let count = if named.is_empty() { self.layers.len() } else { named.len() };
+        for i in 0..count {
+            let layer = named.get(i).copied().unwrap_or(i);
+            let Some(map) = self.layers.get(layer).map(|l| l.output) else {
+                return Err(PlanError::FeatureLayer { layer });
+            };
+            let rows = if map.height == 1 { 1 } else { spec.feature.cells };
+            let grid = Grid::new(map, (rows, spec.feature.cells), true);
+            self.feature_dim += grid.len();
+            self.feature.push((layer, grid)).map_err(|_| PlanError::FeatureLayer { layer })?;
+        }
+        Ok(())
+    }
+
+    /// A weight gradient sums over all positions of all views.
+    fn check_gradients(&self, views: usize) -> Result<(), PlanError> {
+        for (number, tensor) in self.tensors.iter().enumerate().skip(self.first_trained) {
+            if !sums_fit(tensor.conv.output.positions().saturating_mul(views)) {
+                let layer = self.layers.iter().position(|l| l.tensors.contains(&number)).unwrap_or(self.layers.len());
+                return Err(PlanError::AccumulatorOverflow { layer });
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of the trained weights: they stand at the end of the array of all weights.
+    pub fn trained_range(&self) -> core::ops::Range<usize> {
+        self.tensors.get(self.first_trained).map_or(self.weights_len, |t| t.weights)..self.weights_len
+    }
+
+    /// Largest accumulator of one view: a layer's output, or an input gradient.
+    pub fn accumulator_len(&self) -> usize {
+        let outputs = self.layers.iter().map(|l| l.output.len());
+        let gradients =
+            self.tensors.iter().skip(self.first_trained).map(|t| t.conv.input.len().max(t.conv.output.len()));
+        outputs.chain(gradients).max().unwrap_or(0)
+    }
+
+    /// Scratch of the kernels for one view.
+    pub fn scratch_len(&self) -> usize {
+        self.tensors.iter().map(|t| self.kernels.scratch_len(&t.conv)).max().unwrap_or(0)
+    }
+
+    /// Largest error map of one view.
+    pub fn error_len(&self) -> usize {
+        let trained = self.layers.iter().filter(|l| self.tensors[l.tensors.start].trained);
+        let head = self.head.map_or(0, |h| {
+            let (hidden, output) = (self.tensors[h.hidden].conv, self.tensors[h.output].conv);
+            hidden.input.len().max(hidden.output.len()).max(output.output.len())
+        });
+        trained.map(|l| l.output.len()).max().unwrap_or(0).max(head)
+    }
+
+    /// Length of the embedding that the loss sees.
+    pub fn embedding_dim(&self) -> usize {
+        self.head.map_or(0, |h| self.tensors[h.output].conv.filters)
+    }
+
+    /// Layer weights, without the head.
+    pub fn encoder_params(&self) -> usize {
+        self.layers.iter().flat_map(|l| &self.tensors[l.tensors.clone()]).map(|t| t.conv.weights()).sum()
+    }
+
+    /// Multiply-accumulates of one feature.
+    pub fn macs_forward(&self) -> usize {
+        self.layers.iter().flat_map(|l| &self.tensors[l.tensors.clone()]).map(|t| t.conv.macs()).sum()
+    }
+
+    /// Multiply-accumulates of one view in a step: forward, weight gradients, input gradients.
+    pub fn macs_step_view(&self) -> usize {
+        let forward: usize = self.tensors.iter().map(|t| t.conv.macs()).sum();
+        let trained = self.tensors.iter().enumerate().skip(self.first_trained);
+        let backward: usize = trained.map(|(i, t)| t.conv.macs() * if i > self.first_trained { 2 } else { 1 }).sum();
+        forward + backward
+    }
+}
+
+/// `n` products of two mantissas within ±127, and the half that rounding adds, stay below 2³¹.
+const fn sums_fit(n: usize) -> bool {
+    // 127² · n · (1 + 2⁻⁷) < 2³¹; rounding adds at most 2^(shift − 1) ≤ max · 2⁻⁷.
+    n < (1usize << 31) / (127 * 127 + 127)
+}

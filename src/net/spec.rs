@@ -1,0 +1,206 @@
+//! What a model file says: the input, the layers, the feature, and how the encoder is to be trained.
+//!
+//! Plain data with defaults, read from TOML above the line and checked in [`super::network::Network::new`].
+
+#[cfg(feature = "std")]
+use serde::{Deserialize, Serialize};
+
+/// Most layers that an encoder may have.
+pub const MAX_LAYERS: usize = 8;
+
+/// Derives for a part of the specification: unknown keys are refused, missing ones take the default.
+macro_rules! spec {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(deny_unknown_fields, default))]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+        impl Default for $name {
+            fn default() -> Self { $name { $($field: $default,)* } }
+        }
+    };
+}
+
+/// What kind of samples an encoder takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+pub enum InputKind {
+    /// Frames, fitted to `height` × `width`.
+    Image,
+    /// Windows of `width` readings.
+    Window,
+}
+
+spec! {
+    /// `[input]`
+    pub struct InputSpec {
+        pub kind: InputKind = InputKind::Image,
+        /// Rows of an image; 1 for windows.
+        pub height: usize = 1,
+        /// Columns of an image, or readings of a window.
+        pub width: usize = 0,
+        /// 1 (grey) or 3 (colour) for images; sensor channels for windows.
+        pub channels: usize = 1,
+        /// Windows: the first `3 · vectors` channels are three-dimensional vectors (accelerometer, gyroscope …), whose
+        /// axes share one scale and are turned together by the rotation view.
+        pub vectors: usize = 0,
+    }
+}
+
+/// How a layer learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+pub enum LayerKind {
+    /// Learned online by clustering of decorrelated patches, forward only; the first layer alone.
+    Dictionary,
+    /// Convolution, trained by the pretext.
+    Conv,
+    /// Depthwise convolution (as many filters as input channels), trained by the pretext.
+    Depthwise,
+}
+
+spec! {
+    /// `[[layer]]`
+    pub struct LayerSpec {
+        pub kind: LayerKind = LayerKind::Conv,
+        pub filters: usize = 0,
+        /// Dictionary of a colour image: how many of the filters read the two colour differences; the others read
+        /// luma. 0: every filter reads all channels.
+        pub colour_filters: usize = 0,
+        /// Side of the kernel (1-D for windows); padding is half of it.
+        pub kernel: usize = 3,
+        pub stride: usize = 1,
+        /// Trained layers: subtract each filter's mean after an update, in place of a normalisation layer.
+        pub zero_mean: bool = true,
+    }
+}
+
+spec! {
+    /// `[feature]`
+    pub struct FeatureSpec {
+        /// Layers whose pooled outputs make the feature; empty: all.
+        pub layers: heapless::Vec<usize, MAX_LAYERS> = heapless::Vec::new(),
+        /// Cells of the pooling grid on each axis.
+        pub cells: usize = 3,
+    }
+}
+
+spec! {
+    /// `[dictionary]`: the stem's lesson.
+    pub struct DictionarySpec {
+        /// Samples from which the stem is learned before the layers above it begin.
+        pub samples: u64 = 2500,
+        /// Patches taken from each of them.
+        pub patches: u32 = 8,
+    }
+}
+
+spec! {
+    /// `[contrastive]`: NT-Xent over the layers above the stem.
+    pub struct ContrastiveSpec {
+        /// Samples in a step.
+        pub batch: usize = 16,
+        /// Views of each sample.
+        pub views: usize = 2,
+        /// Temperature 2^−n.
+        pub temperature_shift: u32 = 2,
+        /// Width of the head's hidden layer.
+        pub hidden: usize = 128,
+        /// Width of the head's output.
+        pub outputs: usize = 64,
+        /// Cells of the head's pooling grid on each axis.
+        pub head_cells: usize = 1,
+        /// How many samples away the second view's sample may be, in the same segment; 0: views of one sample.
+        pub neighbours: usize = 0,
+        /// New samples for each step.
+        pub samples_per_step: u32 = 16,
+    }
+}
+
+spec! {
+    /// `[optimizer]`: momentum and sign.
+    pub struct OptimizerSpec {
+        /// Size of a step in master units (256 are one step of the 8-bit weight).
+        pub step: u16 = 64,
+        /// Size below which the step does not decay on an endless stream.
+        pub floor: u16 = 4,
+    }
+}
+
+/// Which sample leaves a full buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+pub enum ReplayPolicy {
+    /// Every sample of the stream is kept with equal probability.
+    Reservoir,
+    /// The sample nearest to another in feature space leaves.
+    Redundancy,
+}
+
+spec! {
+    /// `[replay]`
+    pub struct ReplaySpec {
+        pub policy: ReplayPolicy = ReplayPolicy::Reservoir,
+        /// Entries held; an entry is one sample, or two where neighbours are the views. 0: no replay.
+        pub capacity: usize = 1024,
+        /// Of a step's samples, how many are the newest ones rather than drawn from the buffer.
+        pub fresh: usize = 8,
+    }
+}
+
+spec! {
+    /// `[guard]`
+    pub struct GuardSpec {
+        /// Steps of a lesson.
+        pub lesson_steps: u32 = 64,
+        /// Samples on which a lesson is judged.
+        pub canaries: usize = 32,
+    }
+}
+
+spec! {
+    /// `[views]`: strengths of the augmentations. Shares are of 256.
+    pub struct ViewSpec {
+        /// Least area (images) or length (windows) of a random crop; 256: no crop.
+        pub crop_area: u32 = 64,
+        /// Images: crops may be up to 4:3 or 3:4 of the frame's shape.
+        pub crop_aspect: bool = true,
+        /// Images: crops keep the full width and move up and down only.
+        pub vertical: bool = false,
+        /// Images: mirror half of the views.
+        pub flip: bool = true,
+        /// Gain (brightness and contrast of images, scale of signals), ± this share.
+        pub gain: u32 = 102,
+        /// Images: saturation, ± this share.
+        pub saturation: u32 = 102,
+        /// Images: this share of the views is made grey.
+        pub grey: u32 = 51,
+        /// Images: gain, saturation and offset are applied to this share of the views.
+        pub jitter: u32 = 205,
+        /// Constant offset, ± this many 8-bit steps.
+        pub offset: u32 = 0,
+        /// Noise, standard deviation in 1/16 of an 8-bit step.
+        pub noise: u32 = 0,
+        /// Windows: vectors are turned by up to this angle about each axis, in 1/256 rad.
+        pub turn: u32 = 0,
+        /// Windows: this share of the window at most is masked, in one block.
+        pub mask: u32 = 0,
+    }
+}
+
+spec! {
+    /// A whole model file.
+    pub struct Spec {
+        pub name: heapless::String<32> = heapless::String::new(),
+        pub input: InputSpec = InputSpec::default(),
+        pub layer: heapless::Vec<LayerSpec, MAX_LAYERS> = heapless::Vec::new(),
+        pub feature: FeatureSpec = FeatureSpec::default(),
+        pub dictionary: DictionarySpec = DictionarySpec::default(),
+        /// Absent: the encoder is its dictionary alone.
+        pub contrastive: Option<ContrastiveSpec> = None,
+        pub views: ViewSpec = ViewSpec::default(),
+        pub replay: ReplaySpec = ReplaySpec::default(),
+        pub optimizer: OptimizerSpec = OptimizerSpec::default(),
+        pub guard: GuardSpec = GuardSpec::default(),
+    }
+}

@@ -1,0 +1,230 @@
+//! NT-Xent in integers: views of one sample attract, all other views of the step repel (Chen et al. 2020,
+//! arXiv:2002.05709), with two or more views of each sample.
+//!
+//! `z`: `[views, dim]`, `i32`, any common scale. Unit vectors are Q14, similarities Q28, probabilities Q15; the
+//! exponential is a table of 8 nats below each row's maximum. The gradient's scale is free: it is narrowed to 8 bits.
+//!
+//! Needs `O(views²)` for the probabilities and three copies of `z`. Needs two samples in a step, better eight or more.
+
+use crate::fixed::math::{EXP_STEPS_PER_NAT, EXP_TABLE, isqrt, log2_q8};
+use crate::fixed::{bit_length64, round_nearest, round_nearest64, shift_for};
+use crate::kernels::requantize::largest;
+use crate::net::arena::Arena;
+
+/// Working memory of the loss for `views` embeddings of `dim` numbers.
+pub struct Buffers<'m> {
+    dim: usize,
+    /// Unit vectors, Q14.
+    unit: &'m mut [i16],
+    /// Norms of the narrowed embeddings.
+    norm: &'m mut [u32],
+    /// Similarities (Q28), then probabilities minus targets (Q15).
+    matrix: &'m mut [i32],
+    /// Gradient of the unit vectors.
+    wide: &'m mut [i64],
+}
+
+impl<'m> Buffers<'m> {
+    pub fn take(views: usize, dim: usize, arena: &mut Arena<'m>) -> Self {
+        Buffers {
+            dim,
+            unit: arena.take(views * dim),
+            norm: arena.take(views),
+            matrix: arena.take(views * views),
+            wide: arena.take(views * dim),
+        }
+    }
+}
+
+/// ln 2 in Q16.
+const LN2_Q16: u64 = 45_426;
+
+/// Loss and gradient. Rows `i` and `j` of `z` are views of one sample where `i / views == j / views`.
+///
+/// `z` is overwritten with the gradient of the loss, up to a positive factor common to all rows. The loss is the mean
+/// over rows and positives, in 1/256 nat.
+pub fn nt_xent(z: &mut [i32], views: usize, temperature_shift: u32, buffers: &mut Buffers) -> u32 {
+    let dim = buffers.dim;
+    let rows = z.len() / dim;
+    normalise(z, dim, buffers);
+    similarities(buffers, rows);
+    let loss = probabilities(buffers, rows, views, temperature_shift);
+    gradient(z, rows, buffers);
+    loss
+}
+
+/// Narrows all embeddings to 13 bits by one shift and divides each by its length.
+fn normalise(z: &[i32], dim: usize, buffers: &mut Buffers) {
+    let shift = shift_for(largest(z), 13);
+    for ((row, unit), norm) in z.chunks_exact(dim).zip(buffers.unit.chunks_exact_mut(dim)).zip(buffers.norm.iter_mut())
+    {
+        let narrow = |v: i32| round_nearest(v, shift).clamp(-4095, 4095);
+        let square: u64 = row.iter().map(|&v| u64::from(narrow(v).unsigned_abs()).pow(2)).sum();
+        *norm = isqrt(square).max(1);
+        for (u, &v) in unit.iter_mut().zip(row) {
+            *u = ((narrow(v) << 14) / *norm as i32) as i16;
+        }
+    }
+}
+
+fn similarities(buffers: &mut Buffers, rows: usize) {
+    let dim = buffers.dim;
+    for (i, row) in buffers.matrix.chunks_exact_mut(rows).enumerate() {
+        let a = &buffers.unit[i * dim..(i + 1) * dim];
+        for (s, b) in row.iter_mut().zip(buffers.unit.chunks_exact(dim)) {
+            // |a|, |b| ≤ 2^14 + 1 by the truncating division, so the sum stays below 2^29.
+            *s = a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+        }
+    }
+}
+
+/// Turns each row of similarities into `softmax − target`, Q15; the diagonal is left out. Returns the mean loss.
+fn probabilities(buffers: &mut Buffers, rows: usize, views: usize, temperature_shift: u32) -> u32 {
+    // Steps of the table for a difference of 1 (2^28): (1/τ) · 32, as a right shift.
+    let step_shift = 28 - temperature_shift - EXP_STEPS_PER_NAT.trailing_zeros();
+    let mut loss = 0u64;
+    for (i, row) in buffers.matrix.chunks_exact_mut(rows).enumerate() {
+        let positives = i / views * views..(i / views + 1) * views;
+        let others = |j: usize| j != i;
+        let max = (0..rows).filter(|&j| others(j)).map(|j| row[j]).max().unwrap_or(0);
+        let mut distance = 0u64;
+        let mut sum = 0u64;
+        for (j, s) in row.iter_mut().enumerate() {
+            if !others(j) {
+                *s = 0;
+                continue;
+            }
+            let below = (max - *s) as u32;
+            if positives.contains(&j) {
+                distance += u64::from(below);
+            }
+            *s = i32::from(EXP_TABLE[(below >> step_shift).min(255) as usize]);
+            sum += *s as u64;
+        }
+        let count = (views - 1).max(1) as u64;
+        // (max − s⁺)/τ in Q8, and ln Σ exp with the table's Q15 taken out.
+        let attraction = ((distance / count) << temperature_shift) >> 20;
+        let log_sum = (u64::from(log2_q8(sum.max(1)).saturating_sub(15 << 8)) * LN2_Q16) >> 16;
+        loss += attraction + log_sum;
+        for (j, s) in row.iter_mut().enumerate() {
+            *s = ((*s as u64) * (1 << 15) / sum.max(1)) as i32;
+            if positives.contains(&j) && others(j) {
+                *s -= (1 << 15) / count as i32;
+            }
+        }
+    }
+    (loss / rows as u64) as u32
+}
+
+/// Back through the product of unit vectors and through the division by the length.
+fn gradient(z: &mut [i32], rows: usize, buffers: &mut Buffers) {
+    let dim = buffers.dim;
+    let shortest = buffers.norm[..rows].iter().copied().min().unwrap_or(1);
+    buffers.wide.fill(0);
+    for (i, sums) in buffers.wide.chunks_exact_mut(dim).enumerate() {
+        for (j, unit) in buffers.unit.chunks_exact(dim).enumerate() {
+            let both = buffers.matrix[i * rows + j] + buffers.matrix[j * rows + i];
+            let weight = i64::from((both + 2) >> 2);
+            sums.iter_mut().zip(unit).for_each(|(s, &u)| *s += weight * i64::from(u));
+        }
+    }
+    let max = buffers.wide.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0);
+    let shift = bit_length64(max).saturating_sub(12);
+    for (i, out) in z.chunks_exact_mut(dim).enumerate() {
+        let unit = &buffers.unit[i * dim..(i + 1) * dim];
+        for (o, &s) in out.iter_mut().zip(&buffers.wide[i * dim..]) {
+            *o = round_nearest64(s, shift).clamp(-4095, 4095) as i32;
+        }
+        let along: i64 = out.iter().zip(unit).map(|(&d, &u)| i64::from(d) * i64::from(u)).sum::<i64>() >> 14;
+        // Relative 1/|z|, Q14.
+        let inverse = i64::from(shortest) * (1 << 14) / i64::from(buffers.norm[i]);
+        for (o, &u) in out.iter_mut().zip(unit) {
+            let across = i64::from(*o) - ((along * i64::from(u)) >> 14);
+            *o = (across * inverse).clamp(-(1 << 30), 1 << 30) as i32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixed::random::Draws;
+    use crate::sample::Seed;
+    use proptest::prelude::*;
+
+    /// The same loss in `f64`, from the paper's formula.
+    fn float_loss(z: &[f64], dim: usize, views: usize, temperature: f64) -> f64 {
+        let unit: Vec<Vec<f64>> = z
+            .chunks(dim)
+            .map(|row| {
+                let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+                row.iter().map(|v| v / norm).collect()
+            })
+            .collect();
+        let similarity =
+            |i: usize, j: usize| unit[i].iter().zip(&unit[j]).map(|(a, b)| a * b).sum::<f64>() / temperature;
+        let n = unit.len();
+        let mut loss = 0.0;
+        for i in 0..n {
+            let log_sum = (0..n).filter(|&j| j != i).map(|j| similarity(i, j).exp()).sum::<f64>().ln();
+            for j in (0..n).filter(|&j| j != i && j / views == i / views) {
+                loss += (log_sum - similarity(i, j)) / (views - 1) as f64;
+            }
+        }
+        loss / n as f64
+    }
+
+    fn embeddings(rows: usize, dim: usize, views: usize, spread: i32, seed: u64) -> Vec<i32> {
+        let draws = Draws::new(Seed(seed), 0, 0);
+        let value = |row: u32, k: u32| draws.between(row * 64 + k, -1000, 1000);
+        (0..rows as u32 * dim as u32)
+            .map(|i| {
+                let (row, k) = (i / dim as u32, i % dim as u32);
+                value(row / views as u32, k) * 10 + value(1000 + row, k) * spread
+            })
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Against finite differences of the float loss. The table's steps of 1/32 nat and the Q15 probabilities leave
+        /// a cosine above 0.99 unless the loss is nearly 0, where there is little left to learn.
+        #[test]
+        fn loss_and_gradient_are_those_of_the_float_formula(
+            samples in 2usize..8, views in 2usize..4, dim in 4usize..24, spread in 2i32..12, shift in 1u32..3, seed: u64
+        ) {
+            let rows = samples * views;
+            let mut z = embeddings(rows, dim, views, spread, seed);
+            let exact: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
+            let temperature = 0.5f64.powi(shift as i32);
+            let mut memory = vec![0u8; 1 << 16];
+            let mut buffers = Buffers::take(rows, dim, &mut Arena::over(&mut memory));
+            let loss = nt_xent(&mut z, views, shift, &mut buffers);
+            let expected = float_loss(&exact, dim, views, temperature);
+            prop_assert!((f64::from(loss) / 256.0 - expected).abs() < 0.04, "{loss} {expected}");
+            let (mut product, mut own, mut theirs) = (0.0, 0.0, 0.0);
+            for k in 0..z.len() {
+                let nudge = |by: f64| {
+                    let mut moved = exact.clone();
+                    moved[k] += by;
+                    float_loss(&moved, dim, views, temperature)
+                };
+                let slope = (nudge(1.0) - nudge(-1.0)) / 2.0;
+                product += slope * f64::from(z[k]);
+                own += f64::from(z[k]).powi(2);
+                theirs += slope * slope;
+            }
+            let cosine = product / (own * theirs).sqrt();
+            prop_assert!(cosine > if expected > 0.2 { 0.99 } else { 0.9 }, "{cosine} at a loss of {expected}");
+        }
+    }
+
+    #[test]
+    fn equal_embeddings_give_the_loss_of_chance() {
+        let (rows, dim) = (16, 8);
+        let mut z = vec![77; rows * dim];
+        let mut memory = vec![0u8; 1 << 16];
+        let loss = nt_xent(&mut z, 2, 2, &mut Buffers::take(rows, dim, &mut Arena::over(&mut memory)));
+        assert!((f64::from(loss) / 256.0 - 15f64.ln()).abs() < 0.02, "{loss}");
+    }
+}

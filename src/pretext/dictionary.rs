@@ -1,0 +1,253 @@
+//! The dictionary: online clustering of decorrelated patches, folded into one ordinary convolution with a threshold.
+//!
+//! Batch 1, forward only, no stored activations. Patches are whitened by a symmetric online rule, then units compete
+//! for them and the winner moves towards its patch by Oja's rule (Oja 1982; as a first layer: Coates, Ng, Lee 2011).
+//! Needs: one patch, one whitened patch and one row of sums, beside the two matrices.
+
+use crate::fixed::math::isqrt;
+use crate::fixed::random::Draws;
+use crate::fixed::{bit_length64, round_nearest64, round_random64};
+use crate::kernels::{Conv, Map};
+use crate::sample::Seed;
+
+/// Fraction bits of the whitening matrix and of the dictionary.
+const WHITENING_BITS: u32 = 10;
+const DICTIONARY_BITS: u32 = 12;
+/// Deviation that every whitened direction is brought to.
+const WHITE: i64 = 32;
+/// Threshold of a filter: half of [`WHITE`], in the filters' full precision.
+const THRESHOLD: i64 = (WHITE / 2) << (WHITENING_BITS + DICTIONARY_BITS);
+
+/// One convolution's share of the stem while it is learned.
+pub struct Bank<'a> {
+    pub conv: Conv,
+    /// `[d, d]`, Q10.
+    pub whitening: &'a mut [i16],
+    /// `[filters, d]`, Q12.
+    pub dictionary: &'a mut [i16],
+}
+
+/// Buffers of one update, each `d` long.
+pub struct Scratch<'a> {
+    patch: &'a mut [i16],
+    white: &'a mut [i16],
+    sums: &'a mut [i64],
+}
+
+impl<'m> Scratch<'m> {
+    pub fn take(fan_in: usize, arena: &mut crate::net::arena::Arena<'m>) -> Self {
+        Scratch { patch: arena.take(fan_in), white: arena.take(fan_in), sums: arena.take(fan_in) }
+    }
+}
+
+/// The plan of a stem's lesson, counted in patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    pub patches: u64,
+}
+
+/// What is done with patch number `n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Whiten { rate: u32 },
+    Fill { unit: usize },
+    Cluster { rate: u32 },
+}
+
+impl Schedule {
+    fn phase(self, n: u64, filters: usize) -> Phase {
+        let whitening = self.patches / 4;
+        if n < whitening {
+            return Phase::Whiten { rate: if n < whitening / 2 { 8 } else { 10 } };
+        }
+        match n - whitening {
+            unit if unit < filters as u64 => Phase::Fill { unit: unit as usize },
+            _ => Phase::Cluster { rate: if n < self.patches / 8 * 5 { 6 } else { 8 } },
+        }
+    }
+}
+
+/// Mean of `patch` over its luma taps is removed, so that filters do not see the level of light.
+///
+/// A single channel is luma itself; of three, the first; colour differences (two channels) have no level to remove.
+fn remove_level(conv: &Conv, remove: bool, patch: &mut [i16]) {
+    if !remove || conv.first_channel > 0 {
+        return;
+    }
+    let taps = patch.len() / conv.channels;
+    let sum: i32 = patch.iter().step_by(conv.channels).map(|&p| i32::from(p)).sum();
+    let mean = crate::fixed::round_nearest(2 * sum.div_euclid(taps as i32), 1) as i16;
+    patch.iter_mut().step_by(conv.channels).for_each(|p| *p -= mean);
+}
+
+impl Bank<'_> {
+    /// Identity whitening for patches of deviation `deviation`, and random units.
+    pub fn start(&mut self, deviation: i32, seed: Seed, number: u32) {
+        let d = self.conv.fan_in();
+        let draws = Draws::new(seed, 0, 0x400 + number);
+        self.start_whitening(deviation);
+        for (unit, row) in self.dictionary.chunks_exact_mut(d).enumerate() {
+            for (k, w) in row.iter_mut().enumerate() {
+                *w = draws.between((unit * d + k) as u32, -4095, 4095) as i16;
+            }
+            normalise(row);
+        }
+    }
+
+    fn start_whitening(&mut self, deviation: i32) {
+        let d = self.conv.fan_in();
+        let diagonal = ((WHITE << WHITENING_BITS) / (2 * i64::from(deviation.max(1)))).min(16_384) as i16;
+        self.whitening.fill(0);
+        self.whitening.iter_mut().step_by(d + 1).for_each(|w| *w = diagonal);
+    }
+
+    /// Learns from one random patch of `x`, the encoder's input.
+    ///
+    /// `number` counts patches; `deviation` is the running deviation of patch entries, in 1/16.
+    #[allow(clippy::too_many_arguments)]
+    pub fn observe(
+        &mut self,
+        x: &[i8],
+        remove: bool,
+        number: u64,
+        schedule: Schedule,
+        deviation: &mut u32,
+        draws: Draws,
+        scratch: &mut Scratch,
+    ) {
+        let d = self.conv.fan_in();
+        let Scratch { patch, white, sums } = scratch;
+        let (patch, white, sums) = (&mut patch[..d], &mut white[..d], &mut sums[..d]);
+        cut_patch(&self.conv, x, draws, patch);
+        remove_level(&self.conv, remove, patch);
+        // Mean absolute value times 5/4 is the deviation, near enough for patches.
+        let magnitude = (patch.iter().map(|p| u64::from(p.unsigned_abs())).sum::<u64>() * 20 / d as u64) as u32;
+        let settling = number < schedule.patches / 64;
+        if settling {
+            let rate = (number + 1).min(64) as i64;
+            *deviation = (i64::from(*deviation) + (i64::from(magnitude) - i64::from(*deviation)) / rate) as u32;
+            self.start_whitening(*deviation as i32 / 16);
+            return;
+        }
+        let phase = schedule.phase(number, self.conv.filters);
+        let regulariser = if matches!(phase, Phase::Whiten { .. }) { (*deviation as i32 * 3 / 64).max(1) } else { 0 };
+        for (k, p) in patch.iter_mut().enumerate() {
+            *p += draws.between(0x100 + k as u32, -regulariser, regulariser) as i16;
+        }
+        for (y, row) in white.iter_mut().zip(self.whitening.chunks_exact(d)) {
+            *y = (dot(row, patch) >> WHITENING_BITS).clamp(-127, 127) as i16;
+        }
+        match phase {
+            Phase::Whiten { rate } => self.whiten(white, sums, rate, draws),
+            Phase::Fill { unit } => {
+                let norm = i64::from(isqrt(dot(white, white) as u64));
+                if norm > 64 {
+                    let row = &mut self.dictionary[unit * d..(unit + 1) * d];
+                    for (w, &y) in row.iter_mut().zip(white.iter()) {
+                        *w = ((i64::from(y) << DICTIONARY_BITS) / norm) as i16;
+                    }
+                }
+            }
+            Phase::Cluster { rate } => self.cluster(white, rate, draws),
+        }
+    }
+
+    /// `W ← W + SR(2^10·W − y·(yᵀW), 10 + rate)`: where it rests, the whitened patches have covariance 2^10.
+    fn whiten(&mut self, white: &[i16], sums: &mut [i64], rate: u32, draws: Draws) {
+        let d = white.len();
+        sums.fill(0);
+        for (&y, row) in white.iter().zip(self.whitening.chunks_exact(d)) {
+            for (sum, &w) in sums.iter_mut().zip(row) {
+                *sum += i64::from(y) * i64::from(w);
+            }
+        }
+        for (i, (&y, row)) in white.iter().zip(self.whitening.chunks_exact_mut(d)).enumerate() {
+            for (j, (w, &v)) in row.iter_mut().zip(sums.iter()).enumerate() {
+                let change = (i64::from(*w) << WHITENING_BITS) - i64::from(y) * v;
+                let change = round_random64(change, WHITENING_BITS + rate, draws, 0x10000 + (i * d + j) as u32);
+                *w = (i64::from(*w) + change).clamp(-32767, 32767) as i16;
+            }
+        }
+    }
+
+    /// The unit with the largest response moves: `D ← D + SR(2^12·q·y − q²·D, 10 + rate)`.
+    fn cluster(&mut self, white: &[i16], rate: u32, draws: Draws) {
+        let d = white.len();
+        let responses = self.dictionary.chunks_exact(d).map(|row| dot(row, white) >> DICTIONARY_BITS);
+        let Some((winner, q)) = responses.enumerate().max_by_key(|&(i, q)| (q.abs(), core::cmp::Reverse(i))) else {
+            return;
+        };
+        for (k, (w, &y)) in self.dictionary[winner * d..(winner + 1) * d].iter_mut().zip(white).enumerate() {
+            let change = ((q * i64::from(y)) << DICTIONARY_BITS) - q * q * i64::from(*w);
+            let change = round_random64(change, 10 + rate, draws, 0x20000 + k as u32);
+            *w = (i64::from(*w) + change).clamp(-32767, 32767) as i16;
+        }
+    }
+
+    /// Entry `(unit, k)` of the folded filters `F = D·W`, before the level is removed.
+    fn folded(&self, unit: usize, k: usize) -> i64 {
+        let d = self.conv.fan_in();
+        let row = &self.dictionary[unit * d..(unit + 1) * d];
+        row.iter().enumerate().map(|(i, &w)| i64::from(w) * i64::from(self.whitening[i * d + k])).sum()
+    }
+
+    /// Calls `each(unit, k, value)` for all folded filter entries, level removed.
+    fn for_each_folded(&self, remove: bool, mut each: impl FnMut(usize, usize, i64)) {
+        let (d, channels) = (self.conv.fan_in(), self.conv.channels);
+        let level = remove && self.conv.first_channel == 0;
+        for unit in 0..self.conv.filters {
+            let luma = || (0..d).step_by(channels);
+            let mean =
+                if level { luma().map(|k| self.folded(unit, k)).sum::<i64>() / luma().count() as i64 } else { 0 };
+            for k in 0..d {
+                let value = self.folded(unit, k);
+                each(unit, k, if k % channels == 0 { value - mean } else { value });
+            }
+        }
+    }
+}
+
+/// Folds all banks of a stem into `i8` filters and thresholds that share one shift.
+pub fn fold(banks: &[Bank], remove: bool, weights: &mut [i8], thresholds: &mut [i32]) {
+    let mut largest = 0;
+    for bank in banks {
+        bank.for_each_folded(remove, |_, _, value| largest = value.unsigned_abs().max(largest));
+    }
+    let shift = bit_length64(largest).saturating_sub(7);
+    let mut from = 0;
+    for bank in banks {
+        let d = bank.conv.fan_in();
+        bank.for_each_folded(remove, |unit, k, value| {
+            weights[from + unit * d + k] = round_nearest64(value, shift).clamp(-127, 127) as i8;
+        });
+        from += bank.conv.weights();
+    }
+    thresholds.fill((THRESHOLD >> shift) as i32);
+}
+
+fn dot(a: &[i16], b: &[i16]) -> i64 {
+    a.iter().zip(b).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum()
+}
+
+/// Brings a row to length 2^12.
+fn normalise(row: &mut [i16]) {
+    let norm = i64::from(isqrt(dot(row, row) as u64)).max(1);
+    row.iter_mut().for_each(|w| *w = ((i64::from(*w) << DICTIONARY_BITS) / norm).clamp(-32767, 32767) as i16);
+}
+
+/// Copies a patch at a random place of `x`, in the order of the filters' weights; it never reaches over the border
+/// unless the input is smaller than the kernel.
+fn cut_patch(conv: &Conv, x: &[i8], draws: Draws, patch: &mut [i16]) {
+    let Map { height, width, channels } = conv.input;
+    let place = |element, extent: usize, kernel: usize| draws.below(element, (extent.max(kernel) - kernel + 1) as u32);
+    let (top, left) = (place(0, height, conv.kernel.0) as usize, place(1, width, conv.kernel.1) as usize);
+    for (tap, out) in patch.chunks_exact_mut(conv.channels).enumerate() {
+        let (y, column) = (top + tap / conv.kernel.1, left + tap % conv.kernel.1);
+        if y < height && column < width {
+            let at = (y * width + column) * channels + conv.first_channel;
+            out.iter_mut().zip(&x[at..at + conv.channels]).for_each(|(o, &v)| *o = i16::from(v));
+        } else {
+            out.fill(0);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Self-supervised tasks, one file each. `learner` calls them; they know networks and numbers, not streams.
+
+pub mod contrastive;
+pub mod dictionary;
