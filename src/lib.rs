@@ -2,9 +2,12 @@
 
 pub mod augment;
 pub mod fixed;
+pub mod guard;
 pub mod kernels;
+pub mod learner;
 pub mod net;
 pub mod pretext;
+pub mod replay;
 pub mod sample;
 #[cfg(feature = "std")]
 pub mod source;

@@ -1,0 +1,211 @@
+//! The end of a lesson: the new encoder and the published one are measured on the same canaries, and the lesson is
+//! published or undone.
+
+use super::{Did, Encoder, Learner, batch};
+use crate::fixed::LaggedShift;
+use crate::guard::{self, Health};
+use crate::kernels::Grid;
+use crate::kernels::reference::pool_sums;
+use crate::kernels::requantize::Seen;
+use crate::net::arena::Arena;
+use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch, Shifts};
+use crate::net::network::Network;
+use crate::net::spec::{MAX_LAYERS, Spec};
+use crate::pretext::contrastive;
+use crate::replay::Pick;
+use crate::sample::{EncoderVersion, Seed};
+
+/// Samples of a lesson of an encoder that is its dictionary alone.
+const DICTIONARY_LESSON: u64 = 1024;
+/// Step whose views the canaries are seen through; no training step reaches it.
+const CANARY_STEP: u64 = u64::MAX;
+
+/// Buffers for measuring one encoder.
+pub(super) struct CanaryBuffers<'a> {
+    activations: &'a mut [i8],
+    head_input: &'a mut [i8],
+    hidden: &'a mut [i8],
+    input: &'a mut [i8],
+    feature: &'a mut [i8],
+    /// Pooled activations of the canaries, by which rank and spread are measured.
+    rows: &'a mut [i32],
+    embeddings: &'a mut [i32],
+    loss: contrastive::Buffers<'a>,
+    scratch: Scratch<'a>,
+}
+
+/// The last layer, pooled over all positions.
+fn meter_grid(network: &Network) -> Grid {
+    let map = network.layers.last().map_or(Default::default(), |l| l.output);
+    Grid::new(map, (1, 1), false)
+}
+
+impl<'a> CanaryBuffers<'a> {
+    pub fn take(spec: &Spec, network: &Network, arena: &mut Arena<'a>) -> Self {
+        let (head_input, hidden) =
+            network.head.map_or((0, 0), |h| (h.grid.len(), network.tensors[h.hidden].conv.filters));
+        let rows = spec.contrastive.as_ref().map_or(0, |c| spec.guard.canaries * c.views);
+        let dim = network.embedding_dim();
+        CanaryBuffers {
+            activations: arena.take(network.activations_len),
+            head_input: arena.take(head_input),
+            hidden: arena.take(hidden),
+            input: arena.take(network.input.len()),
+            feature: arena.take(network.feature_dim),
+            rows: arena.take(spec.guard.canaries * meter_grid(network).len()),
+            embeddings: arena.take(rows * dim),
+            loss: contrastive::Buffers::take(rows, dim, arena),
+            scratch: Scratch::take(network, arena),
+        }
+    }
+}
+
+#[derive(Default)]
+/// What measuring an encoder found: its health, and what its narrowing saw on plain samples.
+struct Measured {
+    health: Health,
+    layers: ForwardSeen,
+    feature: [Seen; MAX_LAYERS],
+}
+
+impl Learner<'_> {
+    pub(super) fn lesson_is_over(&self) -> bool {
+        let progress = self.counters[0].lesson_progress;
+        match self.spec.contrastive {
+            Some(_) => progress >= u64::from(self.spec.guard.lesson_steps),
+            None => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
+        }
+    }
+
+    /// Ends a lesson that was cut short, at the end of a stream: whatever was learned is judged now.
+    pub fn finish(&mut self) -> Did {
+        let stem_cut_short = self.counters[0].observed < self.counters[0].stem_samples;
+        if stem_cut_short && self.counters[0].observed > 0 {
+            self.fold_stem();
+            self.publish_stem();
+        }
+        if self.counters[0].lesson_progress == 0 || stem_cut_short { Did::Idle } else { self.end_lesson() }
+    }
+
+    pub(super) fn end_lesson(&mut self) -> Did {
+        self.counters[0].lesson_progress = 0;
+        if self.spec.contrastive.is_none() {
+            self.fold_stem();
+        }
+        let Some(old) = self.measure_published() else { return Did::Idle };
+        let Some(new) = self.measure_learning() else { return Did::Idle };
+        // The encoder before the first lesson is no measure: its shifts may not even be known.
+        let floor = if self.counters[0].lessons_published == 0 { new.health } else { old.health };
+        match guard::judge(&floor, &new.health) {
+            Ok(()) => self.publish(&new),
+            Err(fault) => {
+                self.undo();
+                Did::Undone { health: new.health, fault }
+            }
+        }
+    }
+
+    /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
+    pub(super) fn publish_stem(&mut self) {
+        if let Some(measured) = self.measure_learning() {
+            self.publish(&measured);
+        }
+    }
+
+    fn publish(&mut self, measured: &Measured) -> Did {
+        let Health { effective_rank, spread, loss, saturation } = measured.health;
+        self.health[0] = [effective_rank, spread, loss, saturation];
+        let shifts = &mut self.learning.shifts[0];
+        // Shifts that training has not set (a stem alone) and those of the feature come from the canaries.
+        for (shift, seen) in shifts.layers.iter_mut().zip(&measured.layers.layers).take(self.network.layers.len()) {
+            if !shift.is_set() || self.spec.contrastive.is_none() {
+                *shift = LaggedShift::unset();
+                shift.follow(seen.max, 8);
+            }
+        }
+        for (shift, seen) in shifts.feature.iter_mut().zip(&measured.feature).take(self.network.feature.len()) {
+            *shift = LaggedShift::unset();
+            shift.follow(seen.max, 8);
+        }
+        self.published.copy_from(&self.learning);
+        self.accepted_masters.copy_from_slice(self.masters);
+        self.accepted_momentum.copy_from_slice(self.momentum);
+        let c = &mut self.counters[0];
+        c.version += 1;
+        c.lessons_published += 1;
+        c.undone_in_a_row = 0;
+        Did::Published { health: measured.health, version: EncoderVersion(c.version as u32) }
+    }
+
+    fn undo(&mut self) {
+        self.learning.copy_from(&self.published);
+        self.masters.copy_from_slice(self.accepted_masters);
+        self.momentum.copy_from_slice(self.accepted_momentum);
+        self.narrow_masters();
+        let c = &mut self.counters[0];
+        c.lessons_rolled_back += 1;
+        c.undone_in_a_row += 1;
+    }
+
+    fn measure_learning(&mut self) -> Option<Measured> {
+        let scratch = core::mem::take(&mut self.scratch);
+        let measured = self.measure(&self.learning, scratch);
+        self.scratch = scratch;
+        measured
+    }
+
+    fn measure_published(&mut self) -> Option<Measured> {
+        let scratch = core::mem::take(&mut self.scratch);
+        let measured = self.measure(&self.published, scratch);
+        self.scratch = scratch;
+        measured
+    }
+
+    /// Measures an encoder on canaries spread evenly over the replay buffer; `None` while there are too few.
+    fn measure(&self, encoder: &Encoder, scratch: &mut [u8]) -> Option<Measured> {
+        let held = self.replay.held();
+        let canaries = self.spec.guard.canaries.min(held);
+        if canaries < 2 {
+            return None;
+        }
+        let (spec, network) = (&self.spec, &self.network);
+        let mut b = CanaryBuffers::take(spec, network, &mut Arena::over(scratch));
+        let params = encoder.params();
+        // Features are narrowed by their exact shifts here: what is wanted is the maximum.
+        let open = Shifts { feature: Shifts::unset().feature, ..*params.shifts };
+        let grid = meter_grid(network);
+        let mut measured = Measured::default();
+        let pick = |canary: usize| Pick::Entry { index: canary * held / canaries };
+        for (canary, row) in b.rows.chunks_exact_mut(grid.len()).take(canaries).enumerate() {
+            batch::input_of(spec, self.scales, self.replay.sample(pick(canary), 0), b.input);
+            let seen = forward::layers(network, params, b.input, b.activations, &mut b.scratch);
+            measured.layers.merge(&seen);
+            let seen = forward::feature(network, &open, b.activations, b.feature, &mut b.scratch);
+            measured.feature.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
+            pool_sums(&grid, &b.activations[network.layers[network.layers.len() - 1].activations..], row);
+        }
+        let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
+        let loss = self.canary_loss(params, &mut b, canaries, pick);
+        let saturation = guard::saturation(&encoder.weights[network.trained_range()]);
+        measured.health = Health { effective_rank, spread, loss, saturation };
+        Some(measured)
+    }
+
+    /// Loss of the pretext on the canaries, through the same views in every lesson.
+    fn canary_loss(&self, params: Params, b: &mut CanaryBuffers, canaries: usize, pick: impl Fn(usize) -> Pick) -> u32 {
+        let (spec, network) = (&self.spec, &self.network);
+        let Some(contrastive) = &spec.contrastive else { return 0 };
+        let dim = network.embedding_dim();
+        let views = canaries * contrastive.views;
+        for (number, embedding) in b.embeddings.chunks_exact_mut(dim).take(views).enumerate() {
+            let stored = self.replay.sample(pick(number / contrastive.views), number % contrastive.views);
+            let seed = Seed(self.counters[0].seed);
+            batch::view_of(spec, self.scales, stored, seed, CANARY_STEP, number, b.input);
+            forward::layers(network, params, b.input, b.activations, &mut b.scratch);
+            let mut out = HeadActivations { input: b.head_input, hidden: b.hidden, embedding };
+            forward::head(network, params, b.activations, &mut out, &mut b.scratch);
+        }
+        let z = &mut b.embeddings[..views * dim];
+        contrastive::nt_xent(z, contrastive.views, contrastive.temperature_shift, &mut b.loss)
+    }
+}

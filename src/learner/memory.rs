@@ -1,0 +1,227 @@
+//! The memory plan: one function takes all buffers, over real memory or while counting.
+
+use super::{Encoder, Learner, MAX_LANES, Options, step};
+use crate::net::arena::Arena;
+use crate::net::forward::Scratch;
+use crate::net::network::{Network, PlanError};
+use crate::net::spec::{ContrastiveSpec, InputKind, Spec};
+use crate::pretext::dictionary;
+use crate::replay::Replay;
+
+/// One line of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanItem {
+    pub name: &'static str,
+    pub bytes: usize,
+}
+
+/// What a learner will hold, to the byte.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub items: heapless::Vec<PlanItem, 16>,
+    /// Sum of the items.
+    pub ram_bytes: usize,
+    /// Bytes of the state that a checkpoint stores.
+    pub state_bytes: usize,
+    /// Layer weights, without the head.
+    pub params: usize,
+    pub feature_dim: usize,
+    /// Multiply-accumulates of one feature.
+    pub macs_forward: usize,
+    /// Multiply-accumulates of one step of the pretext (of one sample's lesson, for a dictionary alone).
+    pub macs_step: usize,
+}
+
+impl Plan {
+    /// Bytes of memory that [`Learner::new`] wants: the plan and the room to align its first buffer.
+    pub fn block_len(&self) -> usize {
+        Arena::block_len(self.ram_bytes)
+    }
+}
+
+pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    let mut arena = Arena::counting();
+    let learner = take(spec, options, &mut arena, Some(&mut plan))?;
+    let network = &learner.network;
+    plan.ram_bytes = arena.used();
+    plan.params = network.encoder_params();
+    plan.feature_dim = network.feature_dim;
+    plan.macs_forward = network.macs_forward();
+    plan.macs_step = match &spec.contrastive {
+        Some(c) => network.macs_step_view() * c.batch * c.views,
+        None => {
+            let stem = &network.tensors[network.layers[0].tensors.clone()];
+            let patch = |t: &crate::net::network::Tensor| 3 * t.conv.fan_in() * t.conv.fan_in() + t.conv.weights();
+            stem.iter().map(patch).sum::<usize>() * spec.dictionary.patches as usize
+        }
+    };
+    Ok(plan)
+}
+
+fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
+    let within = |key, value: u64, least, most| {
+        if (least..=most).contains(&value) { Ok(()) } else { Err(PlanError::OutOfRange { key, least, most }) }
+    };
+    within("lanes (--threads)", options.lanes as u64, 1, MAX_LANES as u64)?;
+    within("[replay] capacity", spec.replay.capacity as u64, 0, 1 << 24)?;
+    within("[guard] canaries", spec.guard.canaries as u64, 2, 1024)?;
+    within("[guard] lesson_steps", u64::from(spec.guard.lesson_steps), 1, 1 << 20)?;
+    within("[dictionary] samples", spec.dictionary.samples, 1, 1 << 40)?;
+    within("[dictionary] patches", u64::from(spec.dictionary.patches), 1, 64)?;
+    within("[optimizer] step", u64::from(spec.optimizer.step), 1, 4096)?;
+    within("[optimizer] floor", u64::from(spec.optimizer.floor), 1, u64::from(spec.optimizer.step))?;
+    for (key, share) in [
+        ("[views] crop_area", spec.views.crop_area),
+        ("[views] gain", spec.views.gain),
+        ("[views] saturation", spec.views.saturation),
+        ("[views] grey", spec.views.grey),
+        ("[views] jitter", spec.views.jitter),
+        ("[views] mask", spec.views.mask),
+        ("[views] turn", spec.views.turn),
+        ("[views] offset", spec.views.offset),
+        ("[views] noise", spec.views.noise),
+    ] {
+        within(key, u64::from(share), 0, 256)?;
+    }
+    if let Some(c) = &spec.contrastive {
+        within("[contrastive] batch", c.batch as u64, 2, 1024)?;
+        within("[contrastive] views", c.views as u64, 2, 16)?;
+        within("[contrastive] temperature_shift", u64::from(c.temperature_shift), 0, 5)?;
+        within("[contrastive] hidden", c.hidden as u64, 1, 4096)?;
+        within("[contrastive] outputs", c.outputs as u64, 2, 1024)?;
+        within("[contrastive] head_cells", c.head_cells as u64, 1, 16)?;
+        within("[contrastive] neighbours", c.neighbours as u64, 0, 1024)?;
+        within("[contrastive] samples_per_step", u64::from(c.samples_per_step), 1, 4096)?;
+        within("[replay] fresh", spec.replay.fresh as u64, 0, c.batch as u64)?;
+        if spec.replay.capacity == 0 {
+            within("[replay] fresh (without a buffer)", spec.replay.fresh as u64, c.batch as u64, c.batch as u64)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of one stored sample.
+fn stored_len(spec: &Spec, network: &Network) -> usize {
+    network.input.len() * if spec.input.kind == InputKind::Window { 2 } else { 1 }
+}
+
+/// Length of the descriptor by which the redundancy policy compares samples: the first layer pooled to 2×2.
+pub(super) fn descriptor_len(network: &Network) -> usize {
+    super::batch::descriptor_grid(network).len()
+}
+
+/// Takes all memory of a learner from `arena`, noting each part in `plan`.
+pub(super) fn take<'m>(
+    spec: &Spec,
+    options: &Options,
+    arena: &mut Arena<'m>,
+    plan: Option<&mut Plan>,
+) -> Result<Learner<'m>, PlanError> {
+    check(spec, options)?;
+    let network = Network::new(spec, options.kernels)?;
+    let alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
+    let contrastive = spec.contrastive.as_ref();
+    let trained = network.trained_range().len();
+    let trained = if contrastive.is_some() { trained } else { 0 };
+    let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
+    let stem_sum = |f: fn(usize, usize) -> usize| -> usize {
+        network.tensors[stem.clone()].iter().map(|t| f(t.conv.fan_in(), t.conv.weights())).sum()
+    };
+    let mut marks: heapless::Vec<(&'static str, usize), 16> = heapless::Vec::new();
+    let mut mark = |name, arena: &Arena| {
+        let _ = marks.push((name, arena.used()));
+    };
+
+    let counters = arena.take(1);
+    let health = arena.take(1);
+    mark("counters", arena);
+    let learning = Encoder::take(&network, arena);
+    mark("learning encoder", arena);
+    let published = Encoder::take(&network, arena);
+    mark("published encoder", arena);
+    let packed_back = arena.take(if contrastive.is_some() { network.packed_back_len } else { 0 });
+    mark("weights for backward", arena);
+    let masters = arena.take(trained);
+    let momentum = arena.take(trained);
+    mark("masters and momentum", arena);
+    let accepted_masters = arena.take(trained);
+    let accepted_momentum = arena.take(trained);
+    mark("last accepted lesson", arena);
+    let whitening = arena.take(stem_sum(|d, _| d * d));
+    let dictionary = arena.take(stem_sum(|_, weights| weights));
+    mark("dictionary", arena);
+    let scales = arena.take(if spec.input.kind == InputKind::Window { spec.input.channels } else { 0 });
+    let mut replay_spec = spec.replay.clone();
+    if contrastive.is_none() {
+        // A dictionary alone needs no past but the guard's canaries.
+        replay_spec.capacity = spec.guard.canaries;
+    }
+    let frame = stored_len(spec, &network);
+    let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), frame, descriptor_len(&network), arena);
+    mark("replay", arena);
+    let stored = arena.take(frame);
+    let input = arena.take(network.input.len());
+    mark("newest sample", arena);
+    let scratch_len = scratch_len(spec, &network, options.lanes);
+    let scratch = arena.take(scratch_len);
+    mark("scratch", arena);
+
+    if let Some(plan) = plan {
+        let mut before = 0;
+        for (name, used) in marks {
+            let _ = plan.items.push(PlanItem { name, bytes: used - before });
+            before = used;
+        }
+    }
+    Ok(Learner {
+        spec: spec.clone(),
+        network,
+        lanes: options.lanes,
+        counters,
+        health,
+        learning,
+        published,
+        packed_back,
+        masters,
+        momentum,
+        accepted_masters,
+        accepted_momentum,
+        whitening,
+        dictionary,
+        scales,
+        replay,
+        stored,
+        input,
+        scratch,
+    })
+}
+
+/// The largest of what the calls need at one time.
+fn scratch_len(spec: &Spec, network: &Network, lanes: usize) -> usize {
+    let counted = |take: &dyn Fn(&mut Arena)| {
+        let mut arena = Arena::counting();
+        take(&mut arena);
+        arena.used()
+    };
+    let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
+    let widest = network.tensors[stem].iter().map(|t| t.conv.fan_in()).max().unwrap_or(0);
+    let largest = [
+        counted(&|arena| {
+            dictionary::Scratch::take(widest, arena);
+        }),
+        counted(&|arena| {
+            let _: &mut [i8] = arena.take(network.activations_len);
+            Scratch::take(network, arena);
+            let _: &mut [i8] = arena.take(descriptor_len(network));
+        }),
+        counted(&|arena| {
+            step::StepBuffers::take(spec, network, lanes, arena);
+        }),
+        counted(&|arena| {
+            super::lesson::CanaryBuffers::take(spec, network, arena);
+        }),
+    ];
+    // The scratch block itself starts aligned.
+    largest.into_iter().max().unwrap_or(0) + crate::net::arena::ALIGNMENT
+}

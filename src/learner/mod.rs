@@ -1,0 +1,536 @@
+//! The learner: encoder, pretext, optimizer, replay and guard behind two calls, [`Learner::observe`] and
+//! [`Learner::step`]. All its memory is one block, planned before the first sample; neither call allocates.
+//!
+//! `runtime` and firmware drive it. It never touches files, threads or clocks; work is split over [`Join`].
+
+mod batch;
+mod lesson;
+mod memory;
+mod step;
+
+pub use batch::{input_of, pick_of, view_of};
+pub use memory::{Plan, PlanItem};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::augment::{fit, signal};
+use crate::fixed::random::Draws;
+use crate::guard::{Fault, Health};
+use crate::kernels::Kernels;
+use crate::net::forward::{self, Params, Scratch, Shifts};
+use crate::net::network::{Network, PlanError};
+use crate::net::spec::{InputKind, Spec};
+use crate::net::{arena::Arena, update};
+use crate::pretext::dictionary;
+use crate::replay::Replay;
+use crate::sample::{EncoderVersion, Sample, Seed, Values};
+
+/// Most lanes (threads) that a step is split over.
+pub const MAX_LANES: usize = 16;
+
+/// Runs two jobs, at the same time where it can.
+pub trait Join: Sync {
+    fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send);
+}
+
+/// One after the other, on the calling thread.
+pub struct Alone;
+
+impl Join for Alone {
+    fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+        a();
+        b();
+    }
+}
+
+/// Random tensors of the learner, beside those of `net::update`.
+mod tensor {
+    pub const EMBEDDING: u32 = 0x500;
+    pub const VIEW: u32 = 0x1_0000;
+    pub const PICK: u32 = 0x700;
+    pub const REPLAY: u32 = 0x701;
+    pub const PATCH: u32 = 0x800;
+}
+
+/// All single numbers of the learner's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Counters {
+    pub seed: u64,
+    /// Samples taken in.
+    pub observed: u64,
+    /// Patches that the stem has learned from.
+    pub patches: u64,
+    /// Steps of the pretext.
+    pub steps: u64,
+    /// Steps since the last lesson ended, or samples for an encoder that is its dictionary alone.
+    pub lesson_progress: u64,
+    /// Samples since the last step.
+    pub credit: u64,
+    pub version: u64,
+    pub lessons_published: u64,
+    pub lessons_rolled_back: u64,
+    /// Lessons undone since the last one published; each halves the step size.
+    pub undone_in_a_row: u64,
+    /// Loss of the first step and running loss, in 1/256 nat; the latter in 1/16 of that.
+    pub loss_first: u64,
+    pub loss_running: u64,
+    /// Activations and errors that were clamped, and all that were narrowed.
+    pub clamped: u64,
+    pub narrowed: u64,
+    /// Deviation of the stem's patches, in 1/16, for each of its two convolutions.
+    pub deviation: [u32; 2],
+    /// Samples from which the stem is to be learned, and patches of each.
+    pub stem_samples: u64,
+    pub stem_patches: u64,
+    /// Steps that this learner expects to make in all, for the decay of the step size; 0: an endless stream.
+    pub horizon: u64,
+}
+
+/// How the learner is to be run, beside the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub seed: Seed,
+    /// Samples that will come in all, where that is known: the stem's lesson and the step size are fitted to it.
+    pub expected_samples: Option<u64>,
+    /// Lanes that a step is split over; the bits do not depend on it.
+    pub lanes: usize,
+    pub kernels: Kernels,
+}
+
+/// Why a sample cannot be taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// An image was given to an encoder of windows, or the other way round.
+    Kind { wants: InputKind },
+    /// A window has another shape than the encoder's input.
+    Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
+    /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
+    Image { height: usize, width: usize, channels: usize, values: usize },
+}
+
+impl core::fmt::Display for SampleError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            SampleError::Kind { wants: InputKind::Image } => {
+                write!(f, "the model takes images and the source gives sensor windows; choose a model such as motion")
+            }
+            SampleError::Kind { wants: InputKind::Window } => {
+                write!(f, "the model takes sensor windows and the source gives images; choose a model such as l100")
+            }
+            SampleError::Window { length, channels, wants_length, wants_channels } => write!(
+                f,
+                "the source gives windows of {length} readings of {channels} channels and the model takes \
+                 {wants_length} of {wants_channels}; set ?window= and ?channels=, or the model's [input]"
+            ),
+            SampleError::Image { height, width, channels, values } => write!(
+                f,
+                "an image of {height}x{width} with {channels} channels and {values} values is none that can be used"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SampleError {}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// Nothing was due.
+    Idle,
+    /// One step of the pretext; its loss in 1/256 nat.
+    Trained { loss: u32 },
+    /// The lesson ended and was published.
+    Published { health: Health, version: EncoderVersion },
+    /// The lesson ended and was undone.
+    Undone { health: Health, fault: Fault },
+}
+
+/// A kind of numbers in the state, with its bytes; what a checkpoint stores.
+pub enum Numbers<'a> {
+    I8(&'a mut [i8]),
+    I16(&'a mut [i16]),
+    I32(&'a mut [i32]),
+    /// Plain records of this crate, little-endian.
+    Bytes(&'a mut [u8]),
+}
+
+impl Numbers<'_> {
+    pub fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Numbers::I8(v) => bytemuck::cast_slice_mut(v),
+            Numbers::I16(v) => bytemuck::cast_slice_mut(v),
+            Numbers::I32(v) => bytemuck::cast_slice_mut(v),
+            Numbers::Bytes(v) => v,
+        }
+    }
+}
+
+/// An encoder's weights and shifts, in the forms that perceiving reads.
+pub(crate) struct Encoder<'m> {
+    weights: &'m mut [i8],
+    packed: &'m mut [i16],
+    thresholds: &'m mut [i32],
+    shifts: &'m mut [Shifts],
+}
+
+impl<'m> Encoder<'m> {
+    fn take(network: &Network, arena: &mut Arena<'m>) -> Self {
+        let dictionary = network.layers.first().filter(|l| l.dictionary);
+        Encoder {
+            weights: arena.take(network.weights_len),
+            packed: arena.take(network.packed_len),
+            thresholds: arena.take(dictionary.map_or(0, |l| l.output.channels)),
+            shifts: arena.take(1),
+        }
+    }
+
+    pub(crate) fn params(&self) -> Params<'_> {
+        Params {
+            weights: self.weights,
+            packed: self.packed,
+            thresholds: self.thresholds,
+            shifts: self.shifts.first().unwrap_or(&UNSET),
+        }
+    }
+
+    fn copy_from(&mut self, other: &Encoder) {
+        self.weights.copy_from_slice(other.weights);
+        self.packed.copy_from_slice(other.packed);
+        self.thresholds.copy_from_slice(other.thresholds);
+        self.shifts.copy_from_slice(other.shifts);
+    }
+
+    /// Packs all weights again, after they were changed or read back.
+    fn repack(&mut self, network: &Network) {
+        for tensor in &network.tensors {
+            network.kernels.pack(&tensor.conv, &self.weights[tensor.weight_range()], &mut self.packed[tensor.packed..]);
+        }
+    }
+}
+
+static UNSET: Shifts = Shifts::unset();
+
+/// See the module.
+pub struct Learner<'m> {
+    spec: Spec,
+    network: Network,
+    lanes: usize,
+    counters: &'m mut [Counters],
+    /// Health of the published encoder when it was published, and of the last lesson judged.
+    health: &'m mut [[u32; 4]],
+    /// The encoder that learns, and the one that controllers read.
+    learning: Encoder<'m>,
+    published: Encoder<'m>,
+    packed_back: &'m mut [i16],
+    masters: &'m mut [i16],
+    momentum: &'m mut [i16],
+    /// Masters and momentum of the last lesson that was published.
+    accepted_masters: &'m mut [i16],
+    accepted_momentum: &'m mut [i16],
+    whitening: &'m mut [i16],
+    dictionary: &'m mut [i16],
+    scales: &'m mut [signal::ChannelScale],
+    replay: Replay<'m>,
+    /// The newest sample as it is stored, and as the encoder takes it.
+    stored: &'m mut [u8],
+    input: &'m mut [i8],
+    /// Shared by everything that is needed within one call only.
+    scratch: &'m mut [u8],
+}
+
+impl<'m> Learner<'m> {
+    /// Bytes that a learner of `spec` holds, item by item.
+    ///
+    /// # Errors
+    /// [`PlanError`], naming the layer or key that cannot be.
+    pub fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
+        memory::plan(spec, options)
+    }
+
+    /// A learner that has seen nothing, over `memory` of at least `plan().block_len()` bytes.
+    ///
+    /// # Errors
+    /// As [`Learner::plan`], or [`PlanError::MemoryTooSmall`].
+    pub fn new(spec: &Spec, options: &Options, memory: &'m mut [u8]) -> Result<Self, PlanError> {
+        let needed = Self::plan(spec, options)?.block_len();
+        if memory.len() < needed {
+            return Err(PlanError::MemoryTooSmall { needed, given: memory.len() });
+        }
+        let mut learner = memory::take(spec, options, &mut Arena::over(memory), None)?;
+        learner.start(options);
+        Ok(learner)
+    }
+
+    fn start(&mut self, options: &Options) {
+        let spec = &self.spec;
+        let per_step = spec.contrastive.as_ref().map_or(1, |c| u64::from(c.samples_per_step));
+        // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
+        let wanted = spec.dictionary.samples.max(1);
+        let stem_samples = match options.expected_samples {
+            Some(expected) if spec.contrastive.is_some() => wanted.min(expected / 4).max(1),
+            Some(expected) => wanted.min(expected).max(1),
+            None => wanted,
+        };
+        let has_stem = self.network.layers.first().is_some_and(|l| l.dictionary);
+        let stem_patches = (wanted * u64::from(spec.dictionary.patches)).div_ceil(stem_samples).min(64);
+        let learned = options.expected_samples.map(|n| n.saturating_sub(if has_stem { stem_samples } else { 0 }));
+        self.counters[0] = Counters {
+            seed: options.seed.0,
+            stem_samples: if has_stem { stem_samples } else { 0 },
+            stem_patches,
+            horizon: learned.map_or(0, |n| (n / per_step).max(1)),
+            ..Zeroable::zeroed()
+        };
+        self.learning.shifts[0] = Shifts::unset();
+        let from = self.network.trained_range().start;
+        for (number, tensor) in self.network.tensors.iter().enumerate().skip(self.network.first_trained) {
+            let masters = &mut self.masters[tensor.weights - from..][..tensor.conv.weights()];
+            for (element, w) in masters.iter_mut().enumerate() {
+                *w = update::initial_master(tensor, number, element, options.seed);
+            }
+            if tensor.zero_mean {
+                update::remove_filter_means(tensor.conv.fan_in(), masters);
+            }
+        }
+        for number in 0..self.network.first_trained {
+            let tensor = self.network.tensors[number];
+            if self.network.layers[0].tensors.contains(&number) && self.network.layers[0].dictionary {
+                continue;
+            }
+            // Not trained and no dictionary: random and fixed.
+            for element in 0..tensor.conv.weights() {
+                let master = update::initial_master(&tensor, number, element, options.seed);
+                self.learning.weights[tensor.weights + element] = update::narrow(master);
+            }
+        }
+        if has_stem {
+            self.with_banks(|banks, _| {
+                for (number, bank) in banks.iter_mut().enumerate() {
+                    bank.start(30, options.seed, number as u32);
+                }
+            });
+            self.fold_stem();
+        }
+        self.narrow_masters();
+        self.accepted_masters.copy_from_slice(self.masters);
+        self.published.copy_from(&self.learning);
+    }
+
+    /// Calls `f` with the stem's banks and their scratch.
+    fn with_banks(&mut self, f: impl FnOnce(&mut [dictionary::Bank], &mut dictionary::Scratch)) {
+        let Some(layer) = self.network.layers.first().filter(|l| l.dictionary) else { return };
+        let tensors = &self.network.tensors[layer.tensors.clone()];
+        let mut arena = Arena::over(self.scratch);
+        let widest = tensors.iter().map(|t| t.conv.fan_in()).max().unwrap_or(0);
+        let mut scratch = dictionary::Scratch::take(widest, &mut arena);
+        let (mut whitening, mut dictionary) = (&mut *self.whitening, &mut *self.dictionary);
+        let mut banks: heapless::Vec<dictionary::Bank, 2> = heapless::Vec::new();
+        for tensor in tensors {
+            let d = tensor.conv.fan_in();
+            let (w, rest) = whitening.split_at_mut(d * d);
+            whitening = rest;
+            let (units, rest) = dictionary.split_at_mut(tensor.conv.weights());
+            dictionary = rest;
+            let bank = dictionary::Bank { conv: tensor.conv, whitening: w, dictionary: units };
+            // A dictionary layer has at most two convolutions.
+            let _ = banks.push(bank);
+        }
+        f(&mut banks, &mut scratch);
+    }
+
+    /// Folds the stem's banks into its `i8` filters and thresholds.
+    fn fold_stem(&mut self) {
+        let remove = self.spec.input.kind == InputKind::Image;
+        // The folded filters are the first weights of all; they are written apart, as the banks borrow the learner.
+        let weights = core::mem::take(&mut self.learning.weights);
+        let thresholds = core::mem::take(&mut self.learning.thresholds);
+        self.with_banks(|banks, _| dictionary::fold(banks, remove, weights, thresholds));
+        self.learning.weights = weights;
+        self.learning.thresholds = thresholds;
+        self.learning.shifts[0].layers[0] = crate::fixed::LaggedShift::unset();
+        self.learning.repack(&self.network);
+    }
+
+    /// 8-bit weights from the masters, and their packed forms.
+    fn narrow_masters(&mut self) {
+        let range = self.network.trained_range();
+        for (w, &master) in self.learning.weights[range].iter_mut().zip(self.masters.iter()) {
+            *w = update::narrow(master);
+        }
+        self.learning.repack(&self.network);
+        self.pack_back();
+    }
+
+    fn pack_back(&mut self) {
+        for tensor in self.network.tensors.iter().skip(self.network.first_trained) {
+            let weights = &self.learning.weights[tensor.weight_range()];
+            let out = &mut self.packed_back[tensor.packed_back..];
+            self.network.kernels.pack_back(&tensor.conv, weights, out);
+        }
+    }
+
+    /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
+    ///
+    /// # Errors
+    /// [`SampleError`]; the learner is then as it was.
+    pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        store(&self.spec, &self.network, sample, self.stored)?;
+        if self.spec.input.kind == InputKind::Window {
+            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
+        }
+        input_of(&self.spec, self.scales, self.stored, self.input);
+        let counters = self.counters[0];
+        if self.learns_stem() {
+            self.observe_stem();
+        }
+        self.push_replay(sample, Draws::new(Seed(counters.seed), counters.observed, tensor::REPLAY));
+        let counters = &mut self.counters[0];
+        counters.observed += 1;
+        if self.spec.contrastive.is_none() {
+            counters.lesson_progress += 1;
+        } else if counters.observed > counters.stem_samples {
+            counters.credit += 1;
+        }
+        Ok(())
+    }
+
+    /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
+    fn learns_stem(&self) -> bool {
+        let c = &self.counters[0];
+        c.stem_samples > 0 && (c.observed < c.stem_samples || self.spec.contrastive.is_none())
+    }
+
+    fn observe_stem(&mut self) {
+        let remove = self.spec.input.kind == InputKind::Image;
+        let mut counters = self.counters[0];
+        let schedule = dictionary::Schedule { patches: counters.stem_samples * counters.stem_patches };
+        let input = core::mem::take(&mut self.input);
+        self.with_banks(|banks, scratch| {
+            for _ in 0..counters.stem_patches {
+                for (number, bank) in banks.iter_mut().enumerate() {
+                    let draws = Draws::new(Seed(counters.seed), counters.patches, tensor::PATCH + number as u32);
+                    let deviation = &mut counters.deviation[number];
+                    bank.observe(input, remove, counters.patches, schedule, deviation, draws, scratch);
+                }
+                counters.patches += 1;
+            }
+        });
+        self.input = input;
+        self.counters[0] = counters;
+        if counters.observed + 1 == counters.stem_samples {
+            self.fold_stem();
+            self.publish_stem();
+        }
+    }
+
+    fn push_replay(&mut self, sample: &Sample, draws: Draws) {
+        let mut arena = Arena::over(self.scratch);
+        let descriptor: &mut [i8] = if self.replay.wants_descriptor() {
+            let activations = arena.take(self.network.activations_len);
+            let mut scratch = Scratch::take(&self.network, &mut arena);
+            let descriptor = arena.take(memory::descriptor_len(&self.network));
+            batch::describe(&self.network, self.learning.params(), self.input, activations, descriptor, &mut scratch);
+            descriptor
+        } else {
+            &mut []
+        };
+        self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters[0]
+    }
+
+    pub fn version(&self) -> EncoderVersion {
+        EncoderVersion(self.counters[0].version as u32)
+    }
+
+    /// Health of the published encoder when it was published.
+    pub fn health(&self) -> Health {
+        let [effective_rank, spread, loss, saturation] = self.health[0];
+        Health { effective_rank, spread, loss, saturation }
+    }
+
+    /// The published encoder, for perceiving.
+    pub fn published(&self) -> (Params<'_>, &[signal::ChannelScale]) {
+        (self.published.params(), self.scales)
+    }
+
+    /// The feature of `sample` by the published encoder: `i8`, [`Network::feature_dim`] long.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
+        store(&self.spec, &self.network, sample, self.stored)?;
+        input_of(&self.spec, self.scales, self.stored, self.input);
+        let mut arena = Arena::over(self.scratch);
+        let activations = arena.take(self.network.activations_len);
+        let mut scratch = Scratch::take(&self.network, &mut arena);
+        let params = self.published.params();
+        forward::layers(&self.network, params, self.input, activations, &mut scratch);
+        forward::feature(&self.network, params.shifts, activations, out, &mut scratch);
+        Ok(())
+    }
+
+    /// Names and numbers of the whole state, in a fixed order: what a checkpoint stores and the state hash covers.
+    ///
+    /// After writing to them call [`Learner::restored`].
+    pub fn visit_state(&mut self, mut each: impl FnMut(&'static str, Numbers)) {
+        each("counters", Numbers::Bytes(bytemuck::cast_slice_mut(self.counters)));
+        each("health", Numbers::Bytes(bytemuck::cast_slice_mut(self.health)));
+        each("learning.weights", Numbers::I8(self.learning.weights));
+        each("learning.thresholds", Numbers::I32(self.learning.thresholds));
+        each("learning.shifts", Numbers::Bytes(bytemuck::cast_slice_mut(self.learning.shifts)));
+        each("published.weights", Numbers::I8(self.published.weights));
+        each("published.thresholds", Numbers::I32(self.published.thresholds));
+        each("published.shifts", Numbers::Bytes(bytemuck::cast_slice_mut(self.published.shifts)));
+        each("masters", Numbers::I16(self.masters));
+        each("momentum", Numbers::I16(self.momentum));
+        each("accepted.masters", Numbers::I16(self.accepted_masters));
+        each("accepted.momentum", Numbers::I16(self.accepted_momentum));
+        each("stem.whitening", Numbers::I16(self.whitening));
+        each("stem.dictionary", Numbers::I16(self.dictionary));
+        each("scales", Numbers::Bytes(bytemuck::cast_slice_mut(self.scales)));
+        self.replay.visit(|name, bytes| each(name, Numbers::Bytes(bytes)));
+    }
+
+    /// Makes the derived forms again after the state was written.
+    pub fn restored(&mut self) {
+        self.learning.repack(&self.network);
+        self.published.repack(&self.network);
+        self.pack_back();
+    }
+}
+
+/// A sample in the form in which it is stored: fitted pixels, or readings.
+fn store(spec: &Spec, network: &Network, sample: &Sample, stored: &mut [u8]) -> Result<(), SampleError> {
+    match (sample.values, spec.input.kind) {
+        (Values::Image { pixels, height, width, channels }, InputKind::Image) => {
+            let values = pixels.len();
+            if !matches!(channels, 1 | 3) || height == 0 || width == 0 || values != height * width * channels {
+                return Err(SampleError::Image { height, width, channels, values });
+            }
+            fit::resize(pixels, height, width, channels, network.input, stored);
+            Ok(())
+        }
+        (Values::Window { readings, length, channels }, InputKind::Window) => {
+            let (wants_length, wants_channels) = (network.input.width, network.input.channels);
+            if (length, channels, readings.len()) != (wants_length, wants_channels, wants_length * wants_channels) {
+                return Err(SampleError::Window { length, channels, wants_length, wants_channels });
+            }
+            stored.copy_from_slice(bytemuck::cast_slice(readings));
+            Ok(())
+        }
+        _ => Err(SampleError::Kind { wants: spec.input.kind }),
+    }
+}
