@@ -2,6 +2,8 @@
 
 #[cfg(feature = "std")]
 pub mod evaluate;
+#[cfg(feature = "std")]
+pub mod report;
 pub mod sample;
 #[cfg(feature = "std")]
 pub mod source;

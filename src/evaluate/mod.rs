@@ -6,6 +6,7 @@
 //!
 //! Cost grows with `rows · dim · min(rows, dim)`: pool raw images to a few thousand numbers first.
 
+mod cholesky;
 mod features;
 mod few;
 mod knn;

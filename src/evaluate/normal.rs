@@ -3,7 +3,8 @@
 //! Primal: `(XᵀX + λI) w = Xᵀy`, one equation a feature. Dual: `(XXᵀ + λI) a = y, w = Xᵀa`, one a row.
 //! Rows are already standardised; here they are centred once more over exactly the rows that are fitted.
 
-use super::matrix::{Cholesky, gram, kernel, multiply, turned, view};
+use super::cholesky::Cholesky;
+use super::matrix::{gram, kernel, multiply, turned, view};
 
 /// Standardised rows `[rows, dim]` and what is to be predicted from them `[rows, outputs]`.
 #[derive(Clone, Copy)]
