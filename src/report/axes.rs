@@ -6,8 +6,10 @@ use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-/// Size of a chart in its own units; the page scales it.
+/// Width of a chart in points; the page scales it.
 pub(super) const WIDTH: u32 = 760;
+/// Units to a point: drawing places things at whole units, so finer ones give smooth lines.
+pub(super) const UNITS: u32 = 4;
 
 /// Colours with a meaning instead of a value: after drawing, each is replaced by a variable of the page's style.
 pub(super) const INK: RGBColor = RGBColor(1, 2, 0);
@@ -15,14 +17,12 @@ pub(super) const SOFT: RGBColor = RGBColor(1, 2, 1);
 pub(super) const LINE: RGBColor = RGBColor(1, 2, 2);
 pub(super) const GRID: RGBColor = RGBColor(1, 2, 3);
 pub(super) const ROAD: RGBColor = RGBColor(1, 2, 4);
-pub(super) const BAD: RGBColor = RGBColor(1, 2, 5);
-const NAMED: [(&str, &str); 6] = [
+const NAMED: [(&str, &str); 5] = [
     ("#010200", "var(--ink)"),
     ("#010201", "var(--soft)"),
     ("#010202", "var(--line)"),
     ("#010203", "var(--grid)"),
     ("#010204", "var(--road)"),
-    ("#010205", "var(--bad)"),
 ];
 
 /// Number of series colours; further series use them again with another dash.
@@ -37,17 +37,18 @@ pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Plane<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 pub(super) type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-/// Draws into an SVG of `WIDTH` x `height` whose colours follow the page.
+/// Draws into an SVG of `WIDTH` x `height` points whose colours follow the page.
 pub(super) fn svg(height: u32, label: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+    let (width, height) = (WIDTH * UNITS, height * UNITS);
     let mut text = String::new();
     let drawn = {
-        let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
         draw(&area).and_then(|()| area.present())
     };
     if drawn.is_err() {
         return "<p class=\"empty\">This chart could not be drawn.</p>".to_owned();
     }
-    let size = format!("<svg width=\"{WIDTH}\" height=\"{height}\"");
+    let size = format!("<svg width=\"{width}\" height=\"{height}\"");
     let mut text = text.replacen(&size, &format!("<svg role=\"img\" aria-label=\"{}\"", super::html::escape(label)), 1);
     for (stand_in, variable) in NAMED {
         text = text.replace(stand_in, variable);
@@ -65,13 +66,13 @@ pub(super) fn frame<'a, 'b>(
     (x_name, y_name): (&str, &str),
 ) -> Result<Plane<'a, 'b>, DrawingAreaErrorKind<std::io::Error>> {
     let mut chart = ChartBuilder::on(area)
-        .margin(10)
-        .margin_right(22)
-        .x_label_area_size(46)
-        .y_label_area_size(62)
+        .margin(10 * UNITS)
+        .margin_right(22 * UNITS)
+        .x_label_area_size(46 * UNITS)
+        .y_label_area_size(62 * UNITS)
         .build_cartesian_2d(x, y)?;
     let text = |size: i32, colour: &'static RGBColor| {
-        TextStyle::from(("system-ui, sans-serif", size).into_font()).color(colour)
+        TextStyle::from(("system-ui, sans-serif", size * UNITS as i32).into_font()).color(colour)
     };
     chart
         .configure_mesh()
@@ -81,8 +82,9 @@ pub(super) fn frame<'a, 'b>(
         .y_label_formatter(&|v| tick(*v))
         .x_desc(x_name)
         .y_desc(y_name)
-        .axis_style(LINE)
-        .bold_line_style(GRID)
+        .axis_style(LINE.stroke_width(UNITS))
+        .bold_line_style(GRID.stroke_width(UNITS))
+        .set_all_tick_mark_size(5 * UNITS as i32)
         .light_line_style(TRANSPARENT)
         .label_style(text(13, &SOFT))
         .axis_desc_style(text(14, &INK))

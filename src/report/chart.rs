@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::axes::{COLOURS, frame, range, series_colour, svg};
+use super::axes::{COLOURS, UNITS, frame, range, series_colour, svg};
 use super::html::escape;
 
 /// Several series over one pair of axes. Axis names carry their unit: `samples`, `cross-track error (m)`.
@@ -25,8 +25,8 @@ pub struct Series {
 /// Beyond this many, points are thinned to the smallest and largest of each stretch.
 const MOST_POINTS: usize = 1200;
 
-/// Dashes, so that lines differ by more than colour: lengths of dash and gap, and the name in the style sheet.
-const DASHES: [(i32, i32, &str); 3] = [(0, 0, "solid"), (8, 5, "dashed"), (3, 4, "dotted")];
+/// Dashes, so that lines differ by more than colour: points of dash and gap, and the name in the style sheet.
+const DASHES: [(u32, u32, &str); 3] = [(0, 0, "solid"), (8, 5, "dashed"), (3, 4, "dotted")];
 
 impl LineChart {
     pub(super) fn html(&self) -> String {
@@ -45,14 +45,14 @@ impl LineChart {
         let drawing = svg(340, &label, |area| {
             let mut chart = frame(area, (x, y), (&self.x_axis, &self.y_axis))?;
             for (index, series) in self.series.iter().enumerate() {
-                let style = series_colour(index).stroke_width(2);
+                let style = series_colour(index).stroke_width(2 * UNITS);
                 let (dash, gap, _) = DASHES[index % DASHES.len()];
                 for piece in series.points.split(|p| !p.iter().all(|v| v.is_finite())) {
                     let points = thinned(piece).into_iter().map(|[x, y]| (x, y));
                     if dash == 0 {
                         chart.draw_series(LineSeries::new(points, style))?;
                     } else {
-                        chart.draw_series(DashedLineSeries::new(points, dash, gap, style))?;
+                        chart.draw_series(DashedLineSeries::new(points, dash * UNITS, gap * UNITS, style))?;
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use plotters::element::PathElement;
 use plotters::prelude::*;
 
-use super::axes::{BAD, COLOURS, ROAD, WIDTH, frame, range, series_colour, svg};
+use super::axes::{COLOURS, INK, ROAD, UNITS, WIDTH, frame, range, series_colour, svg};
 use super::html::escape;
 
 /// The road and the tracks driven on it, in metres.
@@ -25,7 +25,7 @@ pub struct Track {
     pub lost: Vec<[f64; 2]>,
 }
 
-/// Room around the drawing that axes and margins take, in chart units.
+/// Room around the drawing that axes and margins take, in points.
 const FRAME: (f64, f64) = (94.0, 66.0);
 /// Points of one line that are drawn.
 const MOST_POINTS: usize = 2000;
@@ -56,12 +56,12 @@ impl TrackMap {
                 let sound = all.chain(last).filter(|p| p.iter().all(|v| v.is_finite()));
                 PathElement::new(sound.map(|p| (p[0], p[1])).collect::<Vec<_>>(), style)
             };
-            chart.draw_series([line(&self.road, ROAD.stroke_width(12))])?;
+            chart.draw_series([line(&self.road, ROAD.stroke_width(12 * UNITS))])?;
             for (index, track) in self.tracks.iter().enumerate() {
-                chart.draw_series([line(&track.points, series_colour(index).stroke_width(2))])?;
+                chart.draw_series([line(&track.points, series_colour(index).stroke_width(2 * UNITS))])?;
             }
             for lost in self.tracks.iter().flat_map(|t| &t.lost).filter(|p| p.iter().all(|v| v.is_finite())) {
-                chart.draw_series([Cross::new((lost[0], lost[1]), 6, BAD.stroke_width(3))])?;
+                chart.draw_series([Cross::new((lost[0], lost[1]), 6 * UNITS as i32, INK.stroke_width(3 * UNITS))])?;
             }
             Ok(())
         });

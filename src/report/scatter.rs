@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::axes::{frame, range, svg, tick};
+use super::axes::{UNITS, frame, range, svg, tick};
 use super::html::escape;
 
 /// Dots over one pair of axes with a colour bar.
@@ -44,7 +44,7 @@ impl Scatter {
             let mut chart = frame(area, (x, y), (&self.x_axis, &self.y_axis))?;
             chart.draw_series(dots.iter().step_by(step).map(|d| {
                 let [r, g, b] = colour(map, (d.value - low) / (high - low));
-                Circle::new((d.place[0], d.place[1]), 3, RGBColor(r, g, b).mix(0.8).filled())
+                Circle::new((d.place[0], d.place[1]), 3 * UNITS as i32, RGBColor(r, g, b).mix(0.8).filled())
             }))?;
             Ok(())
         });
