@@ -9,5 +9,12 @@ pub mod net;
 pub mod pretext;
 pub mod replay;
 pub mod sample;
+
+#[cfg(feature = "std")]
+pub mod evaluate;
+#[cfg(feature = "std")]
+pub mod model;
+#[cfg(feature = "std")]
+pub mod report;
 #[cfg(feature = "std")]
 pub mod source;
