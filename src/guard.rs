@@ -28,7 +28,7 @@ pub enum Fault {
     RankLost,
     /// The spread fell below a quarter of the published encoder's.
     SpreadLost,
-    /// The loss on replay rose by more than a quarter of a nat.
+    /// The loss on replay rose by more than half a nat.
     LossRose,
     /// More than 1 weight in 20 is saturated.
     Saturated,
@@ -45,7 +45,7 @@ pub fn judge(published: &Health, new: &Health) -> Result<(), Fault> {
     if 4 * new.spread < published.spread {
         return Err(Fault::SpreadLost);
     }
-    if new.loss > published.loss + 64 {
+    if new.loss > published.loss + 128 {
         return Err(Fault::LossRose);
     }
     if new.saturation > 65536 / 20 {

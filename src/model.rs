@@ -9,11 +9,19 @@ use crate::net::spec::Spec;
 #[non_exhaustive]
 pub enum ModelError {
     #[error("{path}: {source}\n  what to do: name a model file, or one of the models shipped: {}", names())]
-    Read { path: String, #[source] source: std::io::Error },
+    Read {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{path}: {problem}")]
     Parse { path: String, problem: String },
     #[error("{path}: {source}")]
-    Plan { path: String, #[source] source: crate::net::network::PlanError },
+    Plan {
+        path: String,
+        #[source]
+        source: crate::net::network::PlanError,
+    },
 }
 
 /// Models that the program carries, as (name, TOML).

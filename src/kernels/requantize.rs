@@ -1,23 +1,7 @@
 //! Narrowing of `i32` accumulators to 8-bit mantissas, with the scan for the next shift in the same pass.
 
 use crate::fixed::random::Draws;
-use crate::fixed::{I8_MAX, bit_length, round_nearest, round_random, saturate_i8};
-
-/// What a narrowing pass saw: it sets the next lagged shift and feeds the saturation meters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Largest magnitude before narrowing (after ReLU: largest value).
-    pub max: u32,
-    /// Mantissas that had to be clamped.
-    pub clamped: u32,
-}
-
-impl Seen {
-    /// Of two parts of one tensor.
-    pub fn merge(self, other: Seen) -> Seen {
-        Seen { max: self.max.max(other.max), clamped: self.clamped + other.clamped }
-    }
-}
+use crate::fixed::{I8_MAX, Seen, round_nearest, round_random, saturate_i8};
 
 /// ReLU and narrowing: `out = clamp(RN(acc − threshold, shift), 0, 127)`; `thresholds` hold one number a channel.
 pub fn relu(acc: &[i32], thresholds: Option<&[i32]>, shift: u32, out: &mut [i8]) -> Seen {
@@ -36,12 +20,14 @@ pub fn relu(acc: &[i32], thresholds: Option<&[i32]>, shift: u32, out: &mut [i8])
 #[inline]
 fn relu_rows(acc: &[i32], thresholds: &[i32], shift: u32, out: &mut [i8]) -> Seen {
     let half = if shift == 0 { 0 } else { 1 << (shift - 1) };
-    let (mut max, mut clamped) = (0, 0);
+    let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+    let total = acc.len() as u32;
     let mut narrow = |a: i32, o: &mut i8| {
         let a = a.max(0);
         max = max.max(a);
         let y = (a + half) >> shift;
         clamped += u32::from(y > I8_MAX);
+        upper_half += u32::from(y > I8_MAX / 2);
         *o = y.min(I8_MAX) as i8;
     };
     if thresholds.is_empty() {
@@ -49,16 +35,17 @@ fn relu_rows(acc: &[i32], thresholds: &[i32], shift: u32, out: &mut [i8]) -> See
     } else {
         acc.iter().zip(thresholds).zip(out).for_each(|((&a, &t), o)| narrow(a - t, o));
     }
-    Seen { max: max as u32, clamped }
+    Seen { max: max as u32, clamped, upper_half, total }
 }
 
 /// Narrowing to nearest, with sign: `out = clamp(RN(acc, shift), ±127)`.
 pub fn nearest(acc: &[i32], shift: u32, out: &mut [i8]) -> Seen {
-    let mut seen = Seen::default();
+    let mut seen = Seen { total: acc.len() as u32, ..Seen::default() };
     for (&a, o) in acc.iter().zip(out) {
         seen.max = seen.max.max(a.unsigned_abs());
         let y = round_nearest(a, shift);
         seen.clamped += u32::from(y.abs() > I8_MAX);
+        seen.upper_half += u32::from(y.abs() > I8_MAX / 2);
         *o = saturate_i8(y);
     }
     seen
@@ -68,7 +55,8 @@ pub fn nearest(acc: &[i32], shift: u32, out: &mut [i8]) -> Seen {
 ///
 /// Where `active` is given (the activation that the error belongs to), the error is 0 wherever it is 0: the ReLU mask.
 pub fn random(acc: &[i32], active: Option<&[i8]>, shift: u32, draws: Draws, first: u32, out: &mut [i8]) -> Seen {
-    let (mut max, mut clamped) = (0, 0);
+    let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+    let total = acc.len() as u32;
     let mut narrow = |i: usize, a: i32, o: &mut i8| {
         max = max.max(a.unsigned_abs());
         // |a| < 2^31 − 2^shift by the plan, so 32 bits are enough here; the fallback of the definition is in `fixed`.
@@ -76,6 +64,7 @@ pub fn random(acc: &[i32], active: Option<&[i8]>, shift: u32, draws: Draws, firs
         let y = (a + r) >> shift;
         debug_assert_eq!(y, round_random(a, shift, draws, first.wrapping_add(i as u32)));
         clamped += u32::from(y.abs() > I8_MAX);
+        upper_half += u32::from(y.abs() > I8_MAX / 2);
         *o = y.clamp(-I8_MAX, I8_MAX) as i8;
     };
     match active {
@@ -87,15 +76,10 @@ pub fn random(acc: &[i32], active: Option<&[i8]>, shift: u32, draws: Draws, firs
         }
         None => acc.iter().zip(out).enumerate().for_each(|(i, (&a, o))| narrow(i, a, o)),
     }
-    Seen { max, clamped }
+    Seen { max, clamped, upper_half, total }
 }
 
 /// Largest magnitude.
 pub fn largest(values: &[i32]) -> u32 {
     values.iter().fold(0, |m, v| m.max(v.unsigned_abs()))
-}
-
-/// Exact shift for `values` to `bits` bits.
-pub fn exact_shift(values: &[i32], bits: u32) -> u32 {
-    bit_length(largest(values)).saturating_sub(bits - 1)
 }

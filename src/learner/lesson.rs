@@ -2,13 +2,13 @@
 //! published or undone.
 
 use super::{Did, Encoder, Learner, batch};
-use crate::fixed::LaggedShift;
+use crate::fixed::Seen;
+use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
 use crate::kernels::Grid;
 use crate::kernels::reference::pool_sums;
-use crate::kernels::requantize::Seen;
 use crate::net::arena::Arena;
-use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch, Shifts};
+use crate::net::forward::{self, HeadActivations, Params, Scratch};
 use crate::net::network::Network;
 use crate::net::spec::{MAX_LAYERS, Spec};
 use crate::pretext::contrastive;
@@ -26,7 +26,6 @@ pub(super) struct CanaryBuffers<'a> {
     head_input: &'a mut [i8],
     hidden: &'a mut [i8],
     input: &'a mut [i8],
-    feature: &'a mut [i8],
     /// Pooled activations of the canaries, by which rank and spread are measured.
     rows: &'a mut [i32],
     embeddings: &'a mut [i32],
@@ -51,7 +50,6 @@ impl<'a> CanaryBuffers<'a> {
             head_input: arena.take(head_input),
             hidden: arena.take(hidden),
             input: arena.take(network.input.len()),
-            feature: arena.take(network.feature_dim),
             rows: arena.take(spec.guard.canaries * meter_grid(network).len()),
             embeddings: arena.take(rows * dim),
             loss: contrastive::Buffers::take(rows, dim, arena),
@@ -60,12 +58,22 @@ impl<'a> CanaryBuffers<'a> {
     }
 }
 
-#[derive(Default)]
-/// What measuring an encoder found: its health, and what its narrowing saw on plain samples.
+/// Canaries are spread evenly over the replay buffer.
+fn canary_pick(canary: usize, canaries: usize, held: usize) -> Pick {
+    Pick::Entry { index: canary * held / canaries }
+}
+
+/// What measuring an encoder found: its health, and the shifts that its feature wants.
 struct Measured {
     health: Health,
-    layers: ForwardSeen,
-    feature: [Seen; MAX_LAYERS],
+    feature: [LaggedShift; MAX_LAYERS],
+}
+
+/// The smallest shift to 8 bits by which at most 1 number in 512 is clamped; `counts[n]` numbers need n bits.
+fn shift_of(counts: &[u32; 32]) -> u32 {
+    let total: u32 = counts.iter().sum();
+    let over = |shift: usize| counts.iter().skip(shift + 8).sum::<u32>();
+    (0..24).find(|&shift| over(shift) <= total / 512).unwrap_or(24) as u32
 }
 
 impl Learner<'_> {
@@ -91,6 +99,7 @@ impl Learner<'_> {
         self.counters[0].lesson_progress = 0;
         if self.spec.contrastive.is_none() {
             self.fold_stem();
+            self.settle_stem_shift();
         }
         let Some(old) = self.measure_published() else { return Did::Idle };
         let Some(new) = self.measure_learning() else { return Did::Idle };
@@ -107,6 +116,7 @@ impl Learner<'_> {
 
     /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
     pub(super) fn publish_stem(&mut self) {
+        self.settle_stem_shift();
         if let Some(measured) = self.measure_learning() {
             self.publish(&measured);
         }
@@ -115,18 +125,7 @@ impl Learner<'_> {
     fn publish(&mut self, measured: &Measured) -> Did {
         let Health { effective_rank, spread, loss, saturation } = measured.health;
         self.health[0] = [effective_rank, spread, loss, saturation];
-        let shifts = &mut self.learning.shifts[0];
-        // Shifts that training has not set (a stem alone) and those of the feature come from the canaries.
-        for (shift, seen) in shifts.layers.iter_mut().zip(&measured.layers.layers).take(self.network.layers.len()) {
-            if !shift.is_set() || self.spec.contrastive.is_none() {
-                *shift = LaggedShift::unset();
-                shift.follow(seen.max, 8);
-            }
-        }
-        for (shift, seen) in shifts.feature.iter_mut().zip(&measured.feature).take(self.network.feature.len()) {
-            *shift = LaggedShift::unset();
-            shift.follow(seen.max, 8);
-        }
+        self.learning.shifts[0].feature = measured.feature;
         self.published.copy_from(&self.learning);
         self.accepted_masters.copy_from_slice(self.masters);
         self.accepted_momentum.copy_from_slice(self.momentum);
@@ -147,6 +146,37 @@ impl Learner<'_> {
         c.undone_in_a_row += 1;
     }
 
+    /// Finds the shift of a stem that has just been folded, on the canaries: training never moves it.
+    fn settle_stem_shift(&mut self) {
+        /// Passes over the canaries at most; one moves the shift by one.
+        const PASSES: usize = 12;
+        let scratch = core::mem::take(&mut self.scratch);
+        let (canaries, held) = self.canaries();
+        for _ in 0..PASSES {
+            let before = self.learning.shifts[0].layers[0];
+            let CanaryBuffers { input, activations, scratch, .. } =
+                &mut CanaryBuffers::take(&self.spec, &self.network, &mut Arena::over(scratch));
+            let mut seen = Seen::default();
+            for canary in 0..canaries {
+                let stored = self.replay.sample(canary_pick(canary, canaries, held), 0);
+                batch::input_of(&self.spec, self.scales, stored, input);
+                let params = self.learning.params();
+                seen = seen.merge(forward::layers(&self.network, params, input, activations, scratch).layers[0]);
+            }
+            self.learning.shifts[0].layers[0].follow(seen);
+            if self.learning.shifts[0].layers[0] == before {
+                break;
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Canaries that there are, and entries held.
+    fn canaries(&self) -> (usize, usize) {
+        let held = self.replay.held();
+        (self.spec.guard.canaries.min(held), held)
+    }
+
     fn measure_learning(&mut self) -> Option<Measured> {
         let scratch = core::mem::take(&mut self.scratch);
         let measured = self.measure(&self.learning, scratch);
@@ -161,34 +191,34 @@ impl Learner<'_> {
         measured
     }
 
-    /// Measures an encoder on canaries spread evenly over the replay buffer; `None` while there are too few.
+    /// Measures an encoder on the canaries; `None` while there are too few.
     fn measure(&self, encoder: &Encoder, scratch: &mut [u8]) -> Option<Measured> {
-        let held = self.replay.held();
-        let canaries = self.spec.guard.canaries.min(held);
+        let (canaries, held) = self.canaries();
         if canaries < 2 {
             return None;
         }
         let (spec, network) = (&self.spec, &self.network);
         let mut b = CanaryBuffers::take(spec, network, &mut Arena::over(scratch));
         let params = encoder.params();
-        // Features are narrowed by their exact shifts here: what is wanted is the maximum.
-        let open = Shifts { feature: Shifts::unset().feature, ..*params.shifts };
         let grid = meter_grid(network);
-        let mut measured = Measured::default();
-        let pick = |canary: usize| Pick::Entry { index: canary * held / canaries };
+        // For each block of the feature, how many sums need how many bits.
+        let mut bits = [[0u32; 32]; MAX_LAYERS];
+        let pick = |canary| canary_pick(canary, canaries, held);
         for (canary, row) in b.rows.chunks_exact_mut(grid.len()).take(canaries).enumerate() {
             batch::input_of(spec, self.scales, self.replay.sample(pick(canary), 0), b.input);
-            let seen = forward::layers(network, params, b.input, b.activations, &mut b.scratch);
-            measured.layers.merge(&seen);
-            let seen = forward::feature(network, &open, b.activations, b.feature, &mut b.scratch);
-            measured.feature.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
+            forward::layers(network, params, b.input, b.activations, &mut b.scratch);
+            for (counts, (layer, grid)) in bits.iter_mut().zip(&network.feature) {
+                let sums = &mut b.scratch.accumulators[..grid.len()];
+                pool_sums(grid, &b.activations[network.layers[*layer].activations..], sums);
+                sums.iter().for_each(|s| counts[bit_length(s.unsigned_abs()) as usize & 31] += 1);
+            }
             pool_sums(&grid, &b.activations[network.layers[network.layers.len() - 1].activations..], row);
         }
         let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
         let loss = self.canary_loss(params, &mut b, canaries, pick);
         let saturation = guard::saturation(&encoder.weights[network.trained_range()]);
-        measured.health = Health { effective_rank, spread, loss, saturation };
-        Some(measured)
+        let health = Health { effective_rank, spread, loss, saturation };
+        Some(Measured { health, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
     }
 
     /// Loss of the pretext on the canaries, through the same views in every lesson.

@@ -2,9 +2,10 @@
 
 use super::{Did, Join, Learner, MAX_LANES, batch, tensor};
 use crate::augment::signal::ChannelScale;
+use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
-use crate::kernels::requantize::{self, Seen};
+use crate::kernels::requantize;
 use crate::net::arena::Arena;
 use crate::net::backward::{self, BackwardSeen};
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
@@ -237,7 +238,9 @@ impl Learner<'_> {
             };
         }
         let network = &self.network;
-        if (0..network.layers.len()).any(|l| !shifts.layers[l].is_set()) || !shifts.head[1].is_set() {
+        if (0..network.layers.len()).any(|l| !shifts.layers[l].is_set() && !network.layers[l].dictionary)
+            || !shifts.head[1].is_set()
+        {
             let first = buffers.lanes.first_mut()?;
             first.forward(&shared!(), 0);
             follow_forward(&mut shifts, network, &core::mem::take(&mut first.forward_seen));
@@ -317,14 +320,17 @@ impl Learner<'_> {
 
 /// Lets the forward shifts follow what a step saw.
 pub(super) fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
-    for (shift, seen) in shifts.layers.iter_mut().zip(&seen.layers).take(network.layers.len()) {
-        shift.follow(seen.max, 8);
+    for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
+        // A stem that is not trained any more keeps the shift that it was published with.
+        if !layer.dictionary {
+            shift.follow(*seen);
+        }
     }
-    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(seen.max, 8));
+    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
 }
 
 fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
     for tensor in network.first_trained + 1..network.tensors.len() {
-        shifts.errors[tensor].follow(seen[tensor].max, 8);
+        shifts.errors[tensor].follow(seen[tensor]);
     }
 }

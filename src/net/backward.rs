@@ -2,10 +2,11 @@
 
 use super::forward::{HeadActivations, Params, Scratch, Shifts};
 use super::network::{MAX_TENSORS, Network};
+use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::fixed::{LaggedShift, shift_for};
 use crate::kernels::reference::pool_sums_grad;
-use crate::kernels::requantize::{self, Seen};
+use crate::kernels::requantize;
 use crate::sample::Seed;
 
 /// What narrowing the errors at each tensor's input saw.

@@ -4,9 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::network::{MAX_TENSORS, Network};
 use super::spec::MAX_LAYERS;
+use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, shift_for};
 use crate::kernels::reference::pool_sums;
-use crate::kernels::requantize::{self, Seen};
+use crate::kernels::requantize;
 
 /// All requantization shifts of an encoder and its head. Part of the state; 1 byte each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
