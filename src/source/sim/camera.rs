@@ -5,32 +5,14 @@
 
 use super::clutter::Ray;
 use super::config::WorldConfig;
+use super::lens::{Axes, DISTORTION, View, undistort};
 use super::noise::{hash, mix};
 use super::texture::LEVELS;
 use super::world::{Light, World};
 
-/// Barrel distortion: a pixel at radius r looks along r (1 + DISTORTION r²).
-const DISTORTION: f32 = 0.10;
 /// Mean brightness that the exposure aims at, linear.
 const EXPOSURE_TARGET: f32 = 0.2;
 const FAR_M: f32 = 8.0;
-
-/// Where the lens is and how it moves; x forward, y left, z up, angles by the right hand.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct View {
-    pub(super) x: f32,
-    pub(super) y: f32,
-    pub(super) yaw: f32,
-    /// Nose down is positive.
-    pub(super) pitch: f32,
-    /// Left side up is positive.
-    pub(super) roll: f32,
-    /// Metres per second forward.
-    pub(super) speed: f32,
-    pub(super) yaw_rate: f32,
-    pub(super) pitch_rate: f32,
-    pub(super) roll_rate: f32,
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct Camera {
@@ -59,14 +41,6 @@ struct Meter {
 }
 
 const FRESH: Meter = Meter { tick: None, gain: 1.0, exposure_s: 0.012, mean: EXPOSURE_TARGET };
-
-/// Lens position and axes in the world.
-struct Axes {
-    origin: [f32; 3],
-    forward: [f32; 3],
-    left: [f32; 3],
-    up: [f32; 3],
-}
 
 impl Camera {
     pub(super) fn new(config: &WorldConfig) -> Self {
@@ -176,17 +150,21 @@ impl Camera {
     fn window(&self, axes: &Axes, x: f32, y: f32, radius: f32, height: f32) -> Option<(Span, Span)> {
         let per_pixel = self.columns as f32 / (2.0 * self.edge);
         let (mut low, mut high, mut behind) = ((f32::MAX, f32::MAX), (f32::MIN, f32::MIN), 0);
+        // Left of the lens, and right of it, as far as the part behind the image plane goes.
+        let (mut to_left, mut to_right) = (false, false);
         for corner in 0..8 {
             let side = |bit: usize| if corner & bit == 0 { -radius } else { radius };
             let z = if corner & 4 == 0 { 0.0 } else { height };
             let offset = [x + side(1) - axes.origin[0], y + side(2) - axes.origin[1], z - axes.origin[2]];
             let along = |axis: [f32; 3]| axis[0] * offset[0] + axis[1] * offset[1] + axis[2] * offset[2];
-            let depth = along(axes.forward);
+            let (depth, left) = (along(axes.forward), along(axes.left));
             if depth < 0.05 {
                 behind += 1;
+                to_left |= left > 0.0;
+                to_right |= left <= 0.0;
                 continue;
             }
-            let (u, v) = (along(axes.left) / depth, along(axes.up) / depth);
+            let (u, v) = (left / depth, along(axes.up) / depth);
             let r = (u * u + v * v).sqrt().max(1e-6);
             let shrink = undistort(r) / r;
             let column = self.columns as f32 * 0.5 - u * shrink * per_pixel;
@@ -194,15 +172,15 @@ impl Camera {
             low = (low.0.min(column), low.1.min(row));
             high = (high.0.max(column), high.1.max(row));
         }
-        match behind {
-            0 => {
-                let columns = span(low.0, high.0, self.columns);
-                let rows = span(low.1, high.1, self.rows);
-                (!columns.is_empty() && !rows.is_empty()).then_some((columns, rows))
-            }
-            8 => None,
-            _ => Some((0..self.columns, 0..self.rows)),
+        if behind == 8 {
+            return None;
         }
+        if behind > 0 {
+            low = (if to_left { 0.0 } else { low.0 }, 0.0);
+            high = (if to_right { self.columns as f32 } else { high.0 }, self.rows as f32);
+        }
+        let (columns, rows) = (span(low.0, high.0, self.columns), span(low.1, high.1, self.rows));
+        (!columns.is_empty() && !rows.is_empty()).then_some((columns, rows))
     }
 
     /// Lens shading, gain, gamma and noise: light to bytes.
@@ -228,15 +206,6 @@ type Span = core::ops::Range<usize>;
 fn span(low: f32, high: f32, count: usize) -> Span {
     let (low, high) = ((low - 2.0).max(0.0) as usize, (high + 3.0).max(0.0) as usize);
     low.min(count)..high.min(count)
-}
-
-/// Inverse of r (1 + DISTORTION r²), by Newton's steps.
-fn undistort(seen: f32) -> f32 {
-    let mut r = seen;
-    for _ in 0..8 {
-        r -= (r + DISTORTION * r * r * r - seen) / (1.0 + 3.0 * DISTORTION * r * r);
-    }
-    r
 }
 
 fn tinted(colour: [f32; 3], light: &Light, shade: f32) -> [f32; 3] {
@@ -281,52 +250,4 @@ fn surface(world: &World, light: &Light, o: [f32; 3], d: [f32; 3], coarser: &[f3
     };
     let level = usize::from(t > coarser[2]) + usize::from(t > coarser[4]);
     tinted(world.walls.at(along, z, level), light, 0.9)
-}
-
-impl Axes {
-    /// Where the lens was `ago` seconds before the instant of `view`.
-    fn new(world: &World, view: &View, ago: f32) -> Self {
-        let yaw = view.yaw - view.yaw_rate * ago;
-        let pitch = view.pitch - view.pitch_rate * ago + world.config.camera_pitch_rad;
-        let roll = view.roll - view.roll_rate * ago;
-        let (sy, cy) = (libm::sinf(yaw), libm::cosf(yaw));
-        let (sp, cp) = (libm::sinf(pitch), libm::cosf(pitch));
-        let (sr, cr) = (libm::sinf(roll), libm::cosf(roll));
-        let (level_left, level_up) = ([-sy, cy, 0.0], [sp * cy, sp * sy, cp]);
-        let mixed = |a: f32, b: f32| {
-            [
-                a * level_left[0] + b * level_up[0],
-                a * level_left[1] + b * level_up[1],
-                a * level_left[2] + b * level_up[2],
-            ]
-        };
-        let back = view.speed * ago;
-        let x = (view.x - back * cy).clamp(0.05, world.width - 0.05);
-        let y = (view.y - back * sy).clamp(0.05, world.height - 0.05);
-        Axes {
-            origin: [x, y, world.config.camera_height_m],
-            forward: [cp * cy, cp * sy, -sp],
-            left: mixed(cr, sr),
-            up: mixed(-sr, cr),
-        }
-    }
-
-    fn direction(&self, left: f32, up: f32) -> [f32; 3] {
-        let (f, l, u) = (&self.forward, &self.left, &self.up);
-        [f[0] + l[0] * left + u[0] * up, f[1] + l[1] * left + u[1] * up, f[2] + l[2] * left + u[2] * up]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn undistorting_inverts_the_lens() {
-        for i in 0..60 {
-            let r = 0.1 * i as f32;
-            let seen = r * (1.0 + DISTORTION * r * r);
-            assert!((undistort(seen) - r).abs() < 1e-3 * (1.0 + r), "{r}");
-        }
-    }
 }

@@ -47,7 +47,8 @@ pub(super) fn muted(dice: &mut Dice) -> [f32; 3] {
 pub(super) fn vivid(dice: &mut Dice) -> [f32; 3] {
     let mut colour = [dice.between(0.1, 0.5), dice.between(0.1, 0.6), dice.between(0.1, 0.5)];
     colour[dice.pick(3)] = dice.between(0.5, 0.95);
-    colour
+    let grey = brightness(colour);
+    blend(colour, [grey; 3], dice.between(0.2, 0.7))
 }
 
 fn blend(a: [f32; 3], b: [f32; 3], weight: f32) -> [f32; 3] {
@@ -216,7 +217,7 @@ impl Markings {
     }
 }
 
-/// Paints the whole floor; `blocked` darkens it where clutter stands.
+/// Paints the whole floor; `shade` is the share of light that clutter lets through at (x, y).
 pub(super) fn paint(
     config: &WorldConfig,
     track: &Track,

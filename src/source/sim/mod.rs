@@ -7,7 +7,7 @@
 //!
 //! Everything is a function of the [`WorldConfig`] and the steering: the same on every platform (only exact float
 //! operations and `libm`), drawn from counter-based hashes. The parts, each naming only those before it:
-//! `noise`, `config`, `track`, `texture`, `clutter` and `floor`, `world`, `camera`, `rover`, `source`.
+//! `noise`, `config`, `track`, `texture`, `clutter` and `floor`, `world`, `lens`, `camera`, `body`, `rover`, `source`.
 //!
 //! ```
 //! use nestling::source::sim::{Rover, WorldConfig};
@@ -21,10 +21,12 @@
 //! }
 //! ```
 
+mod body;
 mod camera;
 mod clutter;
 mod config;
 mod floor;
+mod lens;
 mod noise;
 mod rover;
 mod source;
@@ -35,3 +37,6 @@ mod world;
 pub use config::WorldConfig;
 pub use rover::{IMU_PER_G, IMU_PER_RAD_S, OFF_TRACK_M, Pose, READINGS_PER_STEP, Rover, STEP_US, StepTruth};
 pub use source::RoverSource;
+
+#[cfg(test)]
+mod tests;

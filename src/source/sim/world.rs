@@ -133,10 +133,10 @@ fn shadow_pictures(look: u64) -> (Vec<u8>, Vec<u8>) {
             let (u, v) = (x * 3.0 * bars + y, y * 2.0 * bars);
             let frame = smoothstep(0.40, 0.44, across(u)).max(smoothstep(0.42, 0.46, across(v)));
             let field = smoothstep(-0.08, 0.02, round(look ^ 1, x, y, 3.0));
-            let lit = 1.0 - 0.75 * (1.0 - field * (1.0 - frame));
+            let lit = 1.0 - 0.8 * (1.0 - field * (1.0 - frame));
             panes.push((lit * 255.0) as u8);
             let leaf = smoothstep(-0.12, 0.10, round(look ^ 2, x, y, 9.0));
-            leaves.push(((0.45 + 0.55 * leaf) * 255.0) as u8);
+            leaves.push(((0.4 + 0.6 * leaf) * 255.0) as u8);
         }
     }
     (panes, leaves)
@@ -154,7 +154,7 @@ fn paint_walls(look: u64, width: f32, height: f32, wall_height: f32) -> Texture 
         .map(|_| {
             let (u, door) = (dice.between(0.0, round), dice.pick(3) == 0);
             let (low, high) = if door { (0.0, 1.75) } else { (dice.between(0.4, 1.2), dice.between(1.3, wall_height)) };
-            let colour = if dice.pick(3) == 0 { floor::vivid(&mut dice) } else { floor::muted(&mut dice) };
+            let colour = if dice.pick(5) == 0 { floor::vivid(&mut dice) } else { floor::muted(&mut dice) };
             let bright = if door { 0.0 } else { dice.between(0.0, 0.3) };
             (u, dice.between(0.2, 0.6), low, high, colour.map(|c| c + bright))
         })
