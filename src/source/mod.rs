@@ -3,6 +3,8 @@
 //! A source fills a [`Record`] that its caller owns, so that a running stream allocates nothing per sample.
 //! Data sets with random access implement [`Indexed`]; [`order::Ordered`] turns one into a [`Source`].
 
+pub mod sim;
+
 use crate::sample::{Micros, Sample, Values};
 
 /// What was annotated for a sample. Only probes and controllers read it, never the learner.
