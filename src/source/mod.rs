@@ -15,6 +15,7 @@ pub mod npy_images;
 mod open;
 pub mod order;
 pub mod pipe;
+mod query;
 mod scan;
 pub mod signal;
 mod signal_csv;

@@ -37,10 +37,10 @@ impl Npy {
             return Err(bad(format!("a structured dtype {}", header.dtype().descr())));
         };
         let dtype = ty.to_string();
-        let known = match (ty.type_char(), ty.size_field()) {
-            (TypeChar::Int | TypeChar::Uint, 1 | 2 | 4 | 8) | (TypeChar::Float, 4 | 8) | (TypeChar::Bool, 1) => true,
-            _ => false,
-        };
+        let known = matches!(
+            (ty.type_char(), ty.size_field()),
+            (TypeChar::Int | TypeChar::Uint, 1 | 2 | 4 | 8) | (TypeChar::Float, 4 | 8) | (TypeChar::Bool, 1)
+        );
         if !known {
             let problem = format!("dtype {dtype}; known are bool, integers of 8 to 64 bits, float32 and float64");
             return Err(SourceError::file(

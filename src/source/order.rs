@@ -181,3 +181,96 @@ fn shuffle(items: &mut [usize], seed: u64, epoch: u64) {
         items.swap(i, j);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Micros;
+
+    /// Ten samples in two segments; sample 4 is damaged.
+    struct Ten;
+    impl Indexed for Ten {
+        fn describe(&self) -> String {
+            "ten".to_owned()
+        }
+        fn len(&self) -> usize {
+            10
+        }
+        fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError> {
+            record.time = Micros(index as u64);
+            record.segment = self.group(index);
+            record.label = self.label(index);
+            Ok(index != 4)
+        }
+        fn label(&self, index: usize) -> Option<Label> {
+            (index > 0).then_some(Label::Class((index % 2) as u32))
+        }
+        fn group(&self, index: usize) -> u32 {
+            (index / 5) as u32
+        }
+    }
+
+    fn play(source: &mut dyn Source) -> Vec<(u64, u32)> {
+        let mut record = Record::default();
+        let mut out = Vec::new();
+        while source.read_next(&mut record).unwrap() {
+            out.push((record.time.0, record.segment));
+        }
+        out
+    }
+
+    fn times(source: &mut dyn Source) -> Vec<u64> {
+        play(source).into_iter().map(|(t, _)| t).collect()
+    }
+
+    #[test]
+    fn damaged_samples_are_passed_over_and_counted() {
+        let mut source = Ordered::given(Ten);
+        let played = play(&mut source);
+        assert_eq!(played, [0, 1, 2, 3, 5, 6, 7, 8, 9].map(|t| (t, (t / 5) as u32)));
+        assert_eq!(source.skipped(), 1);
+        source.rewind().unwrap();
+        assert_eq!(play(&mut source), played);
+    }
+
+    #[test]
+    fn a_shuffled_order_is_a_pure_function_of_seed_and_epoch() {
+        let mut source = Ordered::new(Ten, Order::Shuffled, 5, (0.0, 1.0));
+        let first = times(&mut source);
+        source.rewind().unwrap();
+        let second = times(&mut source);
+        assert_ne!(first, second);
+        let mut again = Ordered::new(Ten, Order::Shuffled, 5, (0.0, 1.0));
+        again.rewind().unwrap();
+        assert_eq!(times(&mut again), second);
+        assert_ne!(times(&mut Ordered::new(Ten, Order::Shuffled, 6, (0.0, 1.0))), first);
+        let mut sorted = first;
+        sorted.sort_unstable();
+        assert_eq!(sorted, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn by_label_keeps_the_given_order_within_a_label_and_neighbours_only_where_they_were() {
+        let played = play(&mut Ordered::new(Ten, Order::ByLabel, 0, (0.0, 1.0)));
+        assert_eq!(played.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [2, 6, 8, 1, 3, 5, 7, 9, 0]);
+        assert_eq!(played.iter().map(|(_, s)| *s).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn two_ranges_that_meet_hold_every_sample_once() {
+        for len in [1usize, 7, 10, 5000] {
+            for cut in [0.1, 0.3, 0.5, 0.7, 0.8] {
+                assert_eq!(part(len, (0.0, cut)).end, part(len, (cut, 1.0)).start);
+                assert_eq!(part(len, (cut, 1.0)).end, len);
+            }
+        }
+        assert_eq!(part(5000, (0.0, 0.8)).len(), 4000);
+        assert_eq!(times(&mut Ordered::new(Ten, Order::Given, 0, (0.5, 0.8))), [5, 6, 7]);
+    }
+
+    #[test]
+    fn a_range_of_groups_takes_whole_groups() {
+        let query = Query { range: Some((0.5, 1.0)), range_of: Some(RangeOf::Groups), ..Query::default() };
+        assert_eq!(times(&mut Ordered::from_query(Ten, &query, 0)), [5, 6, 7, 8, 9]);
+    }
+}

@@ -165,8 +165,8 @@ impl Extent {
         if self.max == 0.0 || (self.whole && self.max <= 32767.0) {
             return Unit { exponent: 0, factor: 1.0 };
         }
-        // Exponent field of the float: floor(log2(max)), exactly. Below 2^-900 everything has the smallest unit.
-        let log = ((self.max.to_bits() >> 52) as i32 - 1023).max(-900);
+        // Exponent field of the float: floor(log2(max)), exactly. Below 2^-1000 everything has the smallest unit.
+        let log = ((self.max.to_bits() >> 52) as i32 - 1023).max(-1000);
         let exponent = log - 13;
         Unit { exponent, factor: 2f64.powi(-exponent) }
     }
