@@ -19,6 +19,8 @@ pub(super) struct Npy {
     pub dtype: String,
     pub float: bool,
     pub byte: bool,
+    /// The first dimension runs fastest.
+    pub fortran: bool,
     header: NpyHeader,
     file: BufReader<File>,
     data_at: u64,
@@ -50,10 +52,7 @@ impl Npy {
             ));
         }
         let shape: Vec<usize> = header.shape().iter().map(|d| *d as usize).collect();
-        if header.order() == Order::Fortran && shape.len() > 1 {
-            let remedy = "save it in C order: numpy.save(path, numpy.ascontiguousarray(x))";
-            return Err(SourceError::file(path, "the array is in Fortran order", remedy));
-        }
+        let fortran = header.order() == Order::Fortran && shape.len() > 1;
         let data_at = text.len() as u64;
         // The product fits: `header_bytes` saw to it.
         let elements = header.shape().iter().product::<u64>();
@@ -73,7 +72,7 @@ impl Npy {
         }
         let (float, byte) =
             (ty.type_char() == TypeChar::Float, ty.type_char() == TypeChar::Uint && ty.size_field() == 1);
-        Ok(Npy { path: path.to_owned(), shape, dtype, float, byte, header, file, data_at })
+        Ok(Npy { path: path.to_owned(), shape, dtype, float, byte, fortran, header, file, data_at })
     }
 
     /// Fills `out` with the bytes of the data from `at`.

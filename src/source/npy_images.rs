@@ -46,6 +46,10 @@ impl NpyImages {
             let remedy = "save images as uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), signals as (N, C)";
             return Err(SourceError::file(&npy.path, problem, remedy));
         }
+        if npy.fortran {
+            let remedy = "save it in C order: numpy.save(path, numpy.ascontiguousarray(x))";
+            return Err(SourceError::file(&npy.path, "the images are in Fortran order", remedy));
+        }
         let labels = match uri.paths.get(1) {
             Some(path) => read_labels(path, npy.shape[0], q.labels, &npy.path)?,
             None => RowLabels::None,

@@ -13,12 +13,46 @@ use super::uri::Uri;
 /// Channels of a signal at the most.
 const MAX_CHANNELS: usize = 1 << 14;
 /// Rows looked at in one go when the units are chosen.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 4096;
 
 struct NpyRows {
     path: String,
+    layout: Layout,
     elements: Box<dyn Elements>,
     units: Vec<Unit>,
+}
+
+/// Where an element lies.
+#[derive(Clone, Copy)]
+struct Layout {
+    rows: usize,
+    channels: usize,
+    /// Channel after channel (Fortran order, which pandas likes to save) instead of row after row.
+    by_channel: bool,
+}
+
+impl Layout {
+    /// Hands every number of rows `start..start + count` to `each`, with its place in `[count, channels]`.
+    fn each(
+        self,
+        elements: &mut dyn Elements,
+        start: usize,
+        count: usize,
+        each: &mut dyn FnMut(usize, f64),
+    ) -> std::io::Result<()> {
+        let Layout { rows, channels, by_channel } = self;
+        if !by_channel {
+            let mut place = 0..;
+            let first = (start * channels) as u64;
+            return elements.each(first, (count * channels) as u64, &mut |x| each(place.next().unwrap_or(0), x));
+        }
+        for channel in 0..channels {
+            let mut place = (channel..).step_by(channels);
+            let first = (channel * rows + start) as u64;
+            elements.each(first, count as u64, &mut |x| each(place.next().unwrap_or(0), x))?;
+        }
+        Ok(())
+    }
 }
 
 impl Rows for NpyRows {
@@ -28,12 +62,11 @@ impl Rows for NpyRows {
 
     fn read(&mut self, start: usize, out: &mut [i16]) -> Result<bool, SourceError> {
         let (units, channels) = (&self.units, self.units.len());
-        let (mut i, mut finite) = (0, true);
-        self.elements
-            .each((start * channels) as u64, out.len() as u64, &mut |x| {
+        let mut finite = true;
+        self.layout
+            .each(self.elements.as_mut(), start, out.len() / channels, &mut |i, x| {
                 finite &= x.is_finite();
                 out[i] = units[i % channels].reading(x);
-                i += 1;
             })
             .map_err(|e| SourceError::io(&self.path, e))?;
         Ok(finite)
@@ -68,31 +101,25 @@ pub(super) fn open(npy: Npy, uri: &Uri) -> Result<Signal, SourceError> {
             (vec![Stretch { start: 0, length: rows, segment: 0, group: 0, label: None }], Vec::new())
         }
     };
+    let layout = Layout { rows, channels, by_channel: npy.fortran };
     let mut elements = npy.elements()?;
-    let units = units(elements.as_mut(), &path, rows, channels, q.skip_nan)?;
-    let rows = Box::new(NpyRows { path: path.clone(), elements, units });
+    let units = units(elements.as_mut(), &path, layout, q.skip_nan)?;
+    let rows = Box::new(NpyRows { path: path.clone(), layout, elements, units });
     Signal::cut(uri, &path, Cut { rows, stretches, labels, names, times: None })
 }
 
-fn units(
-    elements: &mut dyn Elements,
-    path: &str,
-    rows: usize,
-    channels: usize,
-    skip_nan: bool,
-) -> Result<Vec<Unit>, SourceError> {
+fn units(elements: &mut dyn Elements, path: &str, layout: Layout, skip_nan: bool) -> Result<Vec<Unit>, SourceError> {
+    let Layout { rows, channels, .. } = layout;
     let mut extents = vec![Extent::NOTHING; channels];
     let mut bad = None;
-    for block in (0..rows).step_by(BLOCK) {
-        let mut i = block * channels;
-        let count = BLOCK.min(rows - block) * channels;
-        elements
-            .each(i as u64, count as u64, &mut |x| {
+    for start in (0..rows).step_by(BLOCK) {
+        let count = BLOCK.min(rows - start);
+        layout
+            .each(elements, start, count, &mut |i, x| {
                 if !x.is_finite() && bad.is_none() {
-                    bad = Some((i / channels, i % channels, x));
+                    bad = Some((start + i / channels, i % channels, x));
                 }
                 extents[i % channels].see(x);
-                i += 1;
             })
             .map_err(|e| SourceError::io(path, e))?;
         if let Some((row, column, x)) = bad.filter(|_| !skip_nan) {
