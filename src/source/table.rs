@@ -134,13 +134,14 @@ impl Table {
         (0..self.rows()).map(count).collect()
     }
 
-    /// A number for each row by which rows are told apart: the cell itself where the column holds small whole numbers,
-    /// else the place of the cell's text among the sorted texts of the column.
+    /// A number for each row by which rows are told apart: the cell itself where the column holds whole numbers below
+    /// 10^9, else the place of the cell's text among the sorted texts of the column (empty cells: one after the last).
     pub fn groups(&self, column: usize) -> Vec<u32> {
-        let own: Option<Vec<u32>> = (0..self.rows()).map(|row| self.cell(row, column).parse::<u32>().ok()).collect();
+        let small = |row| self.cell(row, column).parse::<u32>().ok().filter(|n| *n < 1_000_000_000);
+        let own: Option<Vec<u32>> = (0..self.rows()).map(small).collect();
         own.unwrap_or_else(|| {
             let names = self.texts(column);
-            (0..self.rows()).map(|row| place(&names, self.cell(row, column))).collect()
+            (0..self.rows()).map(|row| place(&names, self.cell(row, column)).min(names.len() as u32)).collect()
         })
     }
 
@@ -230,6 +231,8 @@ mod tests {
         let t = table("who,n\nzoe,30\nann,7\nzoe,30\n").unwrap();
         assert_eq!(t.groups(0), [1, 0, 1]);
         assert_eq!(t.groups(1), [30, 7, 30]);
+        assert_eq!(table("a,b\nx,\n,4294967295\n").unwrap().groups(0), [0, 1]);
+        assert_eq!(table("a\n4294967295\n5\n").unwrap().groups(0), [0, 1]);
     }
 
     #[test]

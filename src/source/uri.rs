@@ -154,6 +154,10 @@ impl Uri {
             ("range_of without range", "add &range=0.0..0.8")
         } else if self.scheme == Scheme::Sim && self.paths[0] != "rover" {
             ("unknown simulator", "write sim:rover")
+        } else if self.scheme == Scheme::Npy && self.paths.len() == 2 && q.label.is_some() {
+            ("labels come from Y.npy and from a column at once", "leave one of them out")
+        } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && q.labels.is_some() && q.label.is_none() {
+            ("labels= without labels", "write npy:X.npy,Y.npy, or add &label=COLUMN&segments=FILE.csv")
         } else if self.scheme != Scheme::Npy && (q.labels.is_some() || q.smooth.is_some()) && q.label.is_none() {
             ("labels or smooth without label", "add &label=COLUMN")
         } else if q.labels == Some(Labels::Class) && q.smooth.is_some() {
@@ -224,6 +228,8 @@ mod tests {
             ("csv:f?smooth=2", &["add &label=COLUMN"]),
             ("pipe:-?format=rgb24&width=3", &["&width=W&height=H"]),
             ("pipe:-?width=3", &["format=rgb24"]),
+            ("npy:x,y?label=z&segments=s", &["leave one of them out"]),
+            ("npy:x?labels=class", &["npy:X.npy,Y.npy"]),
             ("sim:boat", &["sim:rover"]),
             ("csv:100%.csv", &["%25"]),
         ] {
