@@ -228,6 +228,17 @@ fn a_damaged_frame_is_counted_and_the_others_are_kept() {
 }
 
 #[test]
+fn a_frame_that_ends_early_is_damaged_though_it_has_its_end_marker() {
+    let good = jpeg(64, 64, 99);
+    for keep in [30, 50, 70, 90] {
+        let start = good.windows(2).position(|w| w == [0xff, 0xda]).unwrap() + 14;
+        let end = start + (good.len() - start) * keep / 100;
+        let mut live = pipe(&[&good[..], &good[..end], &[0xff, 0xd9], &good].concat(), "");
+        assert_eq!((all(&mut live).len(), live.skipped()), (2, 1), "{keep} % kept");
+    }
+}
+
+#[test]
 fn other_dimensions_are_an_error_in_a_file_and_a_skip_on_a_pipe() {
     let dir = TempDir::new().unwrap();
     let stream = [jpeg(24, 16, 1), jpeg(32, 16, 1), jpeg(24, 16, 1)].concat();

@@ -63,8 +63,9 @@ impl Images {
         }
         let bytes = std::fs::read(path).map_err(io)?;
         if bytes.starts_with(&[0xff, 0xd8]) {
-            let decoded = jpeg::header(&bytes).and_then(|h| jpeg::decode(&bytes, h, record).map(|()| h.channels));
-            return Ok(decoded.ok());
+            let mut scratch = Vec::new();
+            let decode = |h: jpeg::Header| jpeg::decode(&bytes, h, &mut scratch, record).map(|()| h.channels);
+            return Ok(jpeg::header(&bytes).and_then(decode).ok());
         }
         Ok(png(&bytes, record))
     }

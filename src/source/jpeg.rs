@@ -45,16 +45,37 @@ pub(super) fn header(jpeg: &[u8]) -> Result<Header, String> {
     Ok(Header { width, height, channels: if components == 1 { 1 } else { 3 } })
 }
 
-/// Decodes into the record's buffer, which grows only where it is too small.
-pub(super) fn decode(jpeg: &[u8], header: Header, record: &mut Record) -> Result<(), String> {
+/// The decoder fills up a frame that ends too early with grey, as a viewer should and a learner must not. So the end
+/// marker is preceded by bits that no Huffman code may have, all ones: a whole frame never gets there.
+const NO_CODE: [u8; 66] = {
+    let mut bytes = [0; 66];
+    let mut i = 0;
+    while i < 66 {
+        bytes[i] = 0xff;
+        i += 2;
+    }
+    bytes[65] = 0xd9;
+    bytes
+};
+
+/// Decodes into the record's buffer, which grows only where it is too small; `scratch` is for the frame with a guarded end.
+pub(super) fn decode(jpeg: &[u8], header: Header, scratch: &mut Vec<u8>, record: &mut Record) -> Result<(), String> {
     let Header { width, height, channels } = header;
+    scratch.clear();
+    match jpeg.strip_suffix(&[0xff, 0xd9]) {
+        Some(body) => {
+            scratch.extend_from_slice(body);
+            scratch.extend_from_slice(&NO_CODE);
+        }
+        None => scratch.extend_from_slice(jpeg),
+    }
     let space = if channels == 1 { ColorSpace::Luma } else { ColorSpace::RGB };
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(width)
         .set_max_height(height)
         .jpeg_set_out_colorspace(space);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(scratch.as_slice()), options);
     decoder.decode_headers().map_err(|e| e.to_string())?;
     if decoder.dimensions() != Some((width, height)) || decoder.output_buffer_size() != Some(width * height * channels)
     {

@@ -36,6 +36,7 @@ pub struct Mjpeg {
     labels: RowLabels,
     dims: jpeg::Header,
     bytes: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl Mjpeg {
@@ -63,6 +64,7 @@ impl Mjpeg {
             frames,
             dims: jpeg::Header { width: 0, height: 0, channels: 0 },
             bytes: Vec::new(),
+            scratch: Vec::new(),
         };
         match &table {
             Some(table) => source.annotate(table, uri)?,
@@ -203,7 +205,7 @@ impl Indexed for Mjpeg {
             );
             return Err(SourceError::file(&self.path, problem, "split the file where the camera was set differently"));
         }
-        if jpeg::decode(&self.bytes, header, record).is_err() {
+        if jpeg::decode(&self.bytes, header, &mut self.scratch, record).is_err() {
             return Ok(false);
         }
         record.time = Micros(self.times[index]);

@@ -17,6 +17,7 @@ pub struct Pipe<R> {
     /// Frames seen, damaged ones with them: the clock of the stream.
     frames: u64,
     skipped: u64,
+    scratch: Vec<u8>,
 }
 
 enum Input<R> {
@@ -46,7 +47,7 @@ impl<R: Read + Send> Pipe<R> {
             0 => (Input::Mjpeg(Frames::new(input)), None),
             _ => (Input::Raw(input), Some(dims)),
         };
-        Ok(Pipe { path: uri.paths[0].clone(), input, dims, micros, frames: 0, skipped: 0 })
+        Ok(Pipe { path: uri.paths[0].clone(), input, dims, micros, frames: 0, skipped: 0, scratch: Vec::new() })
     }
 
     fn end(&self) -> Result<bool, SourceError> {
@@ -85,7 +86,7 @@ impl<R: Read + Send> Source for Pipe<R> {
                     let header = jpeg::header(frames.bytes()).ok().filter(|_| !piece.damaged);
                     let fitting = header.filter(|h| self.dims.is_none_or(|d| d == *h));
                     fitting.is_some_and(|h| {
-                        let decoded = jpeg::decode(frames.bytes(), h, record).is_ok();
+                        let decoded = jpeg::decode(frames.bytes(), h, &mut self.scratch, record).is_ok();
                         if decoded {
                             self.dims = Some(h);
                         }
