@@ -46,7 +46,8 @@ pub(super) fn header(jpeg: &[u8]) -> Result<Header, String> {
 }
 
 /// The decoder fills up a frame that ends too early with grey, as a viewer should and a learner must not. So the end
-/// marker is preceded by bits that no Huffman code may have, all ones: a whole frame never gets there.
+/// marker is preceded by bits that no Huffman code may have, all ones: a whole frame never gets there. (A progressive
+/// image of a single scan is refused with that: nobody writes one, it is what is left of one that was cut off.)
 const NO_CODE: [u8; 66] = {
     let mut bytes = [0; 66];
     let mut i = 0;
@@ -82,4 +83,52 @@ pub(super) fn decode(jpeg: &[u8], header: Header, scratch: &mut Vec<u8>, record:
         return Err("it has two frame headers".to_owned());
     }
     decoder.decode_into(record.image_mut(height, width, channels)).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A grey progressive image of 64x64, all coefficients 0: a scan of DC and one of AC coefficients, each one bit a block.
+    fn progressive(dc: &[u8], ac: &[u8]) -> Vec<u8> {
+        let mut out = vec![0xff, 0xd8, 0xff, 0xdb, 0, 67, 0];
+        out.extend([1; 64]);
+        out.extend([0xff, 0xc2, 0, 11, 8, 0, 64, 0, 64, 1, 1, 0x11, 0]);
+        out.extend([0xff, 0xc4, 0, 20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        out.extend([0xff, 0xc4, 0, 20, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        out.extend([0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0]);
+        out.extend(dc);
+        if !ac.is_empty() {
+            out.extend([0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0]);
+            out.extend(ac);
+        }
+        out.extend([0xff, 0xd9]);
+        out
+    }
+
+    fn read(jpeg: &[u8]) -> Result<Record, String> {
+        let mut record = Record::default();
+        decode(jpeg, header(jpeg)?, &mut Vec::new(), &mut record)?;
+        Ok(record)
+    }
+
+    #[test]
+    fn progressive_images_are_read_whole_or_not_at_all() {
+        let grey = super::super::Data::Image { pixels: vec![128; 64 * 64], height: 64, width: 64, channels: 1 };
+        assert_eq!(read(&progressive(&[0; 8], &[0; 8])).unwrap().data, grey);
+        read(&progressive(&[0; 8], &[0; 4])).unwrap_err();
+        read(&progressive(&[0; 4], &[])).unwrap_err();
+        read(&progressive(&[0; 8], &[])).unwrap_err();
+    }
+
+    #[test]
+    fn a_header_is_judged_before_memory_is_taken() {
+        let mut lie = progressive(&[0; 8], &[0; 8]);
+        let size = lie.windows(4).position(|w| w == [0, 64, 0, 64]).unwrap();
+        lie[size..size + 4].copy_from_slice(&[0xff, 0xff, 0xff, 0xff]);
+        assert!(read(&lie).unwrap_err().contains("65535x65535 pixels"));
+        for cut in 0..lie.len() {
+            read(&lie[..cut]).unwrap_err();
+        }
+    }
 }
