@@ -7,6 +7,29 @@ pub mod sim;
 
 use crate::sample::{Micros, Sample, Values};
 
+pub mod chain;
+pub mod images;
+mod jpeg;
+mod labels;
+pub mod mjpeg;
+mod npy;
+pub mod npy_images;
+mod open;
+pub mod order;
+pub mod pipe;
+mod query;
+mod scan;
+pub mod signal;
+mod signal_csv;
+mod signal_npy;
+mod table;
+pub mod uri;
+
+pub use open::{OpenOptions, open, open_indexed};
+
+/// More pixels than this in one image are taken for a lying header: nothing is allocated for them.
+pub const MAX_PIXELS: usize = 64 << 20;
+
 /// What was annotated for a sample. Only probes and controllers read it, never the learner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Label {
@@ -97,6 +120,8 @@ pub trait Indexed: Send {
     fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError>;
     /// The label of sample `index` without reading the sample (for `?order=by-label`).
     fn label(&self, index: usize) -> Option<Label>;
+    /// The group of sample `index` without reading the sample (for `?range_of=groups`).
+    fn group(&self, index: usize) -> u32;
     fn class_names(&self) -> &[String] {
         &[]
     }
@@ -118,4 +143,50 @@ pub enum SourceError {
     },
     #[error("{0}: a live stream has no beginning to go back to; learn from it in one pass (--epochs 1)")]
     CannotRewind(String),
+}
+
+impl SourceError {
+    pub(crate) fn file(path: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        SourceError::File { path: path.to_owned(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn uri(uri: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        SourceError::Uri { uri: uri.to_owned(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn io(path: &str, source: std::io::Error) -> Self {
+        SourceError::Io { path: path.to_owned(), source }
+    }
+}
+
+impl Record {
+    /// The pixel buffer, kept from the last sample, resized; its dimensions are set.
+    pub(crate) fn image_mut(&mut self, height: usize, width: usize, channels: usize) -> &mut Vec<u8> {
+        if !matches!(self.data, Data::Image { .. }) {
+            self.data = Data::Image { pixels: Vec::new(), height, width, channels };
+        }
+        match &mut self.data {
+            Data::Image { pixels, height: h, width: w, channels: c } => {
+                (*h, *w, *c) = (height, width, channels);
+                pixels.resize(height * width * channels, 0);
+                pixels
+            }
+            Data::Window { .. } => unreachable!("replaced by an image above"),
+        }
+    }
+
+    /// The buffer of readings, kept from the last sample; its dimensions are set, its content is the caller's to fill.
+    pub(crate) fn window_mut(&mut self, length: usize, channels: usize) -> &mut Vec<i16> {
+        if !matches!(self.data, Data::Window { .. }) {
+            self.data = Data::Window { readings: Vec::new(), length, channels };
+        }
+        match &mut self.data {
+            Data::Window { readings, length: l, channels: c } => {
+                (*l, *c) = (length, channels);
+                readings.resize(length * channels, 0);
+                readings
+            }
+            Data::Image { .. } => unreachable!("replaced by a window above"),
+        }
+    }
 }

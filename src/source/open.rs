@@ -1,0 +1,79 @@
+//! From URIs to a source: the one place that knows every scheme.
+
+use super::chain::Chain;
+use super::images::Images;
+use super::mjpeg::Mjpeg;
+use super::npy::Npy;
+use super::npy_images::NpyImages;
+use super::order::Ordered;
+use super::pipe::Pipe;
+use super::uri::{Scheme, Uri};
+use super::{Indexed, Source, SourceError, signal_csv, signal_npy};
+use std::fs::File;
+
+/// What the caller, not the URI, decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Seed of `?order=shuffled` where the URI gives none.
+    pub seed: u64,
+}
+
+/// Opens the sources that `uris` name; several follow one another.
+///
+/// # Errors
+/// A URI that cannot be parsed, a file that is not what it should be, no URI at all.
+pub fn open(uris: &[String], options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    let parsed = uris.iter().map(|uri| uri.parse::<Uri>()).collect::<Result<Vec<_>, _>>()?;
+    let mut sources = parsed.iter().map(|uri| open_one(uri, options)).collect::<Result<Vec<_>, _>>()?;
+    match sources.len() {
+        0 => Err(SourceError::uri("", "no source is given", "give at least one --source URI, for example sim:rover")),
+        1 => Ok(sources.remove(0)),
+        _ => Ok(Box::new(Chain::new(sources))),
+    }
+}
+
+fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    match uri.scheme {
+        Scheme::Pipe => match uri.paths[0].as_str() {
+            "-" => Ok(Box::new(Pipe::new(std::io::stdin(), uri)?)),
+            path => Ok(Box::new(Pipe::new(File::open(path).map_err(|e| SourceError::io(path, e))?, uri)?)),
+        },
+        // ----- the simulator is wired in here -----
+        Scheme::Sim => Err(SourceError::uri(&uri.text, "the simulator is provided elsewhere", "give a recording")),
+        Scheme::Npy | Scheme::Csv | Scheme::Mjpeg | Scheme::Images => {
+            let inner = open_indexed(uri)?;
+            let path = &uri.paths[0];
+            let ordered = Ordered::from_query(inner, &uri.query, options.seed);
+            if ordered.len_hint() == Some(0) {
+                return Err(SourceError::uri(
+                    &uri.text,
+                    format!("the range holds none of the samples of {path}"),
+                    "widen range=",
+                ));
+            }
+            Ok(Box::new(ordered))
+        }
+    }
+}
+
+/// Opens a data set with random access: `npy:`, `csv:`, `mjpeg:` and `images:`. `order` and `range` are not applied.
+///
+/// # Errors
+/// As [`open`]; other schemes have no random access.
+pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
+    match uri.scheme {
+        Scheme::Npy => {
+            let npy = Npy::open(&uri.paths[0])?;
+            let images = npy.shape.len() == 4 || (npy.shape.len() == 3 && npy.byte);
+            if images { Ok(Box::new(NpyImages::new(npy, uri)?)) } else { Ok(Box::new(signal_npy::open(npy, uri)?)) }
+        }
+        Scheme::Csv => Ok(Box::new(signal_csv::open(uri)?)),
+        Scheme::Mjpeg => Ok(Box::new(Mjpeg::open(uri)?)),
+        Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
+        Scheme::Pipe | Scheme::Sim => Err(SourceError::uri(
+            &uri.text,
+            "a stream cannot be read at any place",
+            "give npy:, csv:, mjpeg: or images:",
+        )),
+    }
+}

@@ -1,0 +1,142 @@
+//! The queries of a source URI, typed: what `?key=value` may say, whatever the scheme. [`super::uri`] decides which scheme knows which.
+
+use super::SourceError;
+use std::ops::RangeInclusive;
+
+/// Order in which an indexed source is played.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    #[default]
+    Given,
+    Shuffled,
+    ByLabel,
+}
+
+/// What `?range=` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RangeOf {
+    #[default]
+    Samples,
+    Groups,
+}
+
+/// How the numbers of a label column are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    Class,
+    Value,
+}
+
+/// What arrives on a pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Mjpeg,
+    Rgb24,
+    Gray8,
+}
+
+/// Which of the simulated rover's sensors is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sensor {
+    #[default]
+    Camera,
+    Imu,
+}
+
+/// The queries of a URI. Every field is what was written, `None` where nothing was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Query {
+    pub label: Option<String>,
+    pub labels: Option<Labels>,
+    pub group: Option<String>,
+    pub order: Option<Order>,
+    pub seed: Option<u64>,
+    /// Fraction of the samples (or groups) in given order, `start..end` within `0..1`.
+    pub range: Option<(f64, f64)>,
+    pub range_of: Option<RangeOf>,
+    /// Labels are averaged over this many rows on either side.
+    pub smooth: Option<usize>,
+    pub window: Option<usize>,
+    pub stride: Option<usize>,
+    /// Samples (rows, frames) a second.
+    pub rate: Option<f64>,
+    pub segments: Option<String>,
+    pub channels: Option<Vec<String>>,
+    pub skip_nan: bool,
+    pub format: Option<Format>,
+    pub width: Option<usize>,
+    pub height: Option<usize>,
+    pub samples: Option<u64>,
+    pub sensor: Option<Sensor>,
+}
+
+impl Query {
+    pub(super) fn set(&mut self, uri: &str, key: &str, value: String) -> Result<(), SourceError> {
+        let choice = |names: &[&str]| {
+            names.iter().position(|n| *n == value).ok_or_else(|| {
+                SourceError::uri(
+                    uri,
+                    format!("{key}={value} is not known"),
+                    format!("{key} is one of {}", names.join(", ")),
+                )
+            })
+        };
+        let number = |range: RangeInclusive<u64>| match value.parse::<u64>() {
+            Ok(n) if range.contains(&n) => Ok(n),
+            _ => Err(SourceError::uri(
+                uri,
+                format!("{key}={value} is not a whole number from {} to {}", range.start(), range.end()),
+                format!("write for example {key}={}", (*range.start()).max(1)),
+            )),
+        };
+        match key {
+            "label" => self.label = Some(value),
+            "group" => self.group = Some(value),
+            "segments" => self.segments = Some(value),
+            "channels" => self.channels = Some(value.split(',').map(str::to_owned).collect()),
+            "labels" => self.labels = Some([Labels::Class, Labels::Value][choice(&["class", "value"])?]),
+            "order" => {
+                let orders = [Order::Given, Order::Shuffled, Order::ByLabel];
+                self.order = Some(orders[choice(&["given", "shuffled", "by-label"])?]);
+            }
+            "range_of" => self.range_of = Some([RangeOf::Samples, RangeOf::Groups][choice(&["samples", "groups"])?]),
+            "nan" => self.skip_nan = choice(&["error", "skip"])? == 1,
+            "format" => {
+                self.format =
+                    Some([Format::Mjpeg, Format::Rgb24, Format::Gray8][choice(&["mjpeg", "rgb24", "gray8"])?]);
+            }
+            "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
+            "seed" => self.seed = Some(number(0..=u64::MAX)?),
+            "samples" => self.samples = Some(number(1..=u64::MAX)?),
+            "smooth" => self.smooth = Some(number(0..=10_000)? as usize),
+            "window" => self.window = Some(number(1..=1 << 20)? as usize),
+            "stride" => self.stride = Some(number(1..=1 << 30)? as usize),
+            "width" => self.width = Some(number(1..=1 << 16)? as usize),
+            "height" => self.height = Some(number(1..=1 << 16)? as usize),
+            "rate" => match value.parse::<f64>() {
+                Ok(rate) if (1e-6..=1e6).contains(&rate) => self.rate = Some(rate),
+                _ => {
+                    let problem = format!("rate={value} is not a number of samples a second from 1e-6 to 1e6");
+                    return Err(SourceError::uri(uri, problem, "write for example rate=50"));
+                }
+            },
+            "range" => self.range = Some(fractions(uri, &value)?),
+            _ => unreachable!("the scheme's list of queries was checked"),
+        }
+        Ok(())
+    }
+}
+
+fn fractions(uri: &str, value: &str) -> Result<(f64, f64), SourceError> {
+    let parse = |text: &str, default: f64| if text.is_empty() { Ok(default) } else { text.parse::<f64>() };
+    let bounds = value.split_once("..").and_then(|(a, b)| Some((parse(a, 0.0).ok()?, parse(b, 1.0).ok()?)));
+    bounds.filter(|(a, b)| (0.0..1.0).contains(a) && *b > *a && *b <= 1.0).ok_or_else(|| {
+        let problem = format!("range={value} is not a part of 0.0..1.0");
+        SourceError::uri(
+            uri,
+            problem,
+            "write for example range=0.0..0.8 for the first four fifths, range=0.8..1.0 for the rest",
+        )
+    })
+}

@@ -1,0 +1,223 @@
+//! Long signals cut into windows: what the NumPy and the CSV signal share, and the way from floats to `i16`.
+//!
+//! **Floats to `i16`.** Each channel has one unit for the whole file, a power of two chosen so that the largest |x| of the
+//! channel falls into 2^13..2^14: `reading = round(x / 2^e)`, halves away from zero, clamped to ±32767. Channels of whole
+//! numbers that fit into ±32767 keep their numbers (e = 0).
+
+use super::labels::RowLabels;
+use super::uri::Uri;
+use super::{Indexed, Label, Record, SourceError};
+use crate::sample::Micros;
+
+/// Readings in one window at the most.
+const MAX_READINGS: usize = 1 << 24;
+/// Window length where the URI gives none.
+const WINDOW: usize = 128;
+/// Rows a second where neither the URI nor a time column says.
+pub(super) const RATE: f64 = 50.0;
+
+/// The rows of a signal, wherever they are kept.
+pub(super) trait Rows: Send {
+    fn channels(&self) -> usize;
+    /// Fills `out`, `[rows, channels]`, from row `start` on; `false` where they hold a NaN or an infinity.
+    fn read(&mut self, start: usize, out: &mut [i16]) -> Result<bool, SourceError>;
+}
+
+/// Rows without a pause, from one subject or run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stretch {
+    pub start: usize,
+    pub length: usize,
+    pub segment: u32,
+    pub group: u32,
+    /// Label of all its rows, where the list of segments gives one.
+    pub label: Option<Label>,
+}
+
+#[derive(Clone, Debug)]
+struct Window {
+    start: usize,
+    time: Micros,
+    segment: u32,
+    group: u32,
+    label: Option<Label>,
+}
+
+/// A signal as windows `[length, channels]`.
+pub struct Signal {
+    rows: Box<dyn Rows>,
+    length: usize,
+    windows: Vec<Window>,
+    names: Vec<String>,
+    about: String,
+}
+
+/// Everything that a [`Signal`] is cut from.
+pub(super) struct Cut {
+    pub rows: Box<dyn Rows>,
+    pub stretches: Vec<Stretch>,
+    pub labels: RowLabels,
+    /// Names of the classes of the stretches' own labels.
+    pub names: Vec<String>,
+    /// Time of every row, in microseconds; from the rate where there is none.
+    pub times: Option<Vec<u64>>,
+}
+
+impl Signal {
+    pub(super) fn cut(uri: &Uri, path: &str, cut: Cut) -> Result<Signal, SourceError> {
+        let length = uri.query.window.unwrap_or(WINDOW);
+        let stride = uri.query.stride.unwrap_or((length / 2).max(1));
+        let channels = cut.rows.channels();
+        if channels.checked_mul(length).is_none_or(|n| n > MAX_READINGS) {
+            let problem = format!("windows of {length} rows x {channels} channels are beyond {MAX_READINGS} readings");
+            return Err(SourceError::uri(&uri.text, problem, "give a smaller window="));
+        }
+        let micros = 1e6 / uri.query.rate.unwrap_or(RATE);
+        let mut windows = Vec::new();
+        for s in &cut.stretches {
+            let starts = (s.start..).step_by(stride).take_while(|at| at - s.start + length <= s.length);
+            windows.extend(starts.map(|start| Window {
+                start,
+                time: Micros(cut.times.as_ref().map_or((start as f64 * micros).round() as u64, |t| t[start])),
+                segment: s.segment,
+                group: s.group,
+                label: s.label.or_else(|| cut.labels.over(start..start + length)),
+            }));
+        }
+        if windows.is_empty() {
+            let longest = cut.stretches.iter().map(|s| s.length).max().unwrap_or(0);
+            let problem = format!("no window of {length} rows: the longest stretch without a pause has {longest}");
+            return Err(SourceError::file(path, problem, format!("give window= at most {longest}")));
+        }
+        let scheme = uri.text.split(':').next().unwrap_or_default();
+        let about = format!(
+            "{scheme}: {path}, {} windows of {length} x {channels}, {} segments",
+            windows.len(),
+            cut.stretches.len()
+        );
+        let names = if cut.names.is_empty() { cut.labels.names().to_vec() } else { cut.names };
+        Ok(Signal { rows: cut.rows, length, windows, names, about })
+    }
+}
+
+impl Indexed for Signal {
+    fn describe(&self) -> String {
+        self.about.clone()
+    }
+
+    fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError> {
+        let w = &self.windows[index];
+        record.time = w.time;
+        record.segment = w.segment;
+        record.group = w.group;
+        record.label = w.label;
+        self.rows.read(w.start, record.window_mut(self.length, self.rows.channels()))
+    }
+
+    fn label(&self, index: usize) -> Option<Label> {
+        self.windows[index].label
+    }
+
+    fn group(&self, index: usize) -> u32 {
+        self.windows[index].group
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// Unit of one channel: `value = reading * 2^exponent`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Unit {
+    exponent: i32,
+    factor: f64,
+}
+
+impl Unit {
+    pub fn reading(self, x: f64) -> i16 {
+        (x * self.factor).round().clamp(-32767.0, 32767.0) as i16
+    }
+}
+
+/// Watches a channel and chooses its unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    max: f64,
+    whole: bool,
+}
+
+impl Extent {
+    pub const NOTHING: Extent = Extent { max: 0.0, whole: true };
+
+    pub fn see(&mut self, x: f64) {
+        if x.is_finite() {
+            self.max = self.max.max(x.abs());
+            self.whole &= x.fract() == 0.0;
+        }
+    }
+
+    pub fn unit(self) -> Unit {
+        if self.max == 0.0 || (self.whole && self.max <= 32767.0) {
+            return Unit { exponent: 0, factor: 1.0 };
+        }
+        // Exponent field of the float: floor(log2(max)), exactly. Below 2^-1000 everything has the smallest unit.
+        let log = ((self.max.to_bits() >> 52) as i32 - 1023).max(-1000);
+        let exponent = log - 13;
+        Unit { exponent, factor: 2f64.powi(-exponent) }
+    }
+}
+
+/// The error for a NaN or an infinity in a signal.
+pub(super) fn not_finite(path: &str, place: String, x: f64) -> SourceError {
+    let remedy = "clean the recording, or add ?nan=skip to pass over (and count) the windows that hold one";
+    SourceError::file(path, format!("{place}: {x} is not a finite number"), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(values: &[f64]) -> Unit {
+        let mut extent = Extent::NOTHING;
+        values.iter().for_each(|x| extent.see(*x));
+        extent.unit()
+    }
+
+    #[test]
+    fn the_largest_float_of_a_channel_falls_between_2_to_the_13_and_14() {
+        for max in [1e-300, 0.3, 1.0, 1.999, 2.0, 9.81, 33.3, 1e6 + 0.5, 1e300] {
+            let reading = i32::from(unit(&[max, -max / 3.0]).reading(max));
+            assert!((1 << 13..=1 << 14).contains(&reading), "{max}: {reading}");
+        }
+        assert_eq!(unit(&[1.5]).exponent, -13);
+    }
+
+    #[test]
+    fn whole_numbers_that_fit_are_kept() {
+        let u = unit(&[5.0, -32767.0, f64::NAN]);
+        assert_eq!((u.reading(5.0), u.reading(-32767.0), u.reading(-32768.0)), (5, -32767, -32767));
+        let u = unit(&[65535.0]);
+        assert_eq!((u.exponent, u.reading(65535.0)), (2, 16384));
+    }
+
+    #[test]
+    fn halves_round_away_from_zero() {
+        let u = Unit { exponent: 0, factor: 1.0 };
+        assert_eq!([0.5, 1.5, -0.5, -2.5].map(|x| u.reading(x)), [1, 2, -1, -3]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_float_becomes_a_reading(xs in proptest::collection::vec(proptest::num::f64::ANY, 1..20)) {
+            let u = unit(&xs);
+            for x in xs {
+                proptest::prop_assert!(u.reading(x) != i16::MIN);
+            }
+        }
+    }
+}

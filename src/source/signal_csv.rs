@@ -1,0 +1,116 @@
+//! `csv:FILE.csv`: a sensor log, one row a reading, cut into windows.
+//!
+//! Channels are the columns whose first cell is a number, less the label, the group, the run and the time; or those of
+//! `?channels=a,b,c`. A new segment begins where the group or the column `run` changes and where time jumps.
+
+use super::SourceError;
+use super::labels::{RowLabels, segments};
+use super::signal::{Cut, Extent, Rows, Signal, Stretch, not_finite};
+use super::table::Table;
+use super::uri::Uri;
+
+struct CsvRows {
+    channels: usize,
+    /// `[rows, channels]`
+    readings: Vec<i16>,
+    /// Rows that hold a NaN or an infinity, in order.
+    bad: Vec<usize>,
+}
+
+impl Rows for CsvRows {
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn read(&mut self, start: usize, out: &mut [i16]) -> Result<bool, SourceError> {
+        out.copy_from_slice(&self.readings[start * self.channels..][..out.len()]);
+        let end = start + out.len() / self.channels;
+        let next_bad = self.bad.partition_point(|row| *row < start);
+        Ok(self.bad.get(next_bad).is_none_or(|row| *row >= end))
+    }
+}
+
+/// Opens the log at `path`, which is read whole.
+pub(super) fn open(uri: &Uri) -> Result<Signal, SourceError> {
+    let path = uri.paths[0].as_str();
+    let table = Table::open(path)?;
+    let q = &uri.query;
+    let times = table.times()?;
+    let group = match &q.group {
+        Some(name) => Some(table.column(name)?),
+        None => None,
+    };
+    let run = table.find("run");
+    let group_ids = group.map(|c| table.groups(c));
+    let run_ids = run.map(|c| table.groups(c));
+    let given_times = times.as_ref().filter(|_| q.rate.is_none()).map(|(_, t)| t.clone());
+    let breaks: Vec<&[u32]> = [&group_ids, &run_ids].into_iter().flatten().map(Vec::as_slice).collect();
+    let segment_of = segments(times.as_ref().map(|(_, t)| t.as_slice()), &breaks, table.rows());
+    let mut labels = match &q.label {
+        Some(name) => RowLabels::column(&table, name, q.labels)?,
+        None => RowLabels::None,
+    };
+    labels.smooth(q.smooth.unwrap_or(0), &segment_of);
+
+    let reserved = [q.label.as_ref().and_then(|n| table.find(n)), group, run, times.as_ref().map(|(c, _)| *c)];
+    let columns: Vec<usize> = match &q.channels {
+        Some(names) => names.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?,
+        None => (0..table.header.len()).filter(|c| !reserved.contains(&Some(*c)) && table.starts_numeric(*c)).collect(),
+    };
+    if columns.is_empty() {
+        let remedy = format!("name the columns to learn from with ?channels=; there are {}", table.header.join(", "));
+        return Err(SourceError::file(path, "no column of numbers is left for channels", remedy));
+    }
+    let rows = quantized(&table, &columns, q.skip_nan)?;
+    let stretches = stretches(&segment_of, group_ids.as_deref());
+    Signal::cut(uri, path, Cut { rows: Box::new(rows), stretches, labels, names: Vec::new(), times: given_times })
+}
+
+fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows, SourceError> {
+    let channels = columns.len();
+    let mut readings = vec![0i16; table.rows() * channels];
+    let mut bad = Vec::new();
+    for (channel, column) in columns.iter().enumerate() {
+        let values = table.numbers(*column).map_err(|e| match e {
+            SourceError::File { path, problem, .. } => SourceError::file(
+                &path,
+                problem,
+                "correct the cell, or name the columns to learn from with ?channels=a,b,c",
+            ),
+            other => other,
+        })?;
+        let mut extent = Extent::NOTHING;
+        for (row, x) in values.iter().enumerate() {
+            if !x.is_finite() {
+                if !skip_nan {
+                    let place = format!("line {}, column '{}'", table.line(row), table.header[*column]);
+                    return Err(not_finite(&table.path, place, *x));
+                }
+                bad.push(row);
+            }
+            extent.see(*x);
+        }
+        let unit = extent.unit();
+        for (row, x) in values.iter().enumerate() {
+            readings[row * channels + channel] = unit.reading(*x);
+        }
+    }
+    bad.sort_unstable();
+    bad.dedup();
+    Ok(CsvRows { channels, readings, bad })
+}
+
+/// Rows of equal segment, one stretch each; the group of a stretch is that of its rows, else its segment.
+fn stretches(segment_of: &[u32], groups: Option<&[u32]>) -> Vec<Stretch> {
+    let mut out: Vec<Stretch> = Vec::new();
+    for (row, segment) in segment_of.iter().enumerate() {
+        match out.last_mut() {
+            Some(last) if last.segment == *segment => last.length += 1,
+            _ => {
+                let group = groups.map_or(*segment, |g| g[row]);
+                out.push(Stretch { start: row, length: 1, segment: *segment, group, label: None });
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,251 @@
+//! Source URIs: `scheme:path[,path...]?key=value&key=value`, parsed into a typed [`Uri`].
+//!
+//! The command line and board profiles write them; [`super::open`] turns them into sources. Nothing here touches a file.
+//! `%2C`, `%3F`, `%26` and `%25` stand for a comma, a question mark, an ampersand and a percent sign inside a path or value.
+
+use super::SourceError;
+pub use super::query::{Format, Labels, Order, Query, RangeOf, Sensor};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// What reads the paths of a [`Uri`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Npy,
+    Csv,
+    Mjpeg,
+    Pipe,
+    Images,
+    Sim,
+}
+
+struct SchemeRow {
+    name: &'static str,
+    scheme: Scheme,
+    form: &'static str,
+    paths: RangeInclusive<usize>,
+    queries: &'static [&'static str],
+}
+
+const SCHEMES: &[SchemeRow] = &[
+    SchemeRow {
+        name: "npy",
+        scheme: Scheme::Npy,
+        form: "npy:X.npy[,Y.npy]",
+        paths: 1..=2,
+        queries: &[
+            "label", "labels", "group", "segments", "window", "stride", "rate", "nan", "order", "seed", "range",
+            "range_of",
+        ],
+    },
+    SchemeRow {
+        name: "csv",
+        scheme: Scheme::Csv,
+        form: "csv:FILE.csv",
+        paths: 1..=1,
+        queries: &[
+            "label", "labels", "group", "channels", "smooth", "window", "stride", "rate", "nan", "order", "seed",
+            "range", "range_of",
+        ],
+    },
+    SchemeRow {
+        name: "mjpeg",
+        scheme: Scheme::Mjpeg,
+        form: "mjpeg:FRAMES.jpegs[,TABLE.csv]",
+        paths: 1..=2,
+        queries: &["label", "labels", "group", "smooth", "rate", "order", "seed", "range", "range_of"],
+    },
+    SchemeRow {
+        name: "pipe",
+        scheme: Scheme::Pipe,
+        form: "pipe:- or pipe:PATH",
+        paths: 1..=1,
+        queries: &["format", "width", "height", "rate"],
+    },
+    SchemeRow {
+        name: "images",
+        scheme: Scheme::Images,
+        form: "images:DIR",
+        paths: 1..=1,
+        queries: &["order", "seed", "range", "range_of"],
+    },
+    SchemeRow {
+        name: "sim",
+        scheme: Scheme::Sim,
+        form: "sim:rover",
+        paths: 1..=1,
+        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height"],
+    },
+];
+
+/// A parsed source URI.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uri {
+    /// As it was written, for messages.
+    pub text: String,
+    pub scheme: Scheme,
+    pub paths: Vec<String>,
+    pub query: Query,
+}
+
+impl FromStr for Uri {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let forms = || format!("write one of {}", SCHEMES.iter().map(|r| r.form).collect::<Vec<_>>().join(", "));
+        let (name, rest) =
+            text.split_once(':').ok_or_else(|| SourceError::uri(text, "no scheme before a colon", forms()))?;
+        let row = SCHEMES
+            .iter()
+            .find(|row| row.name == name)
+            .ok_or_else(|| SourceError::uri(text, format!("unknown scheme '{name}'"), forms()))?;
+        let (paths, queries) = match rest.split_once('?') {
+            Some((paths, queries)) => (paths, Some(queries)),
+            None => (rest, None),
+        };
+        let paths = paths.split(',').map(|p| unescape(text, p)).collect::<Result<Vec<_>, _>>()?;
+        if !row.paths.contains(&paths.len()) || paths.iter().any(String::is_empty) {
+            let problem = format!("{} paths, or an empty one", paths.len());
+            let remedy = format!("write {}; a comma inside a path is written %2C", row.form);
+            return Err(SourceError::uri(text, problem, remedy));
+        }
+        let mut query = Query::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for part in queries.into_iter().flat_map(|q| q.split('&')) {
+            let (key, value) = part.split_once('=').ok_or_else(|| {
+                SourceError::uri(text, format!("query '{part}' has no value"), "write ?key=value&key=value")
+            })?;
+            if !row.queries.contains(&key) {
+                return Err(unknown_key(text, row, key));
+            }
+            if seen.contains(&key) {
+                return Err(SourceError::uri(text, format!("query '{key}' is given twice"), "leave one of them out"));
+            }
+            seen.push(key);
+            query.set(text, key, unescape(text, value)?)?;
+        }
+        let uri = Uri { text: text.to_owned(), scheme: row.scheme, paths, query };
+        uri.check()?;
+        Ok(uri)
+    }
+}
+
+fn unknown_key(text: &str, row: &SchemeRow, key: &str) -> SourceError {
+    let mut remedy = format!("{}: knows {}", row.name, row.queries.join(", "));
+    if row.scheme == Scheme::Pipe && matches!(key, "order" | "range" | "range_of" | "seed") {
+        remedy += "; a pipe is played once, as it comes: record it to a file to reorder it";
+    }
+    SourceError::uri(text, format!("unknown query '{key}'"), remedy)
+}
+
+impl Uri {
+    /// Queries that say nothing without another one.
+    fn check(&self) -> Result<(), SourceError> {
+        let q = &self.query;
+        let raw = matches!(q.format, Some(Format::Rgb24 | Format::Gray8));
+        let dims = q.width.is_some() || q.height.is_some();
+        let (problem, remedy) = if self.scheme == Scheme::Pipe && raw && (q.width.is_none() || q.height.is_none()) {
+            ("raw frames without their size", "add &width=W&height=H")
+        } else if self.scheme == Scheme::Pipe && !raw && dims {
+            ("width and height are given for motion JPEG", "leave them out, or add &format=rgb24 or gray8")
+        } else if self.scheme != Scheme::Sim && q.seed.is_some() && q.order != Some(Order::Shuffled) {
+            ("seed without order=shuffled", "add &order=shuffled or leave seed out")
+        } else if q.range_of.is_some() && q.range.is_none() {
+            ("range_of without range", "add &range=0.0..0.8")
+        } else if self.scheme == Scheme::Sim && self.paths[0] != "rover" {
+            ("unknown simulator", "write sim:rover")
+        } else if self.scheme == Scheme::Npy && self.paths.len() == 2 && q.label.is_some() {
+            ("labels come from Y.npy and from a column at once", "leave one of them out")
+        } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && q.labels.is_some() && q.label.is_none() {
+            ("labels= without labels", "write npy:X.npy,Y.npy, or add &label=COLUMN&segments=FILE.csv")
+        } else if self.scheme != Scheme::Npy && (q.labels.is_some() || q.smooth.is_some()) && q.label.is_none() {
+            ("labels or smooth without label", "add &label=COLUMN")
+        } else if q.labels == Some(Labels::Class) && q.smooth.is_some() {
+            ("classes cannot be averaged", "leave smooth out, or add &labels=value")
+        } else {
+            return Ok(());
+        };
+        Err(SourceError::uri(&self.text, problem, remedy))
+    }
+}
+
+fn unescape(uri: &str, text: &str) -> Result<String, SourceError> {
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split('%');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let escapes = [("2C", ','), ("2c", ','), ("3F", '?'), ("3f", '?'), ("26", '&'), ("25", '%')];
+        let (code, c) = escapes.iter().find(|(code, _)| part.starts_with(code)).ok_or_else(|| {
+            SourceError::uri(
+                uri,
+                "a percent sign that escapes nothing",
+                "write %25 for a percent sign; %2C, %3F, %26 for , ? &",
+            )
+        })?;
+        out.push(*c);
+        out.push_str(&part[code.len()..]);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        text.parse::<Uri>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_uri_is_scheme_paths_and_typed_queries() {
+        let uri: Uri = "npy:a/x.npy,y%2C1.npy?window=64&range=0.0..0.8&order=shuffled&seed=7&nan=skip".parse().unwrap();
+        assert_eq!((uri.scheme, uri.paths), (Scheme::Npy, vec!["a/x.npy".to_owned(), "y,1.npy".to_owned()]));
+        let q = uri.query;
+        assert_eq!((q.window, q.range, q.order, q.seed), (Some(64), Some((0.0, 0.8)), Some(Order::Shuffled), Some(7)));
+        assert!(q.skip_nan);
+        let uri: Uri = "csv:f.csv?channels=a,b&label=c".parse().unwrap();
+        assert_eq!(uri.query.channels.unwrap(), ["a", "b"]);
+        let uri: Uri = "sim:rover?seed=3&sensor=imu&samples=100&width=64".parse().unwrap();
+        assert_eq!((uri.query.seed, uri.query.sensor, uri.query.samples), (Some(3), Some(Sensor::Imu), Some(100)));
+    }
+
+    #[test]
+    fn a_refusal_names_the_key_and_what_is_allowed() {
+        for (text, parts) in [
+            ("tape:x", &["unknown scheme 'tape'", "mjpeg:FRAMES.jpegs"][..]),
+            ("npy", &["no scheme"]),
+            ("npy:", &["npy:X.npy[,Y.npy]"]),
+            ("npy:a,b,c", &["3 paths"]),
+            ("mjpeg:f?window=3", &["unknown query 'window'", "label, labels, group, smooth"]),
+            ("pipe:-?order=shuffled", &["unknown query 'order'", "record it to a file"]),
+            ("npy:f?window=0", &["window=0 is not a whole number from 1"]),
+            ("npy:f?window=1&window=2", &["'window' is given twice"]),
+            ("npy:f?order=random", &["given, shuffled, by-label"]),
+            ("npy:f?range=0.8..0.2", &["range=0.8..0.2", "range=0.0..0.8"]),
+            ("npy:f?seed=1", &["order=shuffled"]),
+            ("npy:f?window", &["'window' has no value"]),
+            ("csv:f?rate=nan", &["rate=nan"]),
+            ("csv:f?smooth=2", &["add &label=COLUMN"]),
+            ("pipe:-?format=rgb24&width=3", &["&width=W&height=H"]),
+            ("pipe:-?width=3", &["format=rgb24"]),
+            ("npy:x,y?label=z&segments=s", &["leave one of them out"]),
+            ("npy:x?labels=class", &["npy:X.npy,Y.npy"]),
+            ("sim:boat", &["sim:rover"]),
+            ("csv:100%.csv", &["%25"]),
+        ] {
+            let message = refusal(text);
+            for part in parts {
+                assert!(message.contains(part), "{text}: {message}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(
+            text in "(npy|csv|mjpeg|pipe|images|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth)?=?[0-9.e%,é-]{0,6}){0,3}",
+        ) {
+            let _ = text.parse::<Uri>();
+        }
+    }
+}
