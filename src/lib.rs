@@ -17,4 +17,6 @@ pub mod model;
 #[cfg(feature = "std")]
 pub mod report;
 #[cfg(feature = "std")]
+pub mod runtime;
+#[cfg(feature = "std")]
 pub mod source;

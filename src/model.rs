@@ -30,6 +30,8 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("n18", include_str!("../models/n18.toml")),
     ("l100", include_str!("../models/l100.toml")),
     ("l400", include_str!("../models/l400.toml")),
+    ("robot", include_str!("../models/robot.toml")),
+    ("motion", include_str!("../models/motion.toml")),
 ];
 
 fn names() -> String {

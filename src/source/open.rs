@@ -7,7 +7,8 @@ use super::npy::Npy;
 use super::npy_images::NpyImages;
 use super::order::Ordered;
 use super::pipe::Pipe;
-use super::uri::{Scheme, Uri};
+use super::sim::{RoverSource, WorldConfig};
+use super::uri::{Scheme, Sensor, Uri};
 use super::{Indexed, Source, SourceError, signal_csv, signal_npy};
 use std::fs::File;
 
@@ -38,8 +39,19 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
             "-" => Ok(Box::new(Pipe::new(std::io::stdin(), uri)?)),
             path => Ok(Box::new(Pipe::new(File::open(path).map_err(|e| SourceError::io(path, e))?, uri)?)),
         },
-        // ----- the simulator is wired in here -----
-        Scheme::Sim => Err(SourceError::uri(&uri.text, "the simulator is provided elsewhere", "give a recording")),
+        Scheme::Sim => {
+            let q = &uri.query;
+            let config = WorldConfig::with_seed(q.seed.unwrap_or(options.seed));
+            Ok(Box::new(match q.sensor.unwrap_or_default() {
+                Sensor::Camera => {
+                    RoverSource::camera(&config, q.samples, q.height.unwrap_or(48), q.width.unwrap_or(64))?
+                }
+                Sensor::Imu => {
+                    let window = q.window.unwrap_or(128);
+                    RoverSource::imu(&config, q.samples, window, q.stride.unwrap_or(window / 2))?
+                }
+            }))
+        }
         Scheme::Npy | Scheme::Csv | Scheme::Mjpeg | Scheme::Images => {
             let inner = open_indexed(uri)?;
             let path = &uri.paths[0];
