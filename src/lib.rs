@@ -20,3 +20,5 @@ pub mod report;
 pub mod runtime;
 #[cfg(feature = "std")]
 pub mod source;
+#[cfg(feature = "std")]
+pub mod store;

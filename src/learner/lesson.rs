@@ -2,13 +2,12 @@
 //! published or undone.
 
 use super::{Did, Encoder, Learner, batch};
-use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
 use crate::kernels::Grid;
 use crate::kernels::reference::pool_sums;
 use crate::net::arena::Arena;
-use crate::net::forward::{self, HeadActivations, Params, Scratch};
+use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::network::Network;
 use crate::net::spec::{MAX_LAYERS, Spec};
 use crate::pretext::contrastive;
@@ -99,7 +98,7 @@ impl Learner<'_> {
         self.counters[0].lesson_progress = 0;
         if self.spec.contrastive.is_none() {
             self.fold_stem();
-            self.settle_stem_shift();
+            self.settle_shifts();
         }
         let Some(old) = self.measure_published() else { return Did::Idle };
         let Some(new) = self.measure_learning() else { return Did::Idle };
@@ -116,7 +115,7 @@ impl Learner<'_> {
 
     /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
     pub(super) fn publish_stem(&mut self) {
-        self.settle_stem_shift();
+        self.settle_shifts();
         if let Some(measured) = self.measure_learning() {
             self.publish(&measured);
         }
@@ -146,25 +145,31 @@ impl Learner<'_> {
         c.undone_in_a_row += 1;
     }
 
-    /// Finds the shift of a stem that has just been folded, on the canaries: training never moves it.
-    fn settle_stem_shift(&mut self) {
-        /// Passes over the canaries at most; one moves the shift by one.
+    /// Publishes the encoder as it is, with shifts found on what was remembered: what an untrained encoder is judged by.
+    pub fn publish_as_is(&mut self) {
+        self.publish_stem();
+    }
+
+    /// Finds the shifts of the layers on the canaries, when a stem has just been folded: training never moves the stem's.
+    fn settle_shifts(&mut self) {
+        /// Passes over the canaries at most; one moves each shift by one, after the first has set it.
         const PASSES: usize = 12;
         let scratch = core::mem::take(&mut self.scratch);
         let (canaries, held) = self.canaries();
         for _ in 0..PASSES {
-            let before = self.learning.shifts[0].layers[0];
+            let before = self.learning.shifts[0].layers;
             let CanaryBuffers { input, activations, scratch, .. } =
                 &mut CanaryBuffers::take(&self.spec, &self.network, &mut Arena::over(scratch));
-            let mut seen = Seen::default();
+            let mut seen = ForwardSeen::default();
             for canary in 0..canaries {
                 let stored = self.replay.sample(canary_pick(canary, canaries, held), 0);
                 batch::input_of(&self.spec, self.scales, stored, input);
-                let params = self.learning.params();
-                seen = seen.merge(forward::layers(&self.network, params, input, activations, scratch).layers[0]);
+                seen.merge(&forward::layers(&self.network, self.learning.params(), input, activations, scratch));
             }
-            self.learning.shifts[0].layers[0].follow(seen);
-            if self.learning.shifts[0].layers[0] == before {
+            let shifts = &mut self.learning.shifts[0].layers;
+            let settling = shifts.iter_mut().zip(&seen.layers).take(self.network.layers.len());
+            settling.for_each(|(shift, seen)| shift.follow(*seen));
+            if *shifts == before {
                 break;
             }
         }

@@ -396,6 +396,23 @@ impl<'m> Learner<'m> {
         Ok(())
     }
 
+    /// Takes in one sample for the canaries and the scales only: nothing is learned from it.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        store(&self.spec, &self.network, sample, self.stored)?;
+        if self.spec.input.kind == InputKind::Window {
+            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
+        }
+        input_of(&self.spec, self.scales, self.stored, self.input);
+        let counters = self.counters[0];
+        let draws = Draws::new(Seed(counters.seed), counters.observed, tensor::REPLAY);
+        self.push_replay(sample, draws);
+        self.counters[0].observed += 1;
+        Ok(())
+    }
+
     /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
     fn learns_stem(&self) -> bool {
         let c = &self.counters[0];
