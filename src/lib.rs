@@ -10,6 +10,9 @@ pub mod pretext;
 pub mod replay;
 pub mod sample;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+
 #[cfg(feature = "std")]
 pub mod evaluate;
 #[cfg(feature = "std")]

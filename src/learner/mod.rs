@@ -376,7 +376,7 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// [`SampleError`]; the learner is then as it was.
     pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store(&self.spec, &self.network, sample, self.stored)?;
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
         if self.spec.input.kind == InputKind::Window {
             signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
         }
@@ -401,7 +401,7 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// [`SampleError`].
     pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store(&self.spec, &self.network, sample, self.stored)?;
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
         if self.spec.input.kind == InputKind::Window {
             signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
         }
@@ -464,6 +464,11 @@ impl<'m> Learner<'m> {
         &self.network
     }
 
+    /// Bytes of one stored sample.
+    pub fn stored_len(&self) -> usize {
+        self.stored.len()
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.counters[0]
     }
@@ -488,7 +493,7 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// [`SampleError`].
     pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
-        store(&self.spec, &self.network, sample, self.stored)?;
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
         input_of(&self.spec, self.scales, self.stored, self.input);
         let mut arena = Arena::over(self.scratch);
         let activations = arena.take(self.network.activations_len);
@@ -529,8 +534,11 @@ impl<'m> Learner<'m> {
     }
 }
 
-/// A sample in the form in which it is stored: fitted pixels, or readings.
-fn store(spec: &Spec, network: &Network, sample: &Sample, stored: &mut [u8]) -> Result<(), SampleError> {
+/// Brings a sample into the form in which it is stored: fitted pixels, or the bytes of its readings.
+///
+/// # Errors
+/// [`SampleError`].
+pub fn store_sample(spec: &Spec, network: &Network, sample: &Sample, stored: &mut [u8]) -> Result<(), SampleError> {
     match (sample.values, spec.input.kind) {
         (Values::Image { pixels, height, width, channels }, InputKind::Image) => {
             let values = pixels.len();

@@ -27,7 +27,8 @@ pub struct Extent {
 /// Takes `learner` through `source`, doing all that is due after each sample. Samples that the learner's state already
 /// holds (a resumed run) are read and passed over, so that an uncut run and a resumed one see the same stream.
 ///
-/// `watch` is called after each sample with what the learner did; it returns `false` to stop early.
+/// `watch` is called with all that the learner did, and with `None` when all that was due after a sample is done: then
+/// the state can be saved and gone on from, and `false` stops the loop.
 ///
 /// # Errors
 /// [`DriveError`].
@@ -56,17 +57,15 @@ pub fn learn(
                 source_name: source.describe(),
                 problem,
             })?;
-            if !watch(learner, None) {
-                return Ok(());
-            }
             loop {
                 let did = learner.step(join);
                 if did == Did::Idle {
                     break;
                 }
-                if !watch(learner, Some(did)) {
-                    return Ok(());
-                }
+                watch(learner, Some(did));
+            }
+            if !watch(learner, None) {
+                return Ok(());
             }
         }
         if index == before && extent.samples.is_none_or(|most| index < most) {

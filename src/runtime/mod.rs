@@ -1,6 +1,7 @@
 //! What runs a learner on a machine with an operating system: worker threads, and the loop over a source.
 
 pub mod drive;
+pub mod perceiver;
 
 use crate::learner::Join;
 

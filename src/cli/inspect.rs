@@ -1,0 +1,84 @@
+//! `nestling inspect`: what is in a checkpoint or a model file, for people.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Outcome, Told};
+use crate::kernels::Kernels;
+use crate::net::network::Network;
+use crate::net::spec::Spec;
+use crate::{model, store};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A checkpoint (.safetensors), a model file (.toml) or the name of a shipped model.
+    file: PathBuf,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let name = args.file.to_string_lossy();
+    let is_model = name.ends_with(".toml") || model::SHIPPED.iter().any(|(shipped, _)| *shipped == name);
+    if is_model {
+        let spec = model::load(&name)?;
+        return Ok(Told { text: layers(&spec)?, json: json!({ "model": spec }) });
+    }
+    let saved = store::read(&args.file)?;
+    let mut text = String::new();
+    if let Some(reason) = &saved.set_aside {
+        text += &format!("this is the generation before, as the newest cannot be used: {reason}\n\n");
+    }
+    let of = |key: &str| saved.metadata.get(key).cloned().unwrap_or_default();
+    text += &format!(
+        "checkpoint {}\n  encoder version  {}\n  samples          {}\n  steps            {}\n  state hash       {}\n\n{}\n",
+        args.file.display(),
+        of("encoder_version"),
+        of("samples"),
+        of("steps"),
+        of("state_hash"),
+        layers(&saved.spec)?
+    );
+    let contents = saved.contents()?;
+    for (name, dtype, len) in &contents {
+        text += &format!("  {len:>9} {dtype:<4} {name}\n");
+    }
+    let tensors: Vec<_> =
+        contents.iter().map(|(name, dtype, len)| json!({ "name": name, "dtype": dtype, "len": len })).collect();
+    let json = json!({
+        "encoder_version": of("encoder_version").parse::<u64>().ok(),
+        "samples": of("samples").parse::<u64>().ok(),
+        "steps": of("steps").parse::<u64>().ok(),
+        "state_hash": of("state_hash"),
+        "set_aside": saved.set_aside,
+        "model": saved.spec,
+        "tensors": tensors,
+    });
+    Ok(Told { text, json })
+}
+
+/// The layers of a model as a table.
+fn layers(spec: &Spec) -> Result<String, crate::net::network::PlanError> {
+    let network = Network::new(spec, Kernels::Reference)?;
+    let mut text = format!(
+        "model {}: input {}x{}x{}, feature {} numbers, {} weights\n",
+        spec.name,
+        network.input.height,
+        network.input.width,
+        network.input.channels,
+        network.feature_dim,
+        network.encoder_params()
+    );
+    for (index, (layer, said)) in network.layers.iter().zip(&spec.layer).enumerate() {
+        let weights: usize = network.tensors[layer.tensors.clone()].iter().map(|t| t.conv.weights()).sum();
+        text += &format!(
+            "  {index}  {:<10} kernel {} stride {}  -> {}x{}x{}, {weights} weights\n",
+            format!("{:?}", said.kind).to_lowercase(),
+            said.kernel,
+            said.stride,
+            layer.output.height,
+            layer.output.width,
+            layer.output.channels
+        );
+    }
+    Ok(text)
+}

@@ -1,0 +1,171 @@
+//! `nestling learn`: a source in, a checkpoint out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::settings::{ModelArgs, RunArgs, UsageError};
+use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
+use crate::learner::{Did, Learner};
+use crate::runtime::{Pool, drive};
+use crate::source::{OpenOptions, open};
+use crate::store;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Where samples come from, for example `sim:rover?samples=5000`; several follow one another.
+    #[arg(long = "source", required = true, value_name = "URI")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    how: RunArgs,
+    /// Samples at most, over all epochs.
+    #[arg(long)]
+    samples: Option<u64>,
+    /// Passes over the source.
+    #[arg(long, default_value_t = 1)]
+    epochs: u64,
+    /// The checkpoint to write.
+    #[arg(long, default_value = "nestling.safetensors", value_name = "FILE")]
+    out: PathBuf,
+    /// Go on from this checkpoint, with the same sources, samples and epochs as it was begun with.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Stop after this many samples, as an interrupt would; --resume goes on from there.
+    #[arg(long, value_name = "N")]
+    stop_after: Option<u64>,
+    /// Write the checkpoint each time this many seconds have passed. 0: at the end only.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    save_every: u64,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed })?;
+    let in_all = source.len_hint().map(|n| n.saturating_mul(args.epochs));
+    let expected = match (in_all, args.samples) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let saved = args.resume.as_deref().map(store::read).transpose()?;
+    if let Some(reason) = saved.as_ref().and_then(|s| s.set_aside.as_ref()) {
+        eprintln!("nestling: going on from the generation before, as the newest cannot be used: {reason}");
+    }
+    let spec = match &saved {
+        Some(saved) => saved.spec.clone(),
+        None => args.model.load()?,
+    };
+    if args.samples.is_none() && in_all.is_none() {
+        let problem = format!("{} has no end: say how much to learn with --samples N", source.describe());
+        return Err(UsageError(problem).into());
+    }
+    let options = args.how.options(expected);
+    let plan = Learner::plan(&spec, &options)?;
+    let mut memory = vec![0u8; plan.block_len()];
+    let mut learner = Learner::new(&spec, &options, &mut memory)?;
+    if let Some(saved) = &saved {
+        saved.restore(&mut learner)?;
+    }
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    let bar = progress(expected, "learning");
+    let already = learner.counters().observed;
+    let begun = Instant::now();
+    let mut last_saved = begun;
+    let mut failure = None;
+    let mut cut = false;
+    let pool = Pool::new(options.lanes)?;
+    let extent = drive::Extent { epochs: args.epochs, samples: args.samples };
+    pool.run(|workers| {
+        drive::learn(&mut learner, source.as_mut(), extent, workers, |learner, did| {
+            match did {
+                None => bar.set_position(learner.counters().observed),
+                Some(Did::Published { health, version }) => bar.set_message(format!(
+                    "encoder {}, loss {:.2}, effective rank {:.1}",
+                    version.0,
+                    f64::from(health.loss) / 256.0,
+                    f64::from(health.effective_rank) / 256.0
+                )),
+                Some(Did::Undone { fault, .. }) => bar.set_message(format!("lesson undone: {fault:?}")),
+                Some(_) => {}
+            }
+            if did.is_none() && args.save_every > 0 && last_saved.elapsed() > Duration::from_secs(args.save_every) {
+                last_saved = Instant::now();
+                failure = store::write(&args.out, learner).err();
+            }
+            cut = interrupted.load(Ordering::Relaxed)
+                || args.stop_after.is_some_and(|n| learner.counters().observed >= n);
+            !cut && failure.is_none()
+        })
+    })?;
+    if let Some(failure) = failure {
+        return Err(failure.into());
+    }
+    if !cut {
+        learner.finish();
+    }
+    bar.finish_and_clear();
+    let seconds = begun.elapsed().as_secs_f64();
+    store::write(&args.out, &mut learner)?;
+    Ok(told(args, &mut learner, source.as_ref(), plan.ram_bytes, already, seconds, cut))
+}
+
+fn told(
+    args: &Args,
+    learner: &mut Learner,
+    source: &dyn crate::source::Source,
+    ram_bytes_planned: usize,
+    already: u64,
+    seconds: f64,
+    cut: bool,
+) -> Told {
+    let state_hash = store::state_hash(learner);
+    let (c, health) = (*learner.counters(), learner.health());
+    let rate = (c.observed - already) as f64 / seconds.max(1e-9);
+    let effective_rank = f64::from(health.effective_rank) / 256.0;
+    let json = json!({
+        "samples": c.observed,
+        "steps": c.steps,
+        "seconds": rounded(seconds, 3),
+        "samples_per_second": rounded(rate, 1),
+        "checkpoint": args.out,
+        "state_hash": state_hash,
+        "loss_first": rounded(c.loss_first as f64 / 256.0, 3),
+        "loss_last": rounded(c.loss_running as f64 / 4096.0, 3),
+        "effective_rank": rounded(effective_rank, 2),
+        "spread": rounded(f64::from(health.spread) / 32768.0, 4),
+        "saturation": rounded(f64::from(health.saturation) / 65536.0, 5),
+        "lessons_published": c.lessons_published,
+        "lessons_rolled_back": c.lessons_rolled_back,
+        "encoder_version": c.version,
+        "skipped": source.skipped(),
+        "complete": !cut,
+        "kernels": crate::kernels::Kernels::detect().name(),
+        "ram_bytes_planned": ram_bytes_planned,
+        "peak_rss_bytes": peak_rss_bytes(),
+    });
+    let skipped = match source.skipped() {
+        0 => String::new(),
+        n => format!("  passed over   {n} damaged samples\n"),
+    };
+    let text = format!(
+        "learned from {}\n  samples       {} in {seconds:.1} s, {rate:.0} a second\n{skipped}  steps         {}, loss {:.2} to \
+         {:.2}\n  lessons       {} published, {} undone; effective rank {effective_rank:.2}\n  checkpoint    {}\n  \
+         state hash    {state_hash}",
+        source.describe(),
+        c.observed,
+        c.steps,
+        c.loss_first as f64 / 256.0,
+        c.loss_running as f64 / 4096.0,
+        c.lessons_published,
+        c.lessons_rolled_back,
+        args.out.display(),
+    );
+    Told { text, json }
+}

@@ -1,0 +1,110 @@
+//! The command line: one file a verb. Every verb prints for people, or with `--json` one object on stdout.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong use.
+
+mod inspect;
+mod learn;
+mod plan;
+mod probe;
+mod run;
+mod settings;
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+/// Self-supervised learning on the device, in integer arithmetic only.
+#[derive(Parser)]
+#[command(name = "nestling", version, about, max_term_width = 100)]
+struct Cli {
+    /// Print one JSON object on standard output; messages go to standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Learn from a source, as fast as it goes, and write a checkpoint.
+    Learn(learn::Args),
+    /// Tell how good the features of a checkpoint are, beside raw input and an untrained encoder.
+    Probe(probe::Args),
+    /// Perceive and learn from a stream; one JSON feature a line on standard output.
+    Run(run::Args),
+    /// Tell what is in a checkpoint or a model.
+    Inspect(inspect::Args),
+    /// Tell what a learner of a model will hold and cost, before it runs.
+    Plan(plan::Args),
+}
+
+/// What a verb has to say: for people, and as JSON.
+struct Told {
+    text: String,
+    json: Value,
+}
+
+type Outcome = Result<Told, Box<dyn Error>>;
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.verb {
+        Verb::Learn(args) => learn::run(args),
+        Verb::Probe(args) => probe::run(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::Plan(args) => plan::run(args),
+    };
+    match outcome {
+        Ok(told) => {
+            let text = if cli.json { told.json.to_string() } else { told.text };
+            if text.is_empty() {
+                return ExitCode::SUCCESS;
+            }
+            // A reader that went away (`| head`) is no failure.
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("nestling: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A progress bar on a terminal, and nothing elsewhere. `total` is `None` for a stream without end.
+fn progress(total: Option<u64>, what: &'static str) -> indicatif::ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (
+            indicatif::ProgressBar::new(total),
+            "{prefix} {wide_bar} {human_pos}/{human_len} samples, {per_sec}, {eta} left  {msg}",
+        ),
+        None => (indicatif::ProgressBar::new_spinner(), "{prefix} {spinner} {human_pos} samples, {per_sec}  {msg}"),
+    };
+    bar.set_prefix(what);
+    if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Largest memory that the process has held, in bytes; 0 where the system does not tell.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// `value` with `places` decimals, as JSON.
+fn rounded(value: f64, places: i32) -> Value {
+    let scale = 10f64.powi(places);
+    serde_json::json!((value * scale).round() / scale)
+}

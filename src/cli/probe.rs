@@ -1,0 +1,246 @@
+//! `nestling probe`: how good the features of a checkpoint are, beside raw input, the untrained encoder and the stem.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::settings::UsageError;
+use super::{Outcome, Told, progress};
+use crate::augment::fit;
+use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
+use crate::kernels::{Kernels, Map};
+use crate::learner::{Learner, Options};
+use crate::net::spec::Spec;
+use crate::sample::Seed;
+use crate::source::{Data, Label, OpenOptions, Record, Source, open};
+use crate::store::{self, Saved};
+
+/// Raw images are pooled to at most this side: 768 numbers of colour.
+const RAW_SIDE: usize = 16;
+/// Samples from which the untrained encoder's shifts and scales are found.
+const UNTRAINED_SAMPLES: usize = 1024;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The checkpoint to judge.
+    checkpoint: PathBuf,
+    /// Labelled samples; without --test-source a part of them is held back, by whole groups.
+    #[arg(long = "source", required = true, value_name = "URI")]
+    sources: Vec<String>,
+    /// Labelled samples that the probes are tested on.
+    #[arg(long = "test-source", value_name = "URI")]
+    test_sources: Vec<String>,
+    /// Share of the groups that probes are trained on where there is no --test-source.
+    #[arg(long, default_value_t = 0.8)]
+    train_share: f64,
+    /// Seed of the untrained encoder, of the held-back groups and of the draws of few labels.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Do not score with 10 % and 1 % of the labels.
+    #[arg(long)]
+    all_labels_only: bool,
+    /// Judge the learned features alone.
+    #[arg(long)]
+    learned_only: bool,
+}
+
+/// Features of one kind for all samples of a source.
+#[derive(Default)]
+struct Rowset {
+    learned: Vec<f32>,
+    untrained: Vec<f32>,
+    raw: Vec<f32>,
+    labels: Vec<Label>,
+    groups: Vec<u32>,
+    segments: Vec<u32>,
+    unlabelled: u64,
+}
+
+/// A learner with its memory leaked for the life of the process: a probe runs once.
+fn learner_of(spec: &Spec, seed: u64) -> Result<Learner<'static>, Box<dyn Error>> {
+    let options = Options { seed: Seed(seed), expected_samples: None, lanes: 1, kernels: Kernels::detect() };
+    let memory = Box::leak(vec![0u8; Learner::plan(spec, &options)?.block_len()].into_boxed_slice());
+    Ok(Learner::new(spec, &options, memory)?)
+}
+
+/// The encoder of the same shape that has learned nothing, its shifts and scales found on the samples.
+fn untrained(spec: &Spec, args: &Args) -> Result<Learner<'static>, Box<dyn Error>> {
+    let mut learner = learner_of(spec, args.seed)?;
+    let mut source = open(&args.sources, &OpenOptions { seed: args.seed })?;
+    let mut record = Record::default();
+    for _ in 0..UNTRAINED_SAMPLES {
+        if !source.read_next(&mut record)? {
+            break;
+        }
+        learner.remember(&record.sample())?;
+    }
+    learner.publish_as_is();
+    Ok(learner)
+}
+
+/// The sample as it comes, pooled where it is a large image.
+fn raw(data: &Data, out: &mut Vec<f32>) {
+    match data {
+        Data::Window { readings, .. } => out.extend(readings.iter().map(|&v| f32::from(v))),
+        Data::Image { pixels, height, width, channels } => {
+            let map = Map::new((*height).min(RAW_SIDE), (*width).min(RAW_SIDE), *channels);
+            let mut small = vec![0; map.len()];
+            fit::resize(pixels, *height, *width, *channels, map, &mut small);
+            out.extend(small.iter().map(|&v| f32::from(v)));
+        }
+    }
+}
+
+fn read_all(
+    source: &mut dyn Source,
+    learned: &mut Learner,
+    mut untrained: Option<&mut Learner>,
+    what: &'static str,
+) -> Result<Rowset, Box<dyn Error>> {
+    let mut rows = Rowset::default();
+    let mut record = Record::default();
+    let mut feature = vec![0i8; learned.network().feature_dim];
+    let bar = progress(source.len_hint(), what);
+    while source.read_next(&mut record)? {
+        bar.inc(1);
+        let Some(label) = record.label else {
+            rows.unlabelled += 1;
+            continue;
+        };
+        learned.perceive(&record.sample(), &mut feature)?;
+        rows.learned.extend(feature.iter().map(|&v| f32::from(v)));
+        if let Some(untrained) = untrained.as_deref_mut() {
+            untrained.perceive(&record.sample(), &mut feature)?;
+            rows.untrained.extend(feature.iter().map(|&v| f32::from(v)));
+            raw(&record.data, &mut rows.raw);
+        }
+        rows.labels.push(label);
+        rows.groups.push(record.group);
+        rows.segments.push(record.segment);
+    }
+    bar.finish_and_clear();
+    if rows.labels.is_empty() {
+        let problem = match rows.unlabelled {
+            0 => format!("{}: the source gave no sample", source.describe()),
+            n => format!("{}: none of its {n} samples has a label; name one with ?label=", source.describe()),
+        };
+        return Err(UsageError(problem).into());
+    }
+    Ok(rows)
+}
+
+impl Rowset {
+    fn targets(&self) -> Result<Targets, UsageError> {
+        let class = |l: &Label| if let Label::Class(c) = l { Some(*c) } else { None };
+        let value = |l: &Label| if let Label::Value(v) = l { Some(*v) } else { None };
+        if let Some(classes) = self.labels.iter().map(class).collect() {
+            return Ok(Targets::Classes(classes));
+        }
+        match self.labels.iter().map(value).collect() {
+            Some(values) => Ok(Targets::Values(values)),
+            None => Err(UsageError("some labels are classes and some are values; use one label column".into())),
+        }
+    }
+
+    /// Neighbouring rows are neighbours in time: segments are longer than a sample, on average.
+    fn in_time(&self) -> bool {
+        let changes = self.segments.windows(2).filter(|pair| pair[0] != pair[1]).count() + 1;
+        self.segments.len() > 2 * changes
+    }
+
+    fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
+        let dim = values.len() / self.labels.len();
+        let features = Features { dim, values };
+        Ok(Labelled { features, targets: self.targets()?, groups: self.groups.clone(), time_ordered: self.in_time() })
+    }
+}
+
+/// The first block of features, which is the stem's where the model's feature begins with layer 0.
+fn stem_block(learner: &Learner) -> Option<usize> {
+    let feature = &learner.network().feature;
+    match feature.first() {
+        Some((0, grid)) if feature.len() > 1 => Some(grid.len()),
+        _ => None,
+    }
+}
+
+fn cut(values: &[f32], dim: usize, keep: usize) -> Vec<f32> {
+    values.chunks_exact(dim).flat_map(|row| &row[..keep]).copied().collect()
+}
+
+pub fn run(args: &Args) -> Outcome {
+    if !(args.train_share > 0.0 && args.train_share < 1.0) {
+        return Err(UsageError("--train-share lies between 0 and 1".into()).into());
+    }
+    let saved: Saved = store::read(&args.checkpoint)?;
+    if let Some(reason) = &saved.set_aside {
+        eprintln!("nestling: judging the generation before, as the newest cannot be used: {reason}");
+    }
+    let mut learned = learner_of(&saved.spec, 0)?;
+    saved.restore(&mut learned)?;
+    let mut baseline = if args.learned_only { None } else { Some(untrained(&saved.spec, args)?) };
+    let options = OpenOptions { seed: args.seed };
+    let mut source = open(&args.sources, &options)?;
+    let train = read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading")?;
+    let test = if args.test_sources.is_empty() {
+        None
+    } else {
+        let mut source = open(&args.test_sources, &options)?;
+        Some(read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading the test part")?)
+    };
+
+    let scored = |pick: &dyn Fn(&Rowset) -> Vec<f32>| -> Result<Scores, Box<dyn Error>> {
+        let options = evaluate::Options { seed: args.seed, few_labels: !args.all_labels_only };
+        let all = train.labelled(pick(&train))?;
+        let (train_part, test_part) = match &test {
+            Some(test) => (all, test.labelled(pick(test))?),
+            None => {
+                let rows = if train.in_time() { Rows::InTime } else { Rows::Unordered { seed: args.seed } };
+                let split = evaluate::split(&train.groups, args.train_share, rows)?;
+                (all.select(&split.train), all.select(&split.test))
+            }
+        };
+        Ok(evaluate::evaluate(&train_part, &test_part, options)?)
+    };
+    let mut results = vec![("learned", scored(&|rows| rows.learned.clone())?)];
+    let dim = learned.network().feature_dim;
+    if let Some(stem) = stem_block(&learned) {
+        results.push(("stem", scored(&|rows| cut(&rows.learned, dim, stem))?));
+    }
+    if baseline.is_some() {
+        results.push(("untrained", scored(&|rows| rows.untrained.clone())?));
+        results.push(("raw", scored(&|rows| rows.raw.clone())?));
+    }
+    told(args, &saved, &results)
+}
+
+fn told(args: &Args, saved: &Saved, results: &[(&str, Scores)]) -> Outcome {
+    let mut json = json!({ "checkpoint": args.checkpoint, "state_hash": saved.metadata.get("state_hash") });
+    let mut rows: Vec<(&str, Value)> = Vec::new();
+    for (name, scores) in results {
+        rows.push((name, serde_json::to_value(scores)?));
+    }
+    if let (Some(json), Some((_, Value::Object(learned)))) = (json.as_object_mut(), rows.first()) {
+        json.extend(learned.clone());
+        json.extend(rows.iter().skip(1).map(|(name, value)| ((*name).to_string(), value.clone())));
+    }
+    Ok(Told { text: table(&args.checkpoint.to_string_lossy(), &rows), json })
+}
+
+/// Scores of all kinds of features, one column each.
+fn table(title: &str, rows: &[(&str, Value)]) -> String {
+    let mut text = format!("{title}\n{:<16}", "");
+    rows.iter().for_each(|(name, _)| text += &format!("{name:>11}"));
+    let Some((_, Value::Object(first))) = rows.first() else { return text };
+    for key in first.keys().filter(|key| !key.ends_with("_std")) {
+        text += &format!("\n{key:<16}");
+        for (_, value) in rows {
+            text += &match &value[key] {
+                Value::Null => format!("{:>11}", "-"),
+                value => format!("{value:>11}"),
+            };
+        }
+    }
+    text
+}

@@ -1,0 +1,98 @@
+//! The model and how it is to be run, as several verbs take them.
+
+use std::error::Error;
+
+use crate::kernels::Kernels;
+use crate::learner::{MAX_LANES, Options};
+use crate::model;
+use crate::net::spec::Spec;
+use crate::sample::Seed;
+
+/// Arguments that choose a model.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// A shipped model (n5, n18, l100, l400, robot, motion) or a model file.
+    #[arg(long, default_value = "l100")]
+    pub model: String,
+    /// `dictionary`: learn the stem alone; `contrastive`: the layers above it too. The model says otherwise.
+    #[arg(long)]
+    pub pretext: Option<Pretext>,
+    /// Change one key of the model, for example `--set replay.capacity=256`. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pretext {
+    Dictionary,
+    Contrastive,
+}
+
+/// Wrong use that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl ModelArgs {
+    /// Loads the model and applies the changes.
+    pub fn load(&self) -> Result<Spec, Box<dyn Error>> {
+        let mut spec = model::load(&self.model)?;
+        match self.pretext {
+            Some(Pretext::Dictionary) => {
+                spec.layer.truncate(1);
+                spec.feature.layers.clear();
+                spec.contrastive = None;
+            }
+            Some(Pretext::Contrastive) if spec.contrastive.is_none() => spec.contrastive = Some(Default::default()),
+            _ => {}
+        }
+        for change in &self.set {
+            spec = changed(spec, change)?;
+        }
+        Ok(spec)
+    }
+}
+
+/// `spec` with one `key.key=value` changed; the value is TOML.
+fn changed(spec: Spec, change: &str) -> Result<Spec, Box<dyn Error>> {
+    let wrong = |problem: String| UsageError(format!("--set {change}: {problem}"));
+    let (path, value) =
+        change.split_once('=').ok_or_else(|| wrong("write KEY=VALUE, as in views.flip=false".into()))?;
+    let mut table = toml::Table::try_from(&spec)?;
+    let value: toml::Table = toml::from_str(&format!("v = {value}"))
+        .or_else(|_| toml::from_str(&format!("v = {value:?}")))
+        .map_err(|e| wrong(e.to_string()))?;
+    let mut place = &mut table;
+    let keys: Vec<&str> = path.split('.').collect();
+    for key in &keys[..keys.len() - 1] {
+        let next = match place.entry(*key).or_insert_with(|| toml::Value::Table(toml::Table::new())) {
+            toml::Value::Table(inner) => inner,
+            _ => return Err(wrong(format!("{key} is no table")).into()),
+        };
+        place = next;
+    }
+    place.insert(keys[keys.len() - 1].into(), value["v"].clone());
+    Ok(model::parse("the model with --set", &toml::to_string(&table)?)?)
+}
+
+/// Arguments that say how a learner is run.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Seed of all random draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads that a step is split over; the result does not depend on it. 0: one for each processor.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl RunArgs {
+    pub fn threads(&self) -> usize {
+        let all = std::thread::available_parallelism().map_or(1, |n| n.get());
+        if self.threads == 0 { all.min(MAX_LANES) } else { self.threads }
+    }
+
+    pub fn options(&self, expected_samples: Option<u64>) -> Options {
+        Options { seed: Seed(self.seed), expected_samples, lanes: self.threads(), kernels: Kernels::detect() }
+    }
+}

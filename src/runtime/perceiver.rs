@@ -1,0 +1,158 @@
+//! Perceiving with a copy of the published encoder, so that it never waits for learning.
+//!
+//! Three copies circulate between the learner's thread and the perceiver's: one in use, one newest, one to be filled.
+//! Neither side ever waits for more than the swap of a pointer, and nothing is allocated after the start.
+
+use std::sync::Mutex;
+
+use crate::augment::signal::ChannelScale;
+use crate::learner::{Learner, SampleError, input_of, store_sample};
+use crate::net::forward::{self, Params, Scratch, Shifts};
+use crate::net::network::Network;
+use crate::net::spec::Spec;
+use crate::sample::{EncoderVersion, Sample};
+
+/// One copy of a published encoder.
+pub struct Published {
+    weights: Vec<i8>,
+    packed: Vec<i16>,
+    thresholds: Vec<i32>,
+    shifts: Shifts,
+    scales: Vec<ChannelScale>,
+    version: EncoderVersion,
+}
+
+impl Published {
+    fn of(learner: &Learner) -> Box<Self> {
+        let (params, scales) = learner.published();
+        Box::new(Published {
+            weights: params.weights.to_vec(),
+            packed: params.packed.to_vec(),
+            thresholds: params.thresholds.to_vec(),
+            shifts: *params.shifts,
+            scales: scales.to_vec(),
+            version: learner.version(),
+        })
+    }
+
+    fn copy_from(&mut self, learner: &Learner) {
+        let (params, scales) = learner.published();
+        self.weights.copy_from_slice(params.weights);
+        self.packed.copy_from_slice(params.packed);
+        self.thresholds.copy_from_slice(params.thresholds);
+        self.shifts = *params.shifts;
+        self.scales.copy_from_slice(scales);
+        self.version = learner.version();
+    }
+}
+
+/// Where the learner leaves a new encoder and the perceiver takes it.
+pub struct Exchange {
+    newest: Mutex<Option<Box<Published>>>,
+    spare: Mutex<Option<Box<Published>>>,
+}
+
+impl Exchange {
+    /// Both sides of the exchange, and the perceiver, with the encoder that `learner` has published so far.
+    pub fn new(learner: &Learner) -> (Self, Perceiver) {
+        let exchange = Exchange {
+            newest: Mutex::new(Some(Published::of(learner))),
+            spare: Mutex::new(Some(Published::of(learner))),
+        };
+        (exchange, Perceiver::new(learner))
+    }
+
+    /// Leaves the encoder that `learner` has just published.
+    pub fn publish(&self, learner: &Learner) {
+        // Where the perceiver has not taken the last one, that copy is filled again.
+        let copy = take(&self.spare).or_else(|| take(&self.newest));
+        if let Some(mut copy) = copy {
+            copy.copy_from(learner);
+            let unused = lock(&self.newest).replace(copy);
+            if unused.is_some() {
+                *lock(&self.spare) = unused;
+            }
+        }
+    }
+}
+
+/// A poisoned lock holds a whole copy all the same: only pointers are swapped under it.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn take<T>(mutex: &Mutex<Option<T>>) -> Option<T> {
+    lock(mutex).take()
+}
+
+/// Turns samples into features.
+pub struct Perceiver {
+    spec: Spec,
+    network: Network,
+    encoder: Box<Published>,
+    /// Bytes of the stored sample; words, as readings want an even address.
+    stored: Vec<u64>,
+    stored_len: usize,
+
+    input: Vec<i8>,
+    activations: Vec<i8>,
+    kernel: Vec<i16>,
+    accumulators: Vec<i32>,
+}
+
+impl Perceiver {
+    fn new(learner: &Learner) -> Self {
+        let network = learner.network().clone();
+        Perceiver {
+            spec: learner.spec().clone(),
+            encoder: Published::of(learner),
+            stored: vec![0; learner.stored_len().div_ceil(8)],
+            stored_len: learner.stored_len(),
+            input: vec![0; network.input.len()],
+            activations: vec![0; network.activations_len],
+            kernel: vec![0; network.scratch_len()],
+            accumulators: vec![0; network.accumulator_len()],
+            network,
+        }
+    }
+
+    /// Length of a feature.
+    pub fn feature_dim(&self) -> usize {
+        self.network.feature_dim
+    }
+
+    /// Version of the encoder in use.
+    pub fn version(&self) -> EncoderVersion {
+        self.encoder.version
+    }
+
+    /// Exponents of the feature's blocks and their lengths: `value = m · 2^e` relative to the sums of the block.
+    pub fn exponents(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let shifts = self.encoder.shifts.feature;
+        self.network.feature.iter().zip(shifts).map(|((_, grid), shift)| (grid.len(), shift.get()))
+    }
+
+    /// Takes a newer encoder, if one was published.
+    pub fn refresh(&mut self, exchange: &Exchange) {
+        if let Some(newer) = take(&exchange.newest) {
+            let used = std::mem::replace(&mut self.encoder, newer);
+            *lock(&exchange.spare) = Some(used);
+        }
+    }
+
+    /// The feature of `sample`, `i8`, [`Perceiver::feature_dim`] long.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
+        let stored = &mut bytemuck::cast_slice_mut(&mut self.stored)[..self.stored_len];
+        store_sample(&self.spec, &self.network, sample, stored)?;
+        input_of(&self.spec, &self.encoder.scales, stored, &mut self.input);
+        let e = &self.encoder;
+        let params = Params { weights: &e.weights, packed: &e.packed, thresholds: &e.thresholds, shifts: &e.shifts };
+        let mut scratch = Scratch { kernel: &mut self.kernel, accumulators: &mut self.accumulators };
+        forward::layers(&self.network, params, &self.input, &mut self.activations, &mut scratch);
+        forward::feature(&self.network, &e.shifts, &self.activations, out, &mut scratch);
+        Ok(())
+    }
+}
