@@ -238,7 +238,7 @@ fn table(title: &str, rows: &[(&str, Value)]) -> String {
         for (_, value) in rows {
             text += &match &value[key] {
                 Value::Null => format!("{:>11}", "-"),
-                value => format!("{value:>11}"),
+                value => format!("{:>11}", value.to_string()),
             };
         }
     }

@@ -1,8 +1,10 @@
 //! Long signals cut into windows: what the NumPy and the CSV signal share, and the way from floats to `i16`.
 //!
-//! **Floats to `i16`.** Each channel has one unit for the whole file, a power of two chosen so that the largest |x| of the
-//! channel falls into 2^13..2^14: `reading = round(x / 2^e)`, halves away from zero, clamped to ±32767. Channels of whole
-//! numbers that fit into ±32767 keep their numbers (e = 0).
+//! **Floats to `i16`.** `reading = round(x / 2^e)`, halves away from zero, clamped to ±32767, with one unit 2^e for each
+//! channel of the whole file: e is a multiple of 4 (so that two recordings of one sensor agree on it), the smallest by
+//! which the largest |x| stays below 2^14. Channels whose ranges lie within a factor of 64 of each other share the
+//! largest one's unit, so that the axes of a vector keep their proportions. Channels of whole numbers that fit into
+//! ±32767 keep their numbers (e = 0).
 
 use super::labels::RowLabels;
 use super::uri::Uri;
@@ -161,15 +163,27 @@ impl Extent {
         }
     }
 
-    pub fn unit(self) -> Unit {
-        if self.max == 0.0 || (self.whole && self.max <= 32767.0) {
-            return Unit { exponent: 0, factor: 1.0 };
-        }
-        // Exponent field of the float: floor(log2(max)), exactly. Below 2^-1000 everything has the smallest unit.
-        let log = ((self.max.to_bits() >> 52) as i32 - 1023).max(-1000);
-        let exponent = log - 13;
-        Unit { exponent, factor: 2f64.powi(-exponent) }
+    /// floor(log2(max)), exactly; `None` for a channel that keeps its numbers.
+    fn log(self) -> Option<i32> {
+        let keeps = self.max == 0.0 || (self.whole && self.max <= 32767.0);
+        // Below 2^-1000 everything has the smallest unit.
+        (!keeps).then(|| ((self.max.to_bits() >> 52) as i32 - 1023).max(-1000))
     }
+}
+
+/// The unit of each channel.
+pub(super) fn units(extents: &[Extent]) -> Vec<Unit> {
+    let logs = || extents.iter().filter_map(|e| e.log());
+    let (least, most) = (logs().min().unwrap_or(0), logs().max().unwrap_or(0));
+    let unit = |extent: &Extent| match extent.log() {
+        None => Unit { exponent: 0, factor: 1.0 },
+        Some(log) => {
+            let log = if most - least <= 6 { most } else { log };
+            let exponent = -((13 - log).div_euclid(4) * 4);
+            Unit { exponent, factor: 2f64.powi(-exponent) }
+        }
+    };
+    extents.iter().map(unit).collect()
 }
 
 /// The error for a NaN or an infinity in a signal.
@@ -182,19 +196,33 @@ pub(super) fn not_finite(path: &str, place: String, x: f64) -> SourceError {
 mod tests {
     use super::*;
 
-    fn unit(values: &[f64]) -> Unit {
+    fn extent(values: &[f64]) -> Extent {
         let mut extent = Extent::NOTHING;
         values.iter().for_each(|x| extent.see(*x));
-        extent.unit()
+        extent
+    }
+
+    fn unit(values: &[f64]) -> Unit {
+        units(&[extent(values)])[0]
     }
 
     #[test]
-    fn the_largest_float_of_a_channel_falls_between_2_to_the_13_and_14() {
+    fn the_largest_float_of_a_channel_falls_between_2_to_the_10_and_14() {
         for max in [1e-300, 0.3, 1.0, 1.999, 2.0, 9.81, 33.3, 1e6 + 0.5, 1e300] {
             let reading = i32::from(unit(&[max, -max / 3.0]).reading(max));
-            assert!((1 << 13..=1 << 14).contains(&reading), "{max}: {reading}");
+            assert!((1 << 10..=1 << 14).contains(&reading), "{max}: {reading}");
         }
-        assert_eq!(unit(&[1.5]).exponent, -13);
+        assert_eq!(unit(&[1.5]).exponent, -12);
+    }
+
+    #[test]
+    fn channels_of_like_range_share_a_unit_and_others_do_not() {
+        let of = |maxima: &[f64]| -> Vec<i32> {
+            let extents: Vec<_> = maxima.iter().map(|&m| extent(&[m + 0.001])).collect();
+            units(&extents).iter().map(|u| u.exponent).collect()
+        };
+        assert_eq!(of(&[0.9, 2.1, 1.1, 6.0]), [-8; 4]);
+        assert_eq!(of(&[0.004, 900.0]), [-20, -4]);
     }
 
     #[test]
@@ -202,7 +230,7 @@ mod tests {
         let u = unit(&[5.0, -32767.0, f64::NAN]);
         assert_eq!((u.reading(5.0), u.reading(-32767.0), u.reading(-32768.0)), (5, -32767, -32767));
         let u = unit(&[65535.0]);
-        assert_eq!((u.exponent, u.reading(65535.0)), (2, 16384));
+        assert_eq!((u.exponent, u.reading(65535.0)), (4, 4096));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::SourceError;
 use super::labels::{RowLabels, segments};
-use super::signal::{Cut, Extent, Rows, Signal, Stretch, not_finite};
+use super::signal::{Cut, Extent, Rows, Signal, Stretch, not_finite, units};
 use super::table::Table;
 use super::uri::Uri;
 
@@ -70,7 +70,8 @@ fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows
     let channels = columns.len();
     let mut readings = vec![0i16; table.rows() * channels];
     let mut bad = Vec::new();
-    for (channel, column) in columns.iter().enumerate() {
+    let (mut extents, mut all) = (Vec::new(), Vec::new());
+    for column in columns {
         let values = table.numbers(*column).map_err(|e| match e {
             SourceError::File { path, problem, .. } => SourceError::file(
                 &path,
@@ -90,7 +91,10 @@ fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows
             }
             extent.see(*x);
         }
-        let unit = extent.unit();
+        extents.push(extent);
+        all.push(values);
+    }
+    for (channel, (unit, values)) in units(&extents).into_iter().zip(&all).enumerate() {
         for (row, x) in values.iter().enumerate() {
             readings[row * channels + channel] = unit.reading(*x);
         }

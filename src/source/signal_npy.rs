@@ -126,7 +126,7 @@ fn units(elements: &mut dyn Elements, path: &str, layout: Layout, skip_nan: bool
             return Err(not_finite(path, format!("row {row}, column {column}"), x));
         }
     }
-    Ok(extents.into_iter().map(Extent::unit).collect())
+    Ok(super::signal::units(&extents))
 }
 
 /// The stretches that a segments file lists, with the names of their classes.
