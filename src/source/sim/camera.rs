@@ -27,6 +27,8 @@ pub(super) struct Camera {
     coarser: [f32; LEVELS - 1],
     shot: Vec<[f32; 3]>,
     sum: Vec<[f32; 3]>,
+    /// Square distance and index of the clutter in reach, farthest first.
+    near: Vec<(f32, usize)>,
     meter: Meter,
 }
 
@@ -67,7 +69,18 @@ impl Camera {
             footprint *= 2.0;
         }
         let blank = vec![[0.0; 3]; columns * rows];
-        Camera { columns, rows, slopes, shading, edge, coarser, shot: blank.clone(), sum: blank, meter: FRESH }
+        Camera {
+            columns,
+            rows,
+            slopes,
+            shading,
+            edge,
+            coarser,
+            shot: blank.clone(),
+            sum: blank,
+            near: Vec::new(),
+            meter: FRESH,
+        }
     }
 
     /// Forgets the exposure: the next frame is exposed as if the camera had just been opened.
@@ -118,7 +131,8 @@ impl Camera {
             let direction = axes.direction(left + shift, up + shift);
             *out = surface(world, light, axes.origin, direction, &self.coarser);
         }
-        let mut near: Vec<(f32, usize)> = Vec::new();
+        let mut near = core::mem::take(&mut self.near);
+        near.clear();
         for (i, thing) in world.clutter.iter().enumerate() {
             let (dx, dy) = (thing.x - axes.origin[0], thing.y - axes.origin[1]);
             let square = dx * dx + dy * dy;
@@ -126,8 +140,8 @@ impl Camera {
                 near.push((square, i));
             }
         }
-        near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (_, i) in near {
+        near.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for &(_, i) in &near {
             let thing = &world.clutter[i];
             let Some((columns, rows)) = self.window(axes, thing.x, thing.y, thing.radius, thing.height) else {
                 continue;
@@ -144,6 +158,7 @@ impl Camera {
                 }
             }
         }
+        self.near = near;
     }
 
     /// Columns and rows in which an upright thing may be seen; `None` where it is out of the frame.

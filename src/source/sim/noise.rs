@@ -34,7 +34,7 @@ pub(super) fn normal(bits: u64) -> f32 {
 /// Largest integer not above `x`.
 pub(super) fn floor(x: f32) -> i32 {
     let whole = x as i32;
-    if whole as f32 > x { whole - 1 } else { whole }
+    if whole as f32 > x { whole.saturating_sub(1) } else { whole }
 }
 
 /// 0 below `low`, 1 above `high`, smooth between.

@@ -97,6 +97,11 @@ impl RoverSource {
         RoverSource { rover: Rover::new(config), samples, given: 0, segment: 0, group: 0, laps: 0, sensor, class_names }
     }
 
+    /// The rover as it stands at the latest sample: its pose, its truth, its track.
+    pub fn rover(&self) -> &Rover {
+        &self.rover
+    }
+
     /// Drives one step with the disturbed expert; `true` where a new segment began.
     fn drive(&mut self) -> (StepTruth, bool) {
         let seconds = self.rover.steps() as f64 * (STEP_US as f64 * 1e-6);
