@@ -205,3 +205,45 @@ fn combine_rows(data: Data<'_>, a: &[f64]) -> Vec<f64> {
     multiply(&mut out, outputs, 1.0, left, right, 0.0);
     out.into_iter().map(f64::from).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::matrix::tests::noise;
+
+    fn problem(rows: usize, dim: usize) -> (Vec<f32>, Vec<f64>) {
+        let y = noise(rows * 2, 8).into_iter().map(|v| 3.0 + f64::from(v)).collect();
+        (noise(rows * dim, 7), y)
+    }
+
+    #[test]
+    fn primal_and_dual_are_two_ways_to_one_solution() {
+        let (x, y) = problem(30, 9);
+        let data = Data { x: &x, y: &y, dim: 9, outputs: 2 };
+        let primal = Normal::primal(Sums::of(data)).solve(data, 3.0).unwrap();
+        let dual = Normal::dual(data).solve(data, 3.0).unwrap();
+        for (a, b) in primal.weights.iter().chain(&primal.bias).zip(dual.weights.iter().chain(&dual.bias)) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn leave_one_out_is_what_refitting_without_each_row_gives() {
+        for (rows, dim) in [(20, 6), (12, 30)] {
+            let (x, y) = problem(rows, dim);
+            let data = Data { x: &x, y: &y, dim, outputs: 2 };
+            let mut total = 0.0;
+            for row in 0..rows {
+                let (before, after) = (data.slice(0..row), data.slice(row + 1..rows));
+                let (x, y) = ([before.x, after.x].concat(), [before.y, after.y].concat());
+                let rest = Data { x: &x, y: &y, dim, outputs: 2 };
+                let held = data.slice(row..row + 1);
+                let guess = Normal::of(rest).solve(rest, 2.0).unwrap().predict(held.x, dim);
+                total += guess.iter().zip(held.y).map(|(g, y)| (g - y).powi(2)).sum::<f64>();
+            }
+            let quick = Normal::of(data).leave_one_out(data, 2.0).unwrap();
+            let slow = total / (rows * 2) as f64;
+            assert!((quick - slow).abs() < 1e-4 * slow, "{rows} x {dim}: {quick} {slow}");
+        }
+    }
+}
