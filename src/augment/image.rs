@@ -52,7 +52,7 @@ impl Change {
         let (full_width, full_height) = ((map.width as i32) << 8, (map.height as i32) << 8);
         let area = draws.between(element::AREA, spec.crop_area.clamp(1, 256) as i32, 256) as u64;
         let (width, height) = if spec.vertical {
-            (full_width, (full_height as i64 * area as i64 >> 8) as i32)
+            (full_width, ((i64::from(full_height) * area as i64) >> 8) as i32)
         } else {
             let aspect = if spec.crop_aspect { draws.between(element::ASPECT, 192, 341) as u64 } else { 256 };
             let (across, down) = (isqrt(area * aspect), isqrt((area << 16) / aspect));
@@ -92,9 +92,9 @@ pub fn view(spec: &ViewSpec, pixels: &[u8], map: Map, draws: Draws, out: &mut [i
     let channels = map.channels;
     let sum: u64 = pixels.iter().map(|&p| u64::from(p)).sum();
     let mean = (sum / pixels.len().max(1) as u64) as i32;
-    let gain = change.brightness * change.contrast >> 8;
+    let gain = (change.brightness * change.contrast) >> 8;
     let level = ((mean * change.brightness) >> 8) - 128 + change.offset;
-    let colour = gain * change.saturation >> 8;
+    let colour = (gain * change.saturation) >> 8;
     for oy in 0..map.height {
         let (y0, y1, fy) = tap(oy, map.height, change.top, change.height, map.height);
         for ox in 0..map.width {
@@ -175,7 +175,7 @@ mod tests {
             let spec = ViewSpec { vertical: step % 2 == 0, ..Default::default() };
             let c = Change::draw(&spec, map, Draws::new(Seed(4), step, 0));
             assert!(c.left >= 0 && c.top >= 0 && c.left + c.width <= 64 << 8 && c.top + c.height <= 48 << 8);
-            let share = f64::from(c.width) * f64::from(c.height) / f64::from(64 * 48 << 16);
+            let share = f64::from(c.width) * f64::from(c.height) / f64::from((64 * 48) << 16);
             assert!((0.2..=1.0).contains(&share), "{c:?}");
         }
     }

@@ -103,7 +103,7 @@ pub fn view(
     let (length, channels) = (map.width, map.channels);
     let whole = (length as i64) << 8;
     let share = draws.between(0, spec.crop_area.clamp(1, 256) as i32, 256);
-    let taken = whole * i64::from(share) >> 8;
+    let taken = (whole * i64::from(share)) >> 8;
     let start = i64::from(draws.between(1, 0, (whole - taken) as i32));
     let masked = (length as u32 * draws.below(2, spec.mask.min(256) + 1)) >> 8;
     let mask_start = draws.below(3, length as u32 - masked.min(length as u32) + 1);

@@ -330,7 +330,6 @@ pub(super) fn follow_forward(shifts: &mut forward::Shifts, network: &Network, se
 }
 
 fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
-    for tensor in network.first_trained + 1..network.tensors.len() {
-        shifts.errors[tensor].follow(seen[tensor]);
-    }
+    let trained = network.first_trained + 1..network.tensors.len();
+    shifts.errors[trained.clone()].iter_mut().zip(&seen[trained]).for_each(|(shift, seen)| shift.follow(*seen));
 }

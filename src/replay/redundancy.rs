@@ -76,8 +76,8 @@ mod tests {
                 },
             };
             place(&mut descriptors, len, &mut links[..held], slot, &new);
-            for i in 0..held {
-                assert_eq!(links[i].distance, nearest(&descriptors, len, held, i).distance, "entry {i} after {n}");
+            for (i, link) in links.iter().enumerate().take(held) {
+                assert_eq!(link.distance, nearest(&descriptors, len, held, i).distance, "entry {i} after {n}");
             }
         }
     }
