@@ -9,6 +9,7 @@ pub mod net;
 pub mod pretext;
 pub mod replay;
 pub mod sample;
+pub mod selftest;
 
 #[cfg(feature = "cli")]
 pub mod cli;
