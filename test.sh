@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# All tests. `./test.sh` runs every stage; `./test.sh STAGE…` runs the named ones:
+#   style   format, lints, documentation
+#   test    tests of the default and of the full feature set
+#   bare    the core without std, allocator or float, on an emulated Cortex-M3
+#   demo    the main job, small, as a new user would run it
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# Installs a Debian package where it is missing, there is a package manager, and we have the right to use it.
+need() { # need COMMAND PACKAGE
+  command -v "$1" >/dev/null && return
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get install -y -qq "$2" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$2"; } >/dev/null 2>&1 || true
+  fi
+  command -v "$1" >/dev/null || echo "note: $1 is missing and could not be installed (package $2)"
+}
+
+style() {
+  cargo fmt --check
+  cargo clippy --all-targets --features full -- -D warnings
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features full
+  cargo build --no-default-features
+}
+
+test_() {
+  cargo test
+  cargo test --features full
+}
+
+bare() {
+  need qemu-system-arm qemu-system-arm
+  need readelf binutils
+  .ci/bare.sh
+}
+
+demo() {
+  local out
+  out=$(mktemp -d)
+  cargo run --release --quiet -- demo --json --samples 600 --labels 60 --out "$out" | head -c 400
+  echo
+  test -s "$out/index.html"
+}
+
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(style bare demo test)
+for stage in "${stages[@]}"; do
+  echo "== $stage"
+  case $stage in
+    style) style ;;
+    test) test_ ;;
+    bare) bare ;;
+    demo) demo ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, demo" >&2; exit 2 ;;
+  esac
+done

@@ -1,0 +1,109 @@
+//! The learner as a whole: the promises that need a stream to be seen.
+
+mod common;
+
+use common::{Gratings, Run, counting};
+use nestling::guard::{self, Health};
+use nestling::learner::{Alone, Did, Learner};
+use nestling::runtime::Pool;
+use nestling::store::state_hash;
+
+#[global_allocator]
+static ALLOCATOR: counting::Allocator = counting::Allocator;
+
+fn small() -> nestling::net::spec::Spec {
+    let mut spec = nestling::selftest::spec();
+    spec.dictionary.samples = 100;
+    spec
+}
+
+#[test]
+fn observe_and_step_allocate_nothing_over_thousands_of_samples() {
+    let mut run = Run::new(&small(), 1, Some(4000));
+    run.with(|learner| {
+        let mut stream = Gratings::new(16);
+        stream.feed(learner, 40, &Alone);
+        let before = counting::allocations();
+        stream.feed(learner, 4000, &Alone);
+        assert_eq!(counting::allocations() - before, 0);
+        assert!(learner.counters().steps > 900 && learner.counters().lessons_published > 10);
+    });
+}
+
+#[test]
+fn threads_do_not_change_the_state() {
+    let hash = |threads: usize| {
+        let mut run = Run::new(&small(), threads, Some(600));
+        run.with(|learner| {
+            let pool = Pool::new(threads).expect("threads");
+            pool.run(|workers| Gratings::new(16).feed(learner, 600, workers));
+            state_hash(learner)
+        })
+    };
+    let one = hash(1);
+    assert_eq!(hash(2), one);
+    assert_eq!(hash(7), one);
+    assert_eq!(hash(1), one, "a second run");
+}
+
+#[test]
+fn the_plan_is_what_the_learner_holds() {
+    for (name, _) in nestling::model::SHIPPED {
+        let spec = nestling::model::load(name).expect("a shipped model");
+        for lanes in [1, 2] {
+            let options = common::options(lanes, None);
+            let plan = Learner::plan(&spec, &options).expect("a plan");
+            assert_eq!(plan.items.iter().map(|i| i.bytes).sum::<usize>(), plan.ram_bytes, "{name}");
+            let before = counting::bytes();
+            let mut memory = vec![0u8; plan.block_len()];
+            let mut learner = Learner::new(&spec, &options, &mut memory).expect("enough memory");
+            let held = counting::bytes().wrapping_sub(before);
+            // One block, and the room to align it.
+            assert_eq!(held, plan.ram_bytes + nestling::net::arena::ALIGNMENT, "{name} with {lanes} lanes");
+            let mut state = 0;
+            learner.visit_state(|_, mut numbers| state += numbers.bytes().len());
+            assert!(state <= plan.ram_bytes);
+            drop(learner);
+            assert!(Learner::new(&spec, &options, &mut memory[1..]).is_err(), "one byte less is refused");
+        }
+    }
+}
+
+#[test]
+fn the_loss_falls_below_chance_and_the_features_do_not_collapse() {
+    let mut run = Run::new(&small(), 1, Some(6000));
+    run.with(|learner| {
+        Gratings::new(16).feed(learner, 6000, &Alone);
+        learner.finish();
+        let (c, health) = (*learner.counters(), learner.health());
+        // Chance with 4 samples and 2 views is ln 7.
+        assert!((c.loss_running as f64) / 4096.0 < 0.95 * 7f64.ln(), "{}", c.loss_running as f64 / 4096.0);
+        assert!(health.effective_rank > 2 * 256 && health.spread > 1000, "{health:?}");
+    });
+}
+
+/// A stream that turns into one constant frame: whatever the lessons make of it, no collapsed encoder is published.
+#[test]
+fn a_covered_lens_never_publishes_a_collapsed_encoder() {
+    let mut run = Run::new(&small(), 1, None);
+    run.with(|learner| {
+        let mut stream = Gratings::new(16);
+        stream.feed(learner, 1500, &Alone);
+        let healthy = learner.health();
+        stream.covered = true;
+        let mut published: Vec<Health> = Vec::new();
+        for _ in 0..1500 {
+            stream.observe(learner);
+            loop {
+                match learner.step(&Alone) {
+                    Did::Idle => break,
+                    Did::Published { health, .. } => published.push(health),
+                    _ => {}
+                }
+            }
+        }
+        for health in &published {
+            assert!(guard::judge(&healthy, health).is_ok() || health.effective_rank >= 320, "{healthy:?} {health:?}");
+        }
+    });
+}
