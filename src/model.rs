@@ -31,6 +31,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("l100", include_str!("../models/l100.toml")),
     ("l400", include_str!("../models/l400.toml")),
     ("robot", include_str!("../models/robot.toml")),
+    ("robot-colour", include_str!("../models/robot-colour.toml")),
     ("motion", include_str!("../models/motion.toml")),
 ];
 

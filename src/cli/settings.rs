@@ -11,7 +11,7 @@ use crate::sample::Seed;
 /// Arguments that choose a model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A shipped model (n5, n18, l100, l400, robot, motion) or a model file.
+    /// A shipped model (n5, n18, l100, l400, robot, robot-colour, motion) or a model file.
     #[arg(long, default_value = "l100")]
     pub model: String,
     /// `dictionary`: learn the stem alone; `contrastive`: the layers above it too. The model says otherwise.
