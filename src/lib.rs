@@ -1,4 +1,23 @@
+//! nestling: an on-device self-supervised learner in integer arithmetic only.
+//!
+//! From top to bottom, each layer knowing only those below it:
+//!
+//! - [`cli`], [`demo`] and [`report`] show things to people; [`evaluate`] tells how good features are; [`twin`] is the
+//!   same algorithm in `f32`, to know the price of integers;
+//! - [`runtime`] drives a learner on a machine with threads; [`store`] keeps its state; [`source`] gives it samples;
+//!   [`model`] reads its specification;
+//! - [`learner`] is the whole of it behind `observe` and `step`, over one block of memory planned beforehand. From here
+//!   down the crate is `no_std`, does not allocate and holds no float; [`selftest`] proves it on any processor;
+//! - [`guard`] judges lessons, [`replay`] remembers the stream, [`pretext`] holds the self-supervised tasks, [`augment`]
+//!   makes views;
+//! - [`net`] lays an encoder out, takes it forward and back and updates it;
+//! - [`kernels`] are the integer products, [`fixed`] the numbers, [`sample`] the words.
+//!
+//! Without the feature `std` the crate ends at [`learner`].
 #![cfg_attr(not(feature = "std"), no_std)]
+
+#[cfg(target_endian = "big")]
+compile_error!("nestling stores its state little-endian and has no byte order conversion; use a little-endian target");
 
 pub mod augment;
 pub mod fixed;
@@ -26,3 +45,8 @@ pub mod runtime;
 pub mod source;
 #[cfg(feature = "std")]
 pub mod store;
+
+/// The examples of the README are tests.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
