@@ -14,6 +14,8 @@ pub mod sample;
 pub mod cli;
 
 #[cfg(feature = "std")]
+pub mod demo;
+#[cfg(feature = "std")]
 pub mod evaluate;
 #[cfg(feature = "std")]
 pub mod model;
