@@ -7,20 +7,26 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::settings::RunArgs;
+use super::settings::{ModelArgs, RunArgs};
 use super::{Outcome, Told, progress, rounded};
 use crate::demo::{self, Contender, Found, Phase, Settings};
 use crate::report::Holds;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// The model that learns: one of images in colour.
+    #[arg(long, default_value = "robot")]
+    model: String,
+    /// Change one key of the model, as in `learn`. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     #[command(flatten)]
     how: RunArgs,
     /// Frames to learn from without labels.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().samples)]
+    #[arg(long, value_name = "N", default_value_t = demo::SAMPLES)]
     samples: u64,
     /// Labelled frames that steering is taught with.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().labels)]
+    #[arg(long, value_name = "N", default_value_t = demo::LABELS)]
     labels: usize,
     /// Where the report is written.
     #[arg(long, default_value = "nestling-report", value_name = "DIR")]
@@ -28,12 +34,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
+    let model = ModelArgs { model: args.model.clone(), pretext: None, set: args.set.clone() };
     let settings = Settings {
         seed: args.how.seed,
         samples: args.samples,
         labels: args.labels,
         threads: args.how.threads(),
-        ..Settings::default()
+        ..Settings::new(model.load()?)
     };
     let io = |problem| {
         format!("{}: {problem}\n  what to do: name a folder that can be written with --out", args.out.display())
@@ -63,8 +70,10 @@ pub fn run(args: &Args) -> Outcome {
         bar.finish_and_clear();
     }
     let seconds = begun.elapsed().as_secs_f64();
+    let changes: String = args.set.iter().map(|change| format!(" --set {change}")).collect();
+    let Settings { seed, samples, labels, .. } = settings;
     let command =
-        format!("nestling demo --seed {} --samples {} --labels {}", settings.seed, settings.samples, settings.labels);
+        format!("nestling demo --model {}{changes} --seed {seed} --samples {samples} --labels {labels}", args.model);
     let path = args.out.join("index.html");
     demo::report(&found, &command, seconds)?.write(&path)?;
     Ok(told(&found, &path, seconds))

@@ -23,8 +23,8 @@ pub(crate) use page::{run as run_of, verdicts};
 use crate::evaluate::{EvaluateError, Features, Plane, RidgeModel};
 use crate::kernels::Kernels;
 use crate::learner::{Did, Learner, Options, SampleError};
-use crate::model;
 use crate::net::network::PlanError;
+use crate::net::spec::{InputKind, Spec};
 use crate::report::ReportError;
 use crate::runtime::{Pool, drive as loops};
 use crate::sample::{Micros, Sample, Seed, Values};
@@ -39,13 +39,18 @@ const UNTRAINED_SAMPLES: usize = 512;
 /// The teacher labels every n-th frame of its drive, and of the drive that steering is tested on.
 const TAUGHT_EVERY: usize = 10;
 const TESTED_EVERY: usize = 5;
+/// Frames to learn from, and labels, unless told otherwise: about a minute on two cores.
+pub const SAMPLES: u64 = 8000;
+pub const LABELS: usize = 300;
 /// Seeds of the expert's disturbances, each another drive.
 const TEACHING: u64 = 0x7eac;
 const TESTING: u64 = 0x7e57;
 
 /// What the demo is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
+    /// The model that learns: one that takes images.
+    pub spec: Spec,
     pub seed: u64,
     /// Frames to learn from without labels.
     pub samples: u64,
@@ -58,9 +63,10 @@ pub struct Settings {
     pub threads: usize,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { seed: 0, samples: 8000, labels: 300, test_frames: 600, drive_steps: 2000, threads: 1 }
+impl Settings {
+    /// What `nestling demo` does unless it is told otherwise.
+    pub fn new(spec: Spec) -> Self {
+        Settings { spec, seed: 0, samples: SAMPLES, labels: LABELS, test_frames: 600, drive_steps: 2000, threads: 1 }
     }
 }
 
@@ -139,8 +145,8 @@ pub struct Found {
 pub enum DemoError {
     #[error("the demo learns from at least {least} {what}; {given} were asked for")]
     TooFew { what: &'static str, least: u64, given: u64 },
-    #[error(transparent)]
-    Model(#[from] model::ModelError),
+    #[error("the rover has a camera and the model takes other samples; choose a model of images with 3 channels")]
+    NoCamera,
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -167,7 +173,10 @@ pub fn run(settings: &Settings, watch: Watch<'_>) -> Result<Found, DemoError> {
         return Err(DemoError::TooFew { what, least, given });
     }
     let pool = Pool::new(settings.threads).map_err(DemoError::Threads)?;
-    let spec = model::load("robot")?;
+    let spec = settings.spec.clone();
+    if spec.input.kind != InputKind::Image || spec.input.channels != 3 {
+        return Err(DemoError::NoCamera);
+    }
     let options = Options {
         seed: Seed(settings.seed),
         expected_samples: Some(settings.samples),

@@ -1,7 +1,8 @@
 use super::*;
 
 fn small(threads: usize) -> Settings {
-    Settings { seed: 3, samples: 240, labels: 24, test_frames: 20, drive_steps: 40, threads }
+    let spec = crate::model::load("robot").unwrap();
+    Settings { spec, seed: 3, samples: 240, labels: 24, test_frames: 20, drive_steps: 40, threads }
 }
 
 #[test]
