@@ -7,8 +7,10 @@ use crate::report::{
     TrackMap, Verdict,
 };
 
-/// A difference in steering error smaller than this share is no difference.
+/// A difference smaller than this share is none: steering error, and what was counted while driving, which a single
+/// curve may decide.
 const ALIKE: f64 = 0.05;
+const ALIKE_DRIVING: f64 = 0.2;
 
 /// The report of `found`; `command` is how it can be made again.
 ///
@@ -29,7 +31,7 @@ pub fn report(found: &Found, command: &str, seconds: f64) -> Result<Report, Repo
         summary,
         verdicts: verdicts(found),
         runs: found.contenders.iter().map(|c| Run { name: describe(c.kind), ..run(c) }).collect(),
-        sections: vec![driving(found), learning(found), sight(found)?, plane(found)],
+        sections: vec![sight(found)?, learning(found), plane(found), driving(found)],
         made: Made {
             command: command.to_owned(),
             seed: s.seed,
@@ -89,11 +91,14 @@ pub(crate) fn verdicts(found: &Found) -> Vec<Verdict> {
         });
     }
     for other in others {
-        // Better by at least a twentieth in one respect and worse in none.
-        let measures = |c: &Contender| [c.cross_track_error(), -f64::from(c.laps()), c.times_lost() as f64];
-        let (a, b) = (measures(learned), measures(other));
-        let better = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).any(|(a, b)| b - a > ALIKE * b.abs().max(1e-3));
-        let holds = match (better(a, b), better(b, a)) {
+        // Better in one respect and worse in none; laps and departures by more than one.
+        let measures =
+            |c: &Contender| [(c.cross_track_error(), 0.01), (-f64::from(c.laps()), 1.5), (c.times_lost() as f64, 1.5)];
+        let better = |a: &Contender, b: &Contender| {
+            let pairs = measures(a).into_iter().zip(measures(b));
+            pairs.into_iter().any(|((a, least), (b, _))| b - a > f64::max(least, ALIKE_DRIVING * b.abs()))
+        };
+        let holds = match (better(learned, other), better(other, learned)) {
             (true, false) => Holds::Yes,
             (false, true) => Holds::No,
             _ => Holds::Unclear,
@@ -189,33 +194,26 @@ fn sight(found: &Found) -> Result<Section, ReportError> {
     let (height, width) = found.frame;
     let picture = |caption: String, pixels: &[u8]| Picture::new(caption, width, height, 3, pixels);
     let seen = found.seen.iter().map(|(seconds, pixels)| picture(format!("after {seconds:.0} s"), pixels));
-    let mut views = Vec::new();
-    for pair in &found.views {
-        let [first, second] = &pair.views;
-        views.push(picture("a frame".to_owned(), &pair.frame)?);
-        views.push(picture("a view of it".to_owned(), first)?);
+    let mut figures = vec![Figure::Pictures(Strip {
+        title: "Frames".to_owned(),
+        caption: format!("{width} × {height} pixels of the camera: worn markings, shadows, drifting light, noise."),
+        pictures: seen.collect::<Result<_, _>>()?,
+    })];
+    for (number, pair) in found.views.iter().enumerate() {
         let apart = pair.apart.0 as f64 * 1e-6;
-        let caption = if apart > 0.0 { format!("a view of {apart:.2} s later") } else { "another view".to_owned() };
-        views.push(picture(caption, second)?);
+        let captions =
+            ["a frame", "a view of it", &format!("a view of the frame {apart:.2} s later")].map(str::to_owned);
+        let of_pair = [&pair.frame, &pair.views[0], &pair.views[1]];
+        let pictures = captions.into_iter().zip(of_pair).map(|(caption, pixels)| picture(caption, pixels));
+        let (first, last) = (number == 0, number + 1 == found.views.len());
+        let caption = "Frames, and the pairs of views that the encoder learns to recognise as one moment.";
+        figures.push(Figure::Pictures(Strip {
+            title: if first { "Views".to_owned() } else { String::new() },
+            caption: if last { caption.to_owned() } else { String::new() },
+            pictures: pictures.collect::<Result<_, _>>()?,
+        }));
     }
-    Ok(Section {
-        heading: "What it saw".to_owned(),
-        paragraphs: Vec::new(),
-        figures: vec![
-            Figure::Pictures(Strip {
-                title: "Frames".to_owned(),
-                caption: "64 × 48 pixels of a rover's camera: worn markings, shadows, drifting light, noise."
-                    .to_owned(),
-                pictures: seen.collect::<Result<_, _>>()?,
-            }),
-            Figure::Pictures(Strip {
-                title: "Views".to_owned(),
-                caption: "A frame, and the pair of views that the encoder learns to recognise as the same moment."
-                    .to_owned(),
-                pictures: views,
-            }),
-        ],
-    })
+    Ok(Section { heading: "What it saw".to_owned(), paragraphs: Vec::new(), figures })
 }
 
 fn plane(found: &Found) -> Section {

@@ -5,9 +5,8 @@ use crate::sample::{Micros, Seed};
 
 /// Frames shown of the whole time of learning.
 const SEEN: u64 = 6;
-/// Pairs of views shown, and the frames between the two of a pair.
+/// Pairs of views shown.
 const PAIRS: u64 = 4;
-const APART: u64 = 6;
 
 /// A frame, a view of it, and a view of a neighbour in time: what the pretext is to recognise as one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +19,8 @@ pub struct ViewPair {
 /// Keeps the few frames that are shown.
 pub(super) struct Album {
     samples: u64,
+    /// Frames between the two of a pair.
+    apart: u64,
     seen: Vec<(Micros, Vec<u8>)>,
     pairs: Vec<[Kept; 2]>,
     first: Option<Kept>,
@@ -34,28 +35,24 @@ struct Kept {
 }
 
 impl Album {
-    pub fn new(samples: u64) -> Self {
-        Album { samples, seen: Vec::new(), pairs: Vec::new(), first: None }
+    /// For `samples` frames, of which those up to `neighbours` away are shown as one moment.
+    pub fn new(samples: u64, neighbours: usize) -> Self {
+        Album { samples, apart: neighbours.div_ceil(2) as u64, seen: Vec::new(), pairs: Vec::new(), first: None }
     }
 
     pub fn take(&mut self, index: u64, time: Micros, segment: u32, pixels: &[u8]) {
         if index == self.samples * (2 * self.seen.len() as u64 + 1) / (2 * SEEN) {
             self.seen.push((time, pixels.to_vec()));
         }
-        let kept = || Kept { index, time, segment, pixels: pixels.to_vec() };
-        match &self.first {
-            Some(first) if first.segment != segment => self.first = Some(kept()),
-            Some(first) if index >= first.index + APART => {
-                self.pairs.extend(self.first.take().map(|first| [first, kept()]));
-            }
-            Some(_) => {}
-            None if (self.pairs.len() as u64) < PAIRS => {
-                let due = self.samples * (self.pairs.len() as u64 + 1) / (PAIRS + 2);
-                if index >= due {
-                    self.first = Some(kept());
-                }
-            }
-            None => {}
+        let kept = Kept { index, time, segment, pixels: pixels.to_vec() };
+        let due = self.samples * (self.pairs.len() as u64 + 1) / (PAIRS + 2);
+        if self.first.is_none() && (self.pairs.len() as u64) < PAIRS && index >= due {
+            self.first = Some(kept.clone());
+        }
+        match self.first.take() {
+            Some(first) if first.segment != segment => self.first = Some(kept),
+            Some(first) if index >= first.index + self.apart => self.pairs.push([first, kept]),
+            first => self.first = first,
         }
     }
 
