@@ -34,6 +34,8 @@ pub mod selftest;
 pub mod cli;
 
 #[cfg(feature = "std")]
+pub mod demo;
+#[cfg(feature = "std")]
 pub mod evaluate;
 #[cfg(feature = "std")]
 pub mod model;

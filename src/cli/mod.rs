@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong use.
 
+mod demo;
 mod inspect;
 mod learn;
 mod plan;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// A simulated rover learns to see, is taught to steer, drives; writes a report with pictures.
+    Demo(demo::Args),
     /// Learn from a source, as fast as it goes, and write a checkpoint.
     Learn(learn::Args),
     /// Tell how good the features of a checkpoint are, beside raw input and an untrained encoder.
@@ -53,6 +56,7 @@ type Outcome = Result<Told, Box<dyn Error>>;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.verb {
+        Verb::Demo(args) => demo::run(args),
         Verb::Learn(args) => learn::run(args),
         Verb::Probe(args) => probe::run(args),
         Verb::Run(args) => run::run(args),
