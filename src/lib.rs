@@ -25,3 +25,5 @@ pub mod runtime;
 pub mod source;
 #[cfg(feature = "std")]
 pub mod store;
+#[cfg(feature = "std")]
+pub mod twin;
