@@ -47,6 +47,8 @@ pub mod runtime;
 pub mod source;
 #[cfg(feature = "std")]
 pub mod store;
+#[cfg(feature = "std")]
+pub mod twin;
 
 /// The examples of the README are tests.
 #[cfg(all(doctest, feature = "std"))]

@@ -14,7 +14,7 @@ const SMALL: usize = 5;
 
 /// A matrix `[rows, cols]` in a slice, whose elements lie `down` and `right` apart.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a, T> {
+pub(crate) struct View<'a, T> {
     data: &'a [T],
     rows: usize,
     cols: usize,
@@ -23,17 +23,17 @@ pub(super) struct View<'a, T> {
 }
 
 /// `data` as `[rows, cols]`, one row every `stride` elements.
-pub(super) fn view<T>(data: &[T], rows: usize, cols: usize, stride: usize) -> View<'_, T> {
+pub(crate) fn view<T>(data: &[T], rows: usize, cols: usize, stride: usize) -> View<'_, T> {
     View { data, rows, cols, down: stride, right: 1 }
 }
 
 /// The transpose of row-major `data`: `[rows, cols]` where a column lies in one piece.
-pub(super) fn turned<T>(data: &[T], rows: usize, cols: usize, stride: usize) -> View<'_, T> {
+pub(crate) fn turned<T>(data: &[T], rows: usize, cols: usize, stride: usize) -> View<'_, T> {
     View { data, rows, cols, down: 1, right: stride }
 }
 
 /// `out = alpha · a · b + beta · out`; a row of `out` lies every `stride` elements.
-pub(super) fn multiply<T: RealField + Copy>(
+pub(crate) fn multiply<T: RealField + Copy>(
     out: &mut [T],
     stride: usize,
     alpha: T,

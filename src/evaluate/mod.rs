@@ -12,7 +12,7 @@ mod few;
 mod knn;
 mod lbfgs;
 mod logistic;
-mod matrix;
+pub(crate) mod matrix;
 mod normal;
 mod plane;
 mod random;

@@ -5,7 +5,7 @@
 use super::{Conv, Grid};
 
 /// Calls `f(weight index, input index, output index)` for every product of one convolution.
-fn for_each_product(conv: &Conv, mut f: impl FnMut(usize, usize, usize)) {
+pub(crate) fn for_each_product(conv: &Conv, mut f: impl FnMut(usize, usize, usize)) {
     let per_group = conv.channels / conv.groups;
     let filters_per_group = conv.filters / conv.groups;
     for oy in 0..conv.output.height {

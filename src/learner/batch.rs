@@ -49,7 +49,7 @@ pub fn pick_of(spec: &Spec, replay: &Replay, seed: Seed, step: u64, number: usiz
     replay.pick(number, spec.replay.fresh, Draws::new(seed, step, tensor::PICK))
 }
 
-pub(super) fn descriptor_grid(network: &Network) -> Grid {
+pub(crate) fn descriptor_grid(network: &Network) -> Grid {
     let map = network.layers.first().map_or(Map::new(1, 1, 1), |l| l.output);
     Grid::new(map, (2, 2), false)
 }

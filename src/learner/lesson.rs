@@ -15,7 +15,7 @@ use crate::replay::Pick;
 use crate::sample::{EncoderVersion, Seed};
 
 /// Samples of a lesson of an encoder that is its dictionary alone.
-const DICTIONARY_LESSON: u64 = 1024;
+pub(crate) const DICTIONARY_LESSON: u64 = 1024;
 /// Step whose views the canaries are seen through; no training step reaches it.
 const CANARY_STEP: u64 = u64::MAX;
 

@@ -8,8 +8,14 @@ mod lesson;
 mod memory;
 mod step;
 
+#[cfg(feature = "std")]
+pub(crate) use batch::descriptor_grid;
 pub use batch::{input_of, pick_of, view_of};
+#[cfg(feature = "std")]
+pub(crate) use lesson::DICTIONARY_LESSON;
 pub use memory::{Plan, PlanItem};
+#[cfg(feature = "std")]
+pub(crate) use step::step_size;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -44,7 +50,7 @@ impl Join for Alone {
 }
 
 /// Random tensors of the learner, beside those of `net::update`.
-mod tensor {
+pub(crate) mod tensor {
     pub const EMBEDDING: u32 = 0x500;
     pub const VIEW: u32 = 0x1_0000;
     pub const PICK: u32 = 0x700;
@@ -85,6 +91,30 @@ pub struct Counters {
     pub stem_patches: u64,
     /// Steps that this learner expects to make in all, for the decay of the step size; 0: an endless stream.
     pub horizon: u64,
+}
+
+impl Counters {
+    /// The counters of a learner that has seen nothing: its seed, the plan of its stem's lesson, and its horizon.
+    pub(crate) fn at_start(spec: &Spec, network: &Network, options: &Options) -> Self {
+        let per_step = spec.contrastive.as_ref().map_or(1, |c| u64::from(c.samples_per_step));
+        // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
+        let wanted = spec.dictionary.samples.max(1);
+        let stem_samples = match options.expected_samples {
+            Some(expected) if spec.contrastive.is_some() => wanted.min(expected / 4).max(1),
+            Some(expected) => wanted.min(expected).max(1),
+            None => wanted,
+        };
+        let has_stem = network.layers.first().is_some_and(|l| l.dictionary);
+        let stem_patches = (wanted * u64::from(spec.dictionary.patches)).div_ceil(stem_samples).min(64);
+        let learned = options.expected_samples.map(|n| n.saturating_sub(if has_stem { stem_samples } else { 0 }));
+        Counters {
+            seed: options.seed.0,
+            stem_samples: if has_stem { stem_samples } else { 0 },
+            stem_patches,
+            horizon: learned.map_or(0, |n| (n / per_step).max(1)),
+            ..Zeroable::zeroed()
+        }
+    }
 }
 
 /// How the learner is to be run, beside the model.
@@ -264,25 +294,8 @@ impl<'m> Learner<'m> {
     }
 
     fn start(&mut self, options: &Options) {
-        let spec = &self.spec;
-        let per_step = spec.contrastive.as_ref().map_or(1, |c| u64::from(c.samples_per_step));
-        // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
-        let wanted = spec.dictionary.samples.max(1);
-        let stem_samples = match options.expected_samples {
-            Some(expected) if spec.contrastive.is_some() => wanted.min(expected / 4).max(1),
-            Some(expected) => wanted.min(expected).max(1),
-            None => wanted,
-        };
+        self.counters[0] = Counters::at_start(&self.spec, &self.network, options);
         let has_stem = self.network.layers.first().is_some_and(|l| l.dictionary);
-        let stem_patches = (wanted * u64::from(spec.dictionary.patches)).div_ceil(stem_samples).min(64);
-        let learned = options.expected_samples.map(|n| n.saturating_sub(if has_stem { stem_samples } else { 0 }));
-        self.counters[0] = Counters {
-            seed: options.seed.0,
-            stem_samples: if has_stem { stem_samples } else { 0 },
-            stem_patches,
-            horizon: learned.map_or(0, |n| (n / per_step).max(1)),
-            ..Zeroable::zeroed()
-        };
         self.learning.shifts[0] = Shifts::unset();
         let from = self.network.trained_range().start;
         for (number, tensor) in self.network.tensors.iter().enumerate().skip(self.network.first_trained) {

@@ -1,6 +1,6 @@
 //! One step of the pretext: views, forward, loss, backward, update. Split over lanes; the bits do not depend on how.
 
-use super::{Did, Join, Learner, MAX_LANES, batch, tensor};
+use super::{Counters, Did, Join, Learner, MAX_LANES, batch, tensor};
 use crate::augment::signal::ChannelScale;
 use crate::fixed::Seen;
 use crate::fixed::random::Draws;
@@ -10,7 +10,7 @@ use crate::net::arena::Arena;
 use crate::net::backward::{self, BackwardSeen};
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::network::{MAX_TENSORS, Network};
-use crate::net::spec::Spec;
+use crate::net::spec::{OptimizerSpec, Spec};
 use crate::net::update;
 use crate::pretext::contrastive;
 use crate::replay::{Pick, Replay};
@@ -171,6 +171,21 @@ fn for_each_lane<J: Join>(join: &J, lanes: &mut [Lane], f: &(impl Fn(&mut Lane) 
     }
 }
 
+/// Step size now: falls linearly over the last third of a known stream, with the square root of its age on an
+/// endless one; each lesson undone in a row halves it.
+pub(crate) fn step_size(c: &Counters, o: &OptimizerSpec) -> u16 {
+    let full = u64::from(o.step);
+    let size = if c.horizon > 0 {
+        let last_third = (c.horizon / 3).max(1);
+        full * c.horizon.saturating_sub(c.steps).clamp(1, last_third) / last_third
+    } else {
+        /// Steps at full size on an endless stream.
+        const FULL_STEPS: u64 = 4096;
+        full * 64 / u64::from(crate::fixed::math::isqrt(4096 * c.steps.max(FULL_STEPS) / FULL_STEPS))
+    };
+    (size >> c.undone_in_a_row.min(6)).max(u64::from(o.floor)) as u16
+}
+
 impl Learner<'_> {
     /// Does what is due: one step of the pretext, or the end of a lesson. Call it until it is [`Did::Idle`].
     pub fn step(&mut self, join: &impl Join) -> Did {
@@ -189,22 +204,6 @@ impl Learner<'_> {
             Some(loss) => Did::Trained { loss },
             None => Did::Idle,
         }
-    }
-
-    /// Step size now: falls linearly over the last third of a known stream, with the square root of its age on an
-    /// endless one; each lesson undone in a row halves it.
-    fn step_size(&self) -> u16 {
-        let (c, o) = (&self.counters[0], &self.spec.optimizer);
-        let full = u64::from(o.step);
-        let size = if c.horizon > 0 {
-            let last_third = (c.horizon / 3).max(1);
-            full * c.horizon.saturating_sub(c.steps).clamp(1, last_third) / last_third
-        } else {
-            /// Steps at full size on an endless stream.
-            const FULL_STEPS: u64 = 4096;
-            full * 64 / u64::from(crate::fixed::math::isqrt(4096 * c.steps.max(FULL_STEPS) / FULL_STEPS))
-        };
-        (size >> c.undone_in_a_row.min(6)).max(u64::from(o.floor)) as u16
     }
 
     /// One step; the loss in 1/256 nat. `None` where there are not enough samples yet.
@@ -294,7 +293,7 @@ impl Learner<'_> {
         let all_seen = first.forward_seen.layers.iter().chain(&first.backward_seen);
         let clamped: u64 = all_seen.map(|s| u64::from(s.clamped)).sum();
         let narrowed = (contrastive.batch * contrastive.views * network.activations_len) as u64;
-        let step_size = self.step_size();
+        let step_size = step_size(&self.counters[0], &self.spec.optimizer);
         let from = network.trained_range().start;
         for (number, t) in network.tensors.iter().enumerate().skip(network.first_trained) {
             let gradients = &first.gradients[t.weights - from..][..t.conv.weights()];

@@ -14,7 +14,7 @@ use crate::sample::Seed;
 const WHITENING_BITS: u32 = 10;
 const DICTIONARY_BITS: u32 = 12;
 /// Deviation that every whitened direction is brought to.
-const WHITE: i64 = 32;
+pub(crate) const WHITE: i64 = 32;
 /// Threshold of a filter: half of [`WHITE`], in the filters' full precision.
 const THRESHOLD: i64 = (WHITE / 2) << (WHITENING_BITS + DICTIONARY_BITS);
 
@@ -48,14 +48,14 @@ pub struct Schedule {
 
 /// What is done with patch number `n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Whiten { rate: u32 },
     Fill { unit: usize },
     Cluster { rate: u32 },
 }
 
 impl Schedule {
-    fn phase(self, n: u64, filters: usize) -> Phase {
+    pub(crate) fn phase(self, n: u64, filters: usize) -> Phase {
         let whitening = self.patches / 4;
         if n < whitening {
             return Phase::Whiten { rate: if n < whitening / 2 { 8 } else { 10 } };
@@ -237,7 +237,7 @@ fn normalise(row: &mut [i16]) {
 
 /// Copies a patch at a random place of `x`, in the order of the filters' weights; it never reaches over the border
 /// unless the input is smaller than the kernel.
-fn cut_patch(conv: &Conv, x: &[i8], draws: Draws, patch: &mut [i16]) {
+pub(crate) fn cut_patch(conv: &Conv, x: &[i8], draws: Draws, patch: &mut [i16]) {
     let Map { height, width, channels } = conv.input;
     let place = |element, extent: usize, kernel: usize| draws.below(element, (extent.max(kernel) - kernel + 1) as u32);
     let (top, left) = (place(0, height, conv.kernel.0) as usize, place(1, width, conv.kernel.1) as usize);
