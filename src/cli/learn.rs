@@ -25,13 +25,16 @@ pub struct Args {
     how: RunArgs,
     /// Samples at most, over all epochs.
     #[arg(long)]
-    samples: Option<u64>,
+    pub(super) samples: Option<u64>,
     /// Passes over the source.
     #[arg(long, default_value_t = 1)]
-    epochs: u64,
+    pub(super) epochs: u64,
     /// The checkpoint to write.
     #[arg(long, default_value = "nestling.safetensors", value_name = "FILE")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
+    /// `float`: the twin of the same algorithm in f32, to know the price of integers. It is not resumed.
+    #[arg(long, default_value = "integer", conflicts_with_all = ["resume", "stop_after"])]
+    arithmetic: Arithmetic,
     /// Go on from this checkpoint, with the same sources, samples and epochs as it was begun with.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -41,6 +44,12 @@ pub struct Args {
     /// Write the checkpoint each time this many seconds have passed. 0: at the end only.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     save_every: u64,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Arithmetic {
+    Integer,
+    Float,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -63,6 +72,9 @@ pub fn run(args: &Args) -> Outcome {
         return Err(UsageError(problem).into());
     }
     let options = args.how.options(expected);
+    if args.arithmetic == Arithmetic::Float {
+        return super::learn_float::run(args, &spec, &options, source.as_mut());
+    }
     let plan = Learner::plan(&spec, &options)?;
     let mut memory = vec![0u8; plan.block_len()];
     let mut learner = Learner::new(&spec, &options, &mut memory)?;

@@ -5,6 +5,7 @@
 mod demo;
 mod inspect;
 mod learn;
+mod learn_float;
 mod plan;
 mod probe;
 mod run;

@@ -10,11 +10,13 @@ use super::{Outcome, Told, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
 use crate::kernels::{Kernels, Map};
-use crate::learner::{Learner, Options};
+use crate::learner::{Learner, Options, SampleError};
+use crate::net::network::Network;
 use crate::net::spec::Spec;
-use crate::sample::Seed;
+use crate::sample::{Sample, Seed};
 use crate::source::{Data, Label, OpenOptions, Record, Source, open};
 use crate::store::{self, Saved};
+use crate::twin::Twin;
 
 /// Raw images are pooled to at most this side: 768 numbers of colour.
 const RAW_SIDE: usize = 16;
@@ -57,6 +59,56 @@ struct Rowset {
     unlabelled: u64,
 }
 
+/// The encoder to be judged, in either arithmetic.
+enum Judged {
+    Integer(Box<Learner<'static>>),
+    Float(Box<Twin>),
+}
+
+impl Judged {
+    fn network(&self) -> &Network {
+        match self {
+            Judged::Integer(learner) => learner.network(),
+            Judged::Float(twin) => twin.network(),
+        }
+    }
+
+    /// Adds the feature of `sample` to `out`.
+    fn perceive(&mut self, sample: &Sample, out: &mut Vec<f32>) -> Result<(), SampleError> {
+        let dim = self.network().feature_dim;
+        match self {
+            Judged::Integer(learner) => {
+                let mut feature = vec![0i8; dim];
+                learner.perceive(sample, &mut feature)?;
+                out.extend(feature.iter().map(|&v| f32::from(v)));
+            }
+            Judged::Float(twin) => {
+                out.resize(out.len() + dim, 0.0);
+                let from = out.len() - dim;
+                twin.feature(sample, &mut out[from..])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the checkpoint of the learner or of its float twin; gives its model and its state hash.
+fn load(args: &Args) -> Result<(Judged, Spec, Option<String>), Box<dyn Error>> {
+    if store::is_float_twin(&args.checkpoint) {
+        let twin = Twin::from_bytes(&std::fs::read(&args.checkpoint)?)?;
+        let spec = twin.spec().clone();
+        return Ok((Judged::Float(Box::new(twin)), spec, None));
+    }
+    let saved: Saved = store::read(&args.checkpoint)?;
+    if let Some(reason) = &saved.set_aside {
+        eprintln!("nestling: judging the generation before, as the newest cannot be used: {reason}");
+    }
+    let mut learner = learner_of(&saved.spec, 0)?;
+    saved.restore(&mut learner)?;
+    let hash = saved.metadata.get("state_hash").cloned();
+    Ok((Judged::Integer(Box::new(learner)), saved.spec, hash))
+}
+
 /// A learner with its memory leaked for the life of the process: a probe runs once.
 fn learner_of(spec: &Spec, seed: u64) -> Result<Learner<'static>, Box<dyn Error>> {
     let options = Options { seed: Seed(seed), expected_samples: None, lanes: 1, kernels: Kernels::detect() };
@@ -94,13 +146,12 @@ fn raw(data: &Data, out: &mut Vec<f32>) {
 
 fn read_all(
     source: &mut dyn Source,
-    learned: &mut Learner,
-    mut untrained: Option<&mut Learner>,
+    learned: &mut Judged,
+    mut untrained: Option<&mut Judged>,
     what: &'static str,
 ) -> Result<Rowset, Box<dyn Error>> {
     let mut rows = Rowset::default();
     let mut record = Record::default();
-    let mut feature = vec![0i8; learned.network().feature_dim];
     let bar = progress(source.len_hint(), what);
     while source.read_next(&mut record)? {
         bar.inc(1);
@@ -108,11 +159,9 @@ fn read_all(
             rows.unlabelled += 1;
             continue;
         };
-        learned.perceive(&record.sample(), &mut feature)?;
-        rows.learned.extend(feature.iter().map(|&v| f32::from(v)));
+        learned.perceive(&record.sample(), &mut rows.learned)?;
         if let Some(untrained) = untrained.as_deref_mut() {
-            untrained.perceive(&record.sample(), &mut feature)?;
-            rows.untrained.extend(feature.iter().map(|&v| f32::from(v)));
+            untrained.perceive(&record.sample(), &mut rows.untrained)?;
             raw(&record.data, &mut rows.raw);
         }
         rows.labels.push(label);
@@ -157,8 +206,8 @@ impl Rowset {
 }
 
 /// The first block of features, which is the stem's where the model's feature begins with layer 0.
-fn stem_block(learner: &Learner) -> Option<usize> {
-    let feature = &learner.network().feature;
+fn stem_block(network: &Network) -> Option<usize> {
+    let feature = &network.feature;
     match feature.first() {
         Some((0, grid)) if feature.len() > 1 => Some(grid.len()),
         _ => None,
@@ -173,13 +222,8 @@ pub fn run(args: &Args) -> Outcome {
     if !(args.train_share > 0.0 && args.train_share < 1.0) {
         return Err(UsageError("--train-share lies between 0 and 1".into()).into());
     }
-    let saved: Saved = store::read(&args.checkpoint)?;
-    if let Some(reason) = &saved.set_aside {
-        eprintln!("nestling: judging the generation before, as the newest cannot be used: {reason}");
-    }
-    let mut learned = learner_of(&saved.spec, 0)?;
-    saved.restore(&mut learned)?;
-    let mut baseline = if args.learned_only { None } else { Some(untrained(&saved.spec, args)?) };
+    let (mut learned, spec, state_hash) = load(args)?;
+    let mut baseline = if args.learned_only { None } else { Some(Judged::Integer(Box::new(untrained(&spec, args)?))) };
     let options = OpenOptions { seed: args.seed };
     let mut source = open(&args.sources, &options)?;
     let train = read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading")?;
@@ -205,18 +249,18 @@ pub fn run(args: &Args) -> Outcome {
     };
     let mut results = vec![("learned", scored(&|rows| rows.learned.clone())?)];
     let dim = learned.network().feature_dim;
-    if let Some(stem) = stem_block(&learned) {
+    if let Some(stem) = stem_block(learned.network()) {
         results.push(("stem", scored(&|rows| cut(&rows.learned, dim, stem))?));
     }
     if baseline.is_some() {
         results.push(("untrained", scored(&|rows| rows.untrained.clone())?));
         results.push(("raw", scored(&|rows| rows.raw.clone())?));
     }
-    told(args, &saved, &results)
+    told(args, state_hash, &results)
 }
 
-fn told(args: &Args, saved: &Saved, results: &[(&str, Scores)]) -> Outcome {
-    let mut json = json!({ "checkpoint": args.checkpoint, "state_hash": saved.metadata.get("state_hash") });
+fn told(args: &Args, state_hash: Option<String>, results: &[(&str, Scores)]) -> Outcome {
+    let mut json = json!({ "checkpoint": args.checkpoint, "state_hash": state_hash });
     let mut rows: Vec<(&str, Value)> = Vec::new();
     for (name, scores) in results {
         rows.push((name, serde_json::to_value(scores)?));

@@ -103,7 +103,8 @@ impl fmt::Display for PlanError {
             PlanError::EmptyInput => write!(f, "[input]: height, width and channels must be at least 1"),
             PlanError::InputShape => write!(
                 f,
-                "[input]: an image has 1 or 3 channels; a window has height 1 and at most channels / 3 vectors"
+                "[input]: an image has 1 or 3 channels; a window has height 1 and at most channels / 3 vectors; neither has \
+                 more than 16 million values"
             ),
             PlanError::LayerShape { layer } => {
                 write!(f, "layer {layer}: its kernel, stride and filters must be at least 1 and its kernel must fit")
@@ -172,7 +173,9 @@ impl Network {
             InputKind::Window => input.height == 1 && spec.input.vectors.saturating_mul(3) <= input.channels,
         };
         let small = |n: usize, most: usize| n <= most;
-        if !shape_fits || !small(input.height, 4096) || !small(input.width, 65536) || !small(input.channels, 1024) {
+        let fits = small(input.height, 4096) && small(input.width, 65536) && small(input.channels, 1024);
+        // Small enough that no product of the plan overflows, whatever a damaged file says.
+        if !shape_fits || !fits || input.len() > 1 << 24 {
             return Err(PlanError::InputShape);
         }
         let mut network = Network {

@@ -67,10 +67,18 @@ pub fn previous(path: &Path) -> PathBuf {
 /// [`StoreError::Io`]; the last good checkpoint is then untouched.
 pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
     let bytes = to_bytes(learner).map_err(|problem| damaged(path, problem, "this is a mistake in nestling itself"))?;
+    replace(path, &bytes)
+}
+
+/// Writes `bytes` to `path` as [`write`] does.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(io(folder))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(folder))?;
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
     if path.exists() {
         fs::rename(path, previous(path)).map_err(io(path))?;
     }
@@ -112,6 +120,17 @@ fn to_bytes(learner: &mut Learner) -> Result<Vec<u8>, String> {
 
 fn damaged(path: &Path, problem: impl ToString, remedy: &str) -> StoreError {
     StoreError::Damaged { path: path.display().to_string(), problem: problem.to_string(), remedy: remedy.into() }
+}
+
+/// Whether the file at `path` was written by the float twin and not by the learner.
+pub fn is_float_twin(path: &Path) -> bool {
+    let bytes = File::open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(MOST_BYTES).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let header = bytes.ok().and_then(|bytes| SafeTensors::read_metadata(&bytes).ok());
+    let metadata = header.and_then(|(_, header)| header.metadata().clone());
+    metadata.is_some_and(|m| m.get("format").is_some_and(|format| format == crate::twin::FORMAT))
 }
 
 /// A checkpoint file that was read and whose header is sound.

@@ -31,7 +31,7 @@ use crate::sample::{Sample, Seed};
 use dictionary::Bank;
 use net::View;
 
-pub use store::TwinError;
+pub use store::{FORMAT, TwinError};
 
 /// Parts that a step's gradients are summed in, whatever the number of threads.
 const PARTS: usize = 8;

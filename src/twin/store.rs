@@ -15,7 +15,7 @@ use crate::net::network::PlanError;
 use crate::sample::Seed;
 
 /// What this version writes and reads.
-const FORMAT: &str = "nestling float twin 1";
+pub const FORMAT: &str = "nestling float twin 1";
 /// A model that wants more memory than this is not taken from a file.
 const MOST_BYTES: usize = 4 << 30;
 
