@@ -2,7 +2,7 @@ use super::*;
 
 fn small(threads: usize) -> Settings {
     let spec = crate::model::load("robot").unwrap();
-    Settings { spec, seed: 3, samples: 240, labels: 24, test_frames: 20, drive_steps: 40, threads }
+    Settings { spec, seed: 3, samples: 200, labels: 20, test_frames: 16, drive_steps: 10, threads }
 }
 
 #[test]
