@@ -2,7 +2,7 @@
 //! measured. `learn --arithmetic float` drives it; it runs on the host only and promises no equal bits between machines.
 //!
 //! What is the same: the replay buffer, the picks, the `i8` pixels of every view, the start of all weights, the stem's
-//! patches and its schedule, and the step sizes. What is not: nothing is rounded ([`dictionary`], [`update`]), and there
+//! patches and its schedule, and the step sizes. What is not: nothing is rounded (`dictionary`, `update`), and there
 //! is no guard: [`Twin::feature`] always uses the newest weights, as if every lesson were published at once. With the
 //! redundancy policy the buffer compares descriptors, which are the twin's own, so the kept samples may differ.
 
