@@ -14,8 +14,8 @@ use crate::report::Holds;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model that learns: one of images in colour.
-    #[arg(long, default_value = "robot")]
+    /// The model that learns: one of images.
+    #[arg(long, default_value = "robot-colour")]
     model: String,
     /// Change one key of the model, as in `learn`. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]

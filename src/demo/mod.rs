@@ -142,7 +142,7 @@ pub struct Found {
 pub enum DemoError {
     #[error("the demo learns from at least {least} {what}; {given} were asked for")]
     TooFew { what: &'static str, least: u64, given: u64 },
-    #[error("the rover has a camera and the model takes other samples; choose a model of images with 3 channels")]
+    #[error("the rover has a camera and the model takes other samples; choose a model of images")]
     NoCamera,
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -171,7 +171,7 @@ pub fn run(settings: &Settings, watch: Watch<'_>) -> Result<Found, DemoError> {
     }
     let pool = Pool::new(settings.threads).map_err(DemoError::Threads)?;
     let spec = settings.spec.clone();
-    if spec.input.kind != InputKind::Image || spec.input.channels != 3 {
+    if spec.input.kind != InputKind::Image {
         return Err(DemoError::NoCamera);
     }
     let options = Options {

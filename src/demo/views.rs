@@ -1,5 +1,6 @@
 //! Pictures of what the learner saw: frames over time, and the views that it made of them.
 
+use crate::augment::fit;
 use crate::learner::{Learner, view_of};
 use crate::sample::{Micros, Seed};
 
@@ -65,11 +66,15 @@ impl Album {
     pub fn pairs(&self, learner: &Learner) -> Vec<ViewPair> {
         let spec = learner.spec();
         let (seed, (_, scales)) = (Seed(learner.counters().seed), learner.published());
-        let mut input = vec![0; learner.network().input.len()];
+        let map = learner.network().input;
+        let (mut stored, mut input) = (vec![0; map.len()], vec![0; map.len()]);
         let mut pair = |(step, [first, second]): (usize, &[Kept; 2])| {
             let mut view = |kept: &Kept, number: usize| {
-                view_of(spec, scales, &kept.pixels, seed, step as u64, number, &mut input);
-                input.chunks_exact(3).flat_map(|p| rgb([p[0], p[1], p[2]])).collect()
+                // The rover's frames have the size of the model's input, and three channels.
+                fit::resize(&kept.pixels, map.height, map.width, 3, map, &mut stored);
+                view_of(spec, scales, &stored, seed, step as u64, number, &mut input);
+                let pixel = |p: &[i8]| if let [luma, a, b] = *p { [luma, a, b] } else { [p[0], 0, 0] };
+                input.chunks_exact(map.channels).flat_map(|p| rgb(pixel(p))).collect()
             };
             let views = [view(first, 0), view(second, 1)];
             let apart = Micros(second.time.0.saturating_sub(first.time.0));
