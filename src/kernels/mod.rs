@@ -1,6 +1,6 @@
 //! Integer kernels: convolution with its two backward products, pooling, requantization.
 //!
-//! [`reference`] is the definition, in the plainest loops. [`packed`] computes the same bits through a small matrix
+//! [`mod@reference`] is the definition, in the plainest loops. [`packed`] computes the same bits through a small matrix
 //! tile, of which [`x86`] has a faster form. `net` calls [`Kernels`], whose way was chosen once, when the plan was
 //! built. This is the only module of the crate with `unsafe` code.
 

@@ -27,7 +27,7 @@ impl<'m> Arena<'m> {
         Arena { rest: None, used: 0 }
     }
 
-    /// Takes from `memory`; see [`Arena::is_enough`].
+    /// Takes from `memory`; see [`Arena::block_len`].
     pub fn over(memory: &'m mut [u8]) -> Self {
         let skip = memory.as_ptr().align_offset(ALIGNMENT).min(memory.len());
         Arena { rest: Some(&mut memory[skip..]), used: 0 }

@@ -70,7 +70,7 @@ pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
     replace(path, &bytes)
 }
 
-/// Writes `bytes` to `path` as [`write`] does.
+/// Writes `bytes` to `path` as [`write()`] does.
 ///
 /// # Errors
 /// [`StoreError::Io`].
