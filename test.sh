@@ -20,7 +20,7 @@ style() {
   cargo fmt --check
   cargo clippy --all-targets --features full -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features full
-  cargo build --no-default-features
+  cargo clippy --no-default-features -- -D warnings
 }
 
 test_() {
