@@ -136,7 +136,7 @@ mod tests {
         let healthy = Health { effective_rank: 1500, spread: 9000, loss: 700, saturation: 100 };
         assert_eq!(judge(&healthy, &Health { effective_rank: rank, ..healthy }), Err(Fault::RankLost));
         assert_eq!(judge(&healthy, &Health { spread, ..healthy }), Err(Fault::SpreadLost));
-        assert_eq!(judge(&healthy, &Health { loss: 800, ..healthy }), Err(Fault::LossRose));
+        assert_eq!(judge(&healthy, &Health { loss: 840, ..healthy }), Err(Fault::LossRose));
         assert_eq!(judge(&healthy, &Health { saturation: 9000, ..healthy }), Err(Fault::Saturated));
         assert_eq!(judge(&healthy, &healthy), Ok(()));
     }
