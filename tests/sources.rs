@@ -131,9 +131,9 @@ fn windows_of_a_signal_stay_within_their_segment_and_take_its_labels() {
     let about: Vec<_> = records.iter().map(|r| (r.time.0 / 100_000, r.segment, r.group)).collect();
     assert_eq!(about, [(0, 0, 7), (2, 0, 7), (4, 0, 7), (9, 1, 3), (11, 1, 3), (13, 1, 3), (15, 1, 3)]);
     assert_eq!((records[0].label, records[3].label), (Some(Label::Class(1)), Some(Label::Class(0))));
-    // The largest of channel 0 is 9.5: its unit is 2^-10. Channel 1 is whole and stays.
+    // The largest of channel 0 is 9.5: its unit is 2^-8. Channel 1 is whole and stays.
     let Data::Window { readings, length, channels } = &records[0].data else { panic!() };
-    assert_eq!((readings.as_slice(), *length, *channels), (&[0, 1, 512, 0, 1024, -1, 1536, -2][..], 4, 2));
+    assert_eq!((readings.as_slice(), *length, *channels), (&[0, 1, 128, 0, 256, -1, 384, -2][..], 4, 2));
     let s = put(&dir, "t.csv", "start,length\n0,9\n9,12\n");
     says(&format!("npy:{x}?segments={s}&window=4"), &["t.csv: line 3, column 'length'", "20 rows"]);
     says(&format!("npy:{x}?window=21"), &["no window of 21 rows", "at most 20"]);

@@ -2,7 +2,7 @@
 //!
 //! **Floats to `i16`.** `reading = round(x / 2^e)`, halves away from zero, clamped to ±32767, with one unit 2^e for each
 //! channel of the whole file: e is a multiple of 4 (so that two recordings of one sensor agree on it), the smallest by
-//! which the largest |x| stays below 2^14. Channels whose ranges lie within a factor of 64 of each other share the
+//! which the largest |x| stays below 2^15. Channels whose ranges lie within a factor of 64 of each other share the
 //! largest one's unit, so that the axes of a vector keep their proportions. Channels of whole numbers that fit into
 //! ±32767 keep their numbers (e = 0).
 
@@ -179,7 +179,7 @@ pub(super) fn units(extents: &[Extent]) -> Vec<Unit> {
         None => Unit { exponent: 0, factor: 1.0 },
         Some(log) => {
             let log = if most - least <= 6 { most } else { log };
-            let exponent = -((13 - log).div_euclid(4) * 4);
+            let exponent = -((14 - log).div_euclid(4) * 4);
             Unit { exponent, factor: 2f64.powi(-exponent) }
         }
     };
@@ -207,10 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_float_of_a_channel_falls_between_2_to_the_10_and_14() {
+    fn the_largest_float_of_a_channel_falls_between_2_to_the_11_and_15() {
         for max in [1e-300, 0.3, 1.0, 1.999, 2.0, 9.81, 33.3, 1e6 + 0.5, 1e300] {
             let reading = i32::from(unit(&[max, -max / 3.0]).reading(max));
-            assert!((1 << 10..=1 << 14).contains(&reading), "{max}: {reading}");
+            assert!((1 << 11..=1 << 15).contains(&reading), "{max}: {reading}");
         }
         assert_eq!(unit(&[1.5]).exponent, -12);
     }
@@ -221,7 +221,7 @@ mod tests {
             let extents: Vec<_> = maxima.iter().map(|&m| extent(&[m + 0.001])).collect();
             units(&extents).iter().map(|u| u.exponent).collect()
         };
-        assert_eq!(of(&[0.9, 2.1, 1.1, 6.0]), [-8; 4]);
+        assert_eq!(of(&[0.9, 2.1, 1.1, 6.0]), [-12; 4]);
         assert_eq!(of(&[0.004, 900.0]), [-20, -4]);
     }
 
