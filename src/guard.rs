@@ -4,7 +4,7 @@
 //! [`judge`]. Nothing here needs labels.
 
 use crate::fixed::math::isqrt;
-use crate::fixed::{bit_length, shift_for};
+use crate::fixed::shift_for;
 
 /// What was measured of an encoder on the canaries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +102,6 @@ fn spread(rows: &[i32], dim: usize) -> u32 {
 /// Share of `weights` at ±127, of 65536.
 pub fn saturation(weights: &[i8]) -> u32 {
     let saturated = weights.iter().filter(|w| w.unsigned_abs() == 127).count() as u64;
-    debug_assert!(bit_length(saturated as u32) < 32);
     (saturated * 65536 / weights.len().max(1) as u64) as u32
 }
 

@@ -67,7 +67,8 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(told) => {
             let text = if cli.json { told.json.to_string() } else { told.text };
-            if text.is_empty() {
+            // What `run` has to say went out line by line.
+            if text.is_empty() || (cli.json && told.json.is_null()) {
                 return ExitCode::SUCCESS;
             }
             // A reader that went away (`| head`) is no failure.

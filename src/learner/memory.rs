@@ -21,8 +21,6 @@ pub struct Plan {
     pub items: heapless::Vec<PlanItem, 16>,
     /// Sum of the items.
     pub ram_bytes: usize,
-    /// Bytes of the state that a checkpoint stores.
-    pub state_bytes: usize,
     /// Layer weights, without the head.
     pub params: usize,
     pub feature_dim: usize,
