@@ -3,17 +3,18 @@
 #   style   format, lints, documentation
 #   test    tests of the default and of the full feature set
 #   bare    the core without std, allocator or float, on an emulated Cortex-M3
+#   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
 cd "$(dirname "$0")"
 
 # Installs a Debian package where it is missing, there is a package manager, and we have the right to use it.
-need() { # need COMMAND PACKAGE
-  command -v "$1" >/dev/null && return
+need() { # need COMMAND PACKAGE, or need FILE PACKAGE
+  [ -e "$1" ] || command -v "$1" >/dev/null && return
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     apt-get install -y -qq "$2" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$2"; } >/dev/null 2>&1 || true
   fi
-  command -v "$1" >/dev/null || echo "note: $1 is missing and could not be installed (package $2)"
+  [ -e "$1" ] || command -v "$1" >/dev/null || echo "note: $1 is missing and could not be installed (package $2)"
 }
 
 style() {
@@ -34,6 +35,13 @@ bare() {
   .ci/bare.sh
 }
 
+arm() {
+  need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+  need /usr/aarch64-linux-gnu/lib/crt1.o libc6-dev-arm64-cross
+  need qemu-aarch64-static qemu-user-static
+  .ci/arm.sh
+}
+
 demo() {
   local out
   out=$(mktemp -d)
@@ -43,14 +51,15 @@ demo() {
 }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare arm demo test)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
     style) style ;;
     test) test_ ;;
     bare) bare ;;
+    arm) arm ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, demo" >&2; exit 2 ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, arm, demo" >&2; exit 2 ;;
   esac
 done

@@ -61,7 +61,7 @@ pub fn rank_and_spread(rows: &mut [i32], dim: usize) -> (u32, u32) {
         return (256, 0);
     }
     // 10 bits are enough for a meter and keep every product below within 64 bits.
-    let shift = shift_for(crate::kernels::requantize::largest(rows), 11);
+    let shift = shift_for(crate::kernels::narrow::largest(rows), 11);
     rows.iter_mut().for_each(|v| *v >>= shift);
     let spread = spread(rows, dim);
     for k in 0..dim {

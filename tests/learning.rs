@@ -4,7 +4,9 @@ mod common;
 
 use common::{Gratings, Run, counting};
 use nestling::guard::Health;
-use nestling::learner::{Alone, Did, Learner};
+use nestling::kernels::Kernels;
+use nestling::learner::{Alone, Did, Learner, Options};
+use nestling::net::spec::{ContrastiveSpec, InputSpec, LayerSpec, ReplaySpec, Spec};
 use nestling::runtime::Pool;
 use nestling::store::state_hash;
 
@@ -44,6 +46,63 @@ fn threads_do_not_change_the_state() {
     assert_eq!(hash(2), one);
     assert_eq!(hash(7), one);
     assert_eq!(hash(1), one, "a second run");
+}
+
+#[test]
+fn only_steps_that_are_worth_it_are_split() {
+    let worth = |name| Learner::lanes_worth(&nestling::model::load(name).expect("a shipped model"), 16);
+    assert_eq!(worth("n5"), 1);
+    assert!((2..16).contains(&worth("motion")), "{}", worth("motion"));
+    assert_eq!(worth("robot"), 16);
+}
+
+/// 128 x 128 positions of 16 views are more products than 32 bits hold: the gradient is summed in 64.
+#[test]
+fn gradients_wider_than_32_bits_have_the_same_bits_for_every_kernel_and_number_of_lanes() {
+    let layer = |stride| LayerSpec { filters: 3, stride, ..Default::default() };
+    let spec = Spec {
+        input: InputSpec { height: 128, width: 128, channels: 1, ..Default::default() },
+        layer: [layer(1), layer(16)].into_iter().collect(),
+        contrastive: Some(ContrastiveSpec {
+            batch: 8,
+            hidden: 4,
+            outputs: 4,
+            samples_per_step: 4,
+            ..Default::default()
+        }),
+        replay: ReplaySpec { capacity: 8, fresh: 4, ..Default::default() },
+        ..Default::default()
+    };
+    let hash = |lanes: usize, kernels: Kernels| {
+        let options = Options { kernels, ..common::options(lanes, Some(40)) };
+        let mut memory = vec![0u8; Learner::plan(&spec, &options).expect("a plan").block_len()];
+        let mut learner = Learner::new(&spec, &options, &mut memory).expect("enough memory");
+        assert!(learner.network().tensors[0].wide.is_some() && learner.network().tensors[1].wide.is_none());
+        Gratings::new(128).feed(&mut learner, 20, &Alone);
+        assert!(learner.counters().steps >= 3);
+        state_hash(&mut learner)
+    };
+    let one = hash(1, Kernels::Reference);
+    for kernels in [Kernels::Reference, Kernels::detect()] {
+        for lanes in [1, 3, 16] {
+            assert_eq!(hash(lanes, kernels), one, "{} with {lanes} lanes", kernels.name());
+        }
+    }
+}
+
+#[test]
+fn a_map_too_large_for_one_view_is_refused_with_its_layer() {
+    let layer = LayerSpec { filters: 1, ..Default::default() };
+    let spec = Spec {
+        input: InputSpec { height: 512, width: 512, channels: 1, ..Default::default() },
+        layer: [LayerSpec { stride: 2, ..layer.clone() }, layer].into_iter().collect(),
+        contrastive: Some(ContrastiveSpec::default()),
+        ..Default::default()
+    };
+    assert!(Learner::plan(&spec, &common::options(1, None)).is_ok());
+    let full = Spec { input: InputSpec { height: 1024, width: 1024, ..spec.input.clone() }, ..spec };
+    let refused = Learner::plan(&full, &common::options(1, None)).expect_err("too large");
+    assert!(refused.to_string().starts_with("layer 0: a sum of products could pass 2^31"), "{refused}");
 }
 
 #[test]

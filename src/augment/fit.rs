@@ -12,31 +12,71 @@ pub fn resize(frame: &[u8], height: usize, width: usize, channels: usize, map: M
         return;
     }
     let area = (height * width) as u64;
-    for (index, pixel) in out.chunks_exact_mut(map.channels).enumerate() {
-        let (oy, ox) = (index / map.width, index % map.width);
-        let mut sums = [0u64; 3];
-        // In units of 1/(height · map.height) of the frame's height, likewise across.
-        for y in oy * height / map.height..((oy + 1) * height).div_ceil(map.height) {
-            let rows = overlap(y * map.height, map.height, oy * height, height);
-            for x in ox * width / map.width..((ox + 1) * width).div_ceil(map.width) {
-                let weight = rows * overlap(x * map.width, map.width, ox * width, width);
-                for (sum, &v) in sums.iter_mut().zip(&frame[(y * width + x) * channels..][..channels]) {
-                    *sum += weight * u64::from(v);
-                }
+    for oy in 0..map.height {
+        let rows = Span::of(oy, height, map.height);
+        for ox in 0..map.width {
+            let columns = Span::of(ox, width, map.width);
+            let mut sums = [0u64; 3];
+            for y in rows.first..=rows.last {
+                let row = &frame[(y * width + columns.first) * channels..(y * width + columns.last + 1) * channels];
+                let weight = rows.weight(y);
+                let across = match channels {
+                    1 => [columns.sum::<1>(row)[0], 0, 0],
+                    _ => columns.sum::<3>(row),
+                };
+                sums.iter_mut().zip(across).for_each(|(sum, across)| *sum += weight * across);
             }
-        }
-        let mean = sums.map(|sum| ((sum + area / 2) / area) as u32);
-        match (channels, map.channels) {
-            (3, 1) => pixel[0] = luma(mean),
-            (1, 3) => pixel.fill(mean[0] as u8),
-            _ => pixel.iter_mut().zip(mean).for_each(|(p, m)| *p = m as u8),
+            let pixel = &mut out[(oy * map.width + ox) * map.channels..][..map.channels];
+            let mean = sums.map(|sum| ((sum + area / 2) / area) as u32);
+            match (channels, map.channels) {
+                (3, 1) => pixel[0] = luma(mean),
+                (1, 3) => pixel.fill(mean[0] as u8),
+                _ => pixel.iter_mut().zip(mean).for_each(|(p, m)| *p = m as u8),
+            }
         }
     }
 }
 
-/// Length that `[a, a + a_len)` and `[b, b + b_len)` share.
-fn overlap(a: usize, a_len: usize, b: usize, b_len: usize) -> u64 {
-    ((a + a_len).min(b + b_len).saturating_sub(a.max(b))) as u64
+/// The pixels of a frame's axis that one output pixel covers; overlaps in units of 1 / (size of the output).
+struct Span {
+    first: usize,
+    last: usize,
+    /// Overlap with the first pixel, with the last one where it is another, and with those between.
+    weights: (u64, u64, u64),
+}
+
+impl Span {
+    /// Of output pixel `i` of `outputs`, over `inputs` pixels.
+    fn of(i: usize, inputs: usize, outputs: usize) -> Self {
+        let (start, end) = (i * inputs, (i + 1) * inputs);
+        let (first, last) = (start / outputs, (end - 1) / outputs);
+        let first_end = end.min((first + 1) * outputs);
+        Span { first, last, weights: ((first_end - start) as u64, (end - last * outputs) as u64, outputs as u64) }
+    }
+
+    fn weight(&self, at: usize) -> u64 {
+        match at {
+            _ if at == self.first => self.weights.0,
+            _ if at == self.last => self.weights.1,
+            _ => self.weights.2,
+        }
+    }
+
+    /// Weighted sums of a row's pixels, which begins with the first and ends with the last one.
+    fn sum<const CHANNELS: usize>(&self, row: &[u8]) -> [u64; 3] {
+        let mut sums = [0; 3];
+        let pixels = row.len() / CHANNELS;
+        for c in 0..CHANNELS {
+            sums[c] = self.weights.0 * u64::from(row[c]);
+            if pixels > 1 {
+                let inner = row[CHANNELS..(pixels - 1) * CHANNELS].chunks_exact(CHANNELS);
+                let inner: u32 = inner.map(|pixel| u32::from(pixel[c])).sum();
+                let last = u64::from(row[(pixels - 1) * CHANNELS + c]);
+                sums[c] += self.weights.2 * u64::from(inner) + self.weights.1 * last;
+            }
+        }
+        sums
+    }
 }
 
 /// Luma by the weights of BT.601.
@@ -81,7 +121,29 @@ mod tests {
         assert_eq!(out, [mean(0, 0), mean(0, 4), mean(3, 0), mean(3, 4)]);
     }
 
+    /// Length that `[a, a + a_len)` and `[b, b + b_len)` share.
+    fn overlap(a: usize, a_len: usize, b: usize, b_len: usize) -> u64 {
+        ((a + a_len).min(b + b_len).saturating_sub(a.max(b))) as u64
+    }
+
     proptest! {
+        #[test]
+        fn every_pixel_is_the_mean_over_its_area(h in 1usize..24, w in 1usize..24, oh in 1usize..24, ow in 1usize..24,
+                                                 seed: u64) {
+            let draws = crate::fixed::random::Draws::new(crate::sample::Seed(seed), 0, 0);
+            let frame: Vec<u8> = (0..(h * w * 3) as u32).map(|i| draws.bits(i) as u8).collect();
+            let mut out = vec![0; oh * ow * 3];
+            resize(&frame, h, w, 3, Map::new(oh, ow, 3), &mut out);
+            prop_assume!((h, w) != (oh, ow));
+            for (i, &got) in out.iter().enumerate() {
+                let (oy, ox, c) = (i / 3 / ow, i / 3 % ow, i % 3);
+                let weight = |y, x| overlap(y * oh, oh, oy * h, h) * overlap(x * ow, ow, ox * w, w);
+                let pixels = (0..h * w).map(|p| weight(p / w, p % w) * u64::from(frame[p * 3 + c]));
+                let area = (h * w) as u64;
+                prop_assert_eq!(u64::from(got), (pixels.sum::<u64>() + area / 2) / area);
+            }
+        }
+
         #[test]
         fn a_constant_frame_stays_constant(h in 1usize..20, w in 1usize..20, oh in 1usize..20, ow in 1usize..20, v: u8) {
             let mut out = vec![0; oh * ow];

@@ -86,6 +86,10 @@ fn tap(i: usize, n: usize, start: i32, len: i32, source: usize) -> (usize, usize
     (pixel, (pixel + 1).min(source - 1), at & 255)
 }
 
+/// Columns of a view that are made at a time. A crop is never larger than the image, so as many columns and one more
+/// are read for them.
+const CHUNK: usize = 64;
+
 /// One view of `pixels` (`[height, width, 1 or 3]`, `u8`), as the encoder's input `i8`.
 pub fn view(spec: &ViewSpec, pixels: &[u8], map: Map, draws: Draws, out: &mut [i8]) {
     let change = Change::draw(spec, map, draws);
@@ -95,32 +99,47 @@ pub fn view(spec: &ViewSpec, pixels: &[u8], map: Map, draws: Draws, out: &mut [i
     let gain = (change.brightness * change.contrast) >> 8;
     let level = ((mean * change.brightness) >> 8) - 128 + change.offset;
     let colour = (gain * change.saturation) >> 8;
-    for oy in 0..map.height {
-        let (y0, y1, fy) = tap(oy, map.height, change.top, change.height, map.height);
-        for ox in 0..map.width {
+    // Some columns at a time: their sources are blended down first, all alike, and across then.
+    let mut blended = [0u16; (CHUNK + 2) * 3];
+    let mut taps = [(0, 0, 0); CHUNK];
+    for first in (0..map.width).step_by(CHUNK) {
+        let taps = &mut taps[..CHUNK.min(map.width - first)];
+        // Sources rise with the columns.
+        let start = tap(first, map.width, change.left, change.width, map.width).0;
+        let mut end = start;
+        for (ox, slot) in (first..).zip(taps.iter_mut()) {
             let (x0, x1, fx) = tap(ox, map.width, change.left, change.width, map.width);
-            let mut values = [0i32; 3];
-            for (c, value) in values.iter_mut().enumerate().take(channels) {
-                let at = |y: usize, x: usize| i32::from(pixels[(y * map.width + x) * channels + c]);
-                let above = at(y0, x0) * (256 - fx) + at(y0, x1) * fx;
-                let below = at(y1, x0) * (256 - fx) + at(y1, x1) * fx;
-                *value = (above * (256 - fy) + below * fy + (1 << 15)) >> 16;
+            end = x1 + 1;
+            *slot = ((x0 - start) * channels, (x1 - start) * channels, fx as u32);
+        }
+        let blended = &mut blended[..(end - start) * channels];
+        for oy in 0..map.height {
+            let (y0, y1, fy) = tap(oy, map.height, change.top, change.height, map.height);
+            let row = |y: usize| &pixels[(y * map.width + start) * channels..][..(end - start) * channels];
+            for ((to, &above), &below) in blended.iter_mut().zip(row(y0)).zip(row(y1)) {
+                *to = u16::from(above) * (256 - fy) as u16 + u16::from(below) * fy as u16;
             }
-            let to = oy * map.width + if change.flip { map.width - 1 - ox } else { ox };
-            let out = &mut out[to * channels..][..channels];
-            let luma = if channels == 3 {
-                let [luma, red_green, yellow_blue] = opponent(values[0], values[1], values[2]);
-                out[1] = ((red_green * colour) >> 8).clamp(-127, 127) as i8;
-                out[2] = ((yellow_blue * colour) >> 8).clamp(-127, 127) as i8;
-                luma + 128
-            } else {
-                values[0]
-            };
-            let mut luma = (((luma - mean) * gain) >> 8) + level;
-            if spec.noise > 0 {
-                luma += noise(draws, element::NOISE + to as u32, spec.noise);
+            for (ox, &(x0, x1, fx)) in (first..).zip(taps.iter()) {
+                let value = |c: usize| {
+                    let (left, right) = (u32::from(blended[x0 + c]), u32::from(blended[x1 + c]));
+                    ((left * (256 - fx) + right * fx + (1 << 15)) >> 16) as i32
+                };
+                let to = oy * map.width + if change.flip { map.width - 1 - ox } else { ox };
+                let out = &mut out[to * channels..][..channels];
+                let luma = if channels == 3 {
+                    let [luma, red_green, yellow_blue] = opponent(value(0), value(1), value(2));
+                    out[1] = ((red_green * colour) >> 8).clamp(-127, 127) as i8;
+                    out[2] = ((yellow_blue * colour) >> 8).clamp(-127, 127) as i8;
+                    luma + 128
+                } else {
+                    value(0)
+                };
+                let mut luma = (((luma - mean) * gain) >> 8) + level;
+                if spec.noise > 0 {
+                    luma += noise(draws, element::NOISE + to as u32, spec.noise);
+                }
+                out[0] = luma.clamp(-127, 127) as i8;
             }
-            out[0] = luma.clamp(-127, 127) as i8;
         }
     }
 }

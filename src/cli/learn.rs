@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Outcome {
         let problem = format!("{} has no end: say how much to learn with --samples N", source.describe());
         return Err(UsageError(problem).into());
     }
-    let options = args.how.options(expected);
+    let options = args.how.options(&spec, expected);
     if args.arithmetic == Arithmetic::Float {
         return super::learn_float::run(args, &spec, &options, source.as_mut());
     }

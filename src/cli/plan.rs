@@ -16,7 +16,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let spec = args.model.load()?;
-    let options = args.how.options(None);
+    let options = args.how.options(&spec, None);
     let plan = Learner::plan(&spec, &options)?;
     let items: serde_json::Map<_, _> = plan.items.iter().map(|i| (i.name.to_string(), json!(i.bytes))).collect();
     let json = json!({

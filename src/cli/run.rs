@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Outcome {
         Some(saved) => saved.spec.clone(),
         None => args.model.load()?,
     };
-    let options = args.how.options(None);
+    let options = args.how.options(&spec, None);
     let plan = Learner::plan(&spec, &options)?;
     let mut memory = vec![0u8; plan.block_len()];
     let mut learner = Learner::new(&spec, &options, &mut memory)?;

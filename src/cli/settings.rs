@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use crate::kernels::Kernels;
-use crate::learner::{MAX_LANES, Options};
+use crate::learner::{Learner, MAX_LANES, Options};
 use crate::model;
 use crate::net::spec::Spec;
 use crate::sample::Seed;
@@ -81,7 +81,8 @@ pub struct RunArgs {
     /// Seed of all random draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Threads that a step is split over; the result does not depend on it. 0: one for each processor.
+    /// Threads that a step is split over; the result does not depend on it. 0: as many as there are processors and the
+    /// step is worth.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
 }
@@ -92,7 +93,8 @@ impl RunArgs {
         if self.threads == 0 { all.min(MAX_LANES) } else { self.threads }
     }
 
-    pub fn options(&self, expected_samples: Option<u64>) -> Options {
-        Options { seed: Seed(self.seed), expected_samples, lanes: self.threads(), kernels: Kernels::detect() }
+    pub fn options(&self, spec: &Spec, expected_samples: Option<u64>) -> Options {
+        let lanes = if self.threads == 0 { Learner::lanes_worth(spec, self.threads()) } else { self.threads };
+        Options { seed: Seed(self.seed), expected_samples, lanes, kernels: Kernels::detect() }
     }
 }

@@ -18,6 +18,11 @@ const fn mix64(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Spreads neighbouring elements.
+pub(crate) const PLACE: u32 = 0x9E37_79B1;
+/// Of the two rounds of the hash.
+pub(crate) const MULTIPLIERS: [u32; 2] = [0x21F0_AAAD, 0x735A_2D97];
+
 impl Draws {
     /// The draws of `tensor` (a number that the caller keeps unique) in `step`.
     pub const fn new(seed: Seed, step: u64, tensor: u32) -> Self {
@@ -30,10 +35,16 @@ impl Draws {
     /// 32 random bits for `element`: two rounds of a 32-bit multiply-and-shift hash, keyed between them.
     #[inline]
     pub const fn bits(self, element: u32) -> u32 {
-        let mut x = element.wrapping_mul(0x9E37_79B1) ^ self.a;
-        x = (x ^ (x >> 16)).wrapping_mul(0x21F0_AAAD);
-        x = (x ^ (x >> 15)).wrapping_add(self.b).wrapping_mul(0x735A_2D97);
+        let mut x = element.wrapping_mul(PLACE) ^ self.a;
+        x = (x ^ (x >> 16)).wrapping_mul(MULTIPLIERS[0]);
+        x = (x ^ (x >> 15)).wrapping_add(self.b).wrapping_mul(MULTIPLIERS[1]);
         x ^ (x >> 15)
+    }
+
+    /// Both keys, for kernels that draw many at once.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(crate) const fn keys(self) -> (u32, u32) {
+        (self.a, self.b)
     }
 
     /// Uniform in `0..n` (n ≥ 1), biased by less than n/2³².

@@ -46,6 +46,8 @@ pub struct Conv {
     pub output: Map,
     /// Its first channel in the output map.
     pub first_filter: usize,
+    /// No value of the input is negative: it comes out of a ReLU.
+    pub unsigned: bool,
 }
 
 impl Conv {
@@ -81,7 +83,37 @@ impl Conv {
             groups: 1,
             output: Map::new(1, 1, outputs),
             first_filter: 0,
+            unsigned: true,
         }
+    }
+
+    /// The same product for `n` inputs of one position side by side, as one map of `n` positions.
+    ///
+    /// Only for dense layers: a 1×1 kernel on a 1×1 map.
+    pub fn over(self, n: usize) -> Self {
+        debug_assert!(self.kernel == (1, 1) && self.input.positions() == 1 && self.padding == (0, 0));
+        Conv { input: Map { width: n, ..self.input }, output: Map { width: n, ..self.output }, ..self }
+    }
+
+    /// First channel that `filter` reads.
+    pub const fn first_channel_of(&self, filter: usize) -> usize {
+        let filters_per_group = self.filters / self.groups;
+        self.first_channel + filter / filters_per_group * (self.channels / self.groups)
+    }
+
+    /// Position of the input that tap `(ky, kx)` of output `(oy, ox)` reads; `None` in the padding.
+    pub fn input_position(&self, oy: usize, ox: usize, ky: usize, kx: usize) -> Option<usize> {
+        let y = (oy * self.stride.0 + ky).checked_sub(self.padding.0).filter(|&y| y < self.input.height)?;
+        let x = (ox * self.stride.1 + kx).checked_sub(self.padding.1).filter(|&x| x < self.input.width)?;
+        Some(y * self.input.width + x)
+    }
+
+    /// Position of the output whose tap `(ky, kx)` reads input `(y, x)`.
+    pub fn output_position(&self, y: usize, x: usize, ky: usize, kx: usize) -> Option<usize> {
+        let (y, x) = ((y + self.padding.0).checked_sub(ky)?, (x + self.padding.1).checked_sub(kx)?);
+        let (oy, ox) = (y / self.stride.0, x / self.stride.1);
+        let hits = y % self.stride.0 == 0 && x % self.stride.1 == 0;
+        (hits && oy < self.output.height && ox < self.output.width).then_some(oy * self.output.width + ox)
     }
 }
 

@@ -1,19 +1,51 @@
-//! Integer kernels: convolution with its two backward products, pooling, requantization.
+//! Integer kernels: convolution with its two backward products, pooling, narrowing.
 //!
-//! [`mod@reference`] is the definition, in the plainest loops. [`packed`] computes the same bits through a small matrix
-//! tile, of which [`x86`] has a faster form. `net` calls [`Kernels`], whose way was chosen once, when the plan was
-//! built. This is the only module of the crate with `unsafe` code.
+//! [`mod@reference`] is the definition, in the plainest loops. `packed`, `weight_grad` and `depthwise` compute the
+//! same bits through a register tile ([`tile`]), of which each instruction set has its own form. Sums are narrowed by a
+//! [`narrow::Sink`] as they are finished. `net` calls [`Kernels`], whose way was chosen once, when the plan was built.
+//! This is the only module of the crate with `unsafe` code.
 
-pub mod packed;
+#[cfg(feature = "std")]
+pub mod ceiling;
+#[cfg(all(target_arch = "arm", feature = "cortex-m-dsp"))]
+pub mod cortex_m;
+pub mod narrow;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+pub mod neon;
 pub mod reference;
-pub mod requantize;
+pub mod tile;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
+mod depthwise;
 mod geometry;
+mod packed;
+mod weight_grad;
+
 pub use geometry::{Conv, Grid, Map};
 
-use packed::Tile;
+use narrow::Sink;
+use tile::{Portable, Tile, Work};
+
+/// Maps of several views, `stride` numbers apart.
+#[derive(Clone, Copy)]
+pub struct Views<'a> {
+    pub values: &'a [i8],
+    pub stride: usize,
+    pub count: usize,
+}
+
+impl<'a> Views<'a> {
+    /// One map.
+    pub fn one(values: &'a [i8]) -> Self {
+        Views { values, stride: 0, count: 1 }
+    }
+    /// From the first number of the map of `view` on.
+    #[inline(always)]
+    pub fn of(&self, view: usize) -> &'a [i8] {
+        &self.values[view * self.stride..]
+    }
+}
 
 /// The way in which the products are computed. All ways give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +62,7 @@ impl Kernels {
         Kernels::Packed(Tile::detect())
     }
 
-    /// Name for reports: `reference`, `packed/portable`, `packed/avx2`.
+    /// Name for reports: `reference`, `packed/portable`, `packed/avx2` …
     pub fn name(self) -> &'static str {
         match self {
             Kernels::Reference => "reference",
@@ -38,74 +70,119 @@ impl Kernels {
         }
     }
 
+    /// Views whose weight gradients are best summed at a time.
+    pub fn views_at_a_time(self) -> usize {
+        match self {
+            Kernels::Reference => 1,
+            Kernels::Packed(_) => 16,
+        }
+    }
+
+    /// Runs `work` as it was compiled for the instruction set in use.
+    #[inline]
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self {
+            Kernels::Reference => work.run(Portable),
+            Kernels::Packed(tile) => tile.run(work),
+        }
+    }
+
+    fn lengths(self, conv: &Conv) -> packed::Lengths {
+        match self {
+            Kernels::Reference => packed::Lengths::default(),
+            Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
+            Kernels::Packed(_) => {
+                let len = depthwise::packed_len(conv);
+                packed::Lengths { forward: len, back: len, scratch: 0 }
+            }
+        }
+    }
+
     /// Numbers of `i16` scratch that the products of `conv` need.
     pub fn scratch_len(self, conv: &Conv) -> usize {
-        match self {
-            Kernels::Packed(_) if conv.is_dense() => packed::scratch_len(conv),
-            _ => 0,
-        }
+        self.lengths(conv).scratch
     }
 
     /// Length of the packed form of the weights of `conv` for the forward product.
     pub fn packed_len(self, conv: &Conv) -> usize {
-        match self {
-            Kernels::Packed(_) if conv.is_dense() => packed::forward_len(conv),
-            _ => 0,
-        }
+        self.lengths(conv).forward
     }
 
     /// Length of the packed form of the weights of `conv` for the input gradient.
     pub fn packed_back_len(self, conv: &Conv) -> usize {
-        match self {
-            Kernels::Packed(_) if conv.is_dense() => packed::input_grad_len(conv),
-            _ => 0,
-        }
+        self.lengths(conv).back
     }
 
     /// Packs `weights` for [`Kernels::forward`]; once after each update.
     pub fn pack(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
-        if self.packed_len(conv) > 0 {
-            packed::pack_forward(conv, weights, out);
+        match self {
+            Kernels::Reference => {}
+            Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackForward { conv, weights, out }),
+            Kernels::Packed(_) => depthwise::pack(conv, weights, out),
         }
     }
 
     /// Packs `weights` for [`Kernels::input_grad`].
     pub fn pack_back(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
-        if self.packed_back_len(conv) > 0 {
-            packed::pack_input_grad(conv, weights, out);
-        }
-    }
-
-    /// `acc[oy, ox, first_filter + f] = Σ x · w`; see [`reference::conv_forward`].
-    pub fn forward(self, conv: &Conv, x: &[i8], weights: &[i8], packed: &[i16], acc: &mut [i32], scratch: &mut [i16]) {
         match self {
-            Kernels::Packed(tile) if conv.is_dense() => packed::forward(tile, conv, x, packed, acc, scratch),
-            _ => reference::conv_forward(conv, x, weights, acc),
+            Kernels::Reference => {}
+            Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackBack { conv, weights, out }),
+            Kernels::Packed(_) => depthwise::pack(conv, weights, out),
         }
     }
 
-    /// `grad[f, …] += Σ e · x`; see [`reference::conv_weight_grad`].
-    pub fn weight_grad(self, conv: &Conv, x: &[i8], error: &[i8], grad: &mut [i32], scratch: &mut [i16]) {
+    /// `Σ x · w` for each element of the output, into `sink`; see [`reference::conv_forward`].
+    pub fn forward<S: Sink>(
+        self,
+        conv: &Conv,
+        x: &[i8],
+        weights: &[i8],
+        packed: &[i16],
+        sink: &mut S,
+        scratch: &mut [i16],
+    ) {
         match self {
-            Kernels::Packed(tile) if conv.is_dense() => packed::weight_grad(tile, conv, x, error, grad, scratch),
-            _ => reference::conv_weight_grad(conv, x, error, grad),
+            Kernels::Reference => reference::conv_forward(conv, x, weights, sink),
+            Kernels::Packed(tile) if conv.is_dense() => {
+                tile.run(packed::Forward { conv, x, packed, sink, scratch });
+            }
+            Kernels::Packed(tile) => tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink }),
         }
     }
 
-    /// `dx = Σ e · w`, overwritten; see [`reference::conv_input_grad`].
-    pub fn input_grad(
+    /// `grad[f, …] += Σ e · x` over all views; see [`reference::conv_weight_grad`].
+    pub fn weight_grad(self, conv: &Conv, x: Views, error: Views, grad: &mut [i32], scratch: &mut [i16]) {
+        match self {
+            Kernels::Reference => {
+                for view in 0..x.count {
+                    reference::conv_weight_grad(conv, x.of(view), error.of(view), grad);
+                }
+            }
+            Kernels::Packed(tile) if conv.is_dense() => {
+                tile.run(weight_grad::WeightGrad { conv, x, error, grad, scratch });
+            }
+            Kernels::Packed(tile) => tile.run(depthwise::WeightGrad { conv, x, error, grad }),
+        }
+    }
+
+    /// `Σ e · w` for each element of the input, into `sink`; see [`reference::conv_input_grad`].
+    pub fn input_grad<S: Sink>(
         self,
         conv: &Conv,
         error: &[i8],
         weights: &[i8],
         packed_back: &[i16],
-        dx: &mut [i32],
+        sink: &mut S,
         scratch: &mut [i16],
     ) {
-        dx.fill(0);
         match self {
-            Kernels::Packed(tile) if conv.is_dense() => packed::input_grad(tile, conv, error, packed_back, dx, scratch),
-            _ => reference::conv_input_grad(conv, error, weights, dx),
+            Kernels::Reference => reference::conv_input_grad(conv, error, weights, sink),
+            Kernels::Packed(tile) if conv.is_dense() => {
+                tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
+            }
+            Kernels::Packed(tile) => {
+                tile.run(depthwise::Sweep { conv, from: error, packed: packed_back, back: true, sink });
+            }
         }
     }
 }

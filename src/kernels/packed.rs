@@ -1,282 +1,382 @@
-//! The three products of a convolution through one register tile of [`ROWS`] × [`COLUMNS`] sums.
+//! The products of a dense convolution through the register tile: the same bits as [`super::reference`].
 //!
-//! Operands are widened to `i16` and consumed in pairs, as the multiply-add-pairs instructions of processors want them:
-//! `acc[r][c] += a[r][2p]·b[c][2p] + a[r][2p+1]·b[c][2p+1]`. The left operand is read in place (no im2col copy: a row
-//! is a few runs of the padded input); the right one is packed in panels of [`COLUMNS`] columns. Sums of `i32` do not
-//! depend on order, so the bits are those of [`super::reference`].
+//! Forward, and input gradient as a transposed convolution, are sweeps of the tile over a zero-padded map that is read
+//! in place: no patches are copied, and sums go to a [`Sink`] as they are finished. The weight gradient multiplies two
+//! packed blocks of positions and is in [`weight_grad`](mod@super::weight_grad).
 
-use super::Conv;
+use bytemuck::{cast_slice, cast_slice_mut};
 
-/// Rows of the register tile.
-pub const ROWS: usize = 6;
-/// Columns of the register tile, and of a packed panel.
-pub const COLUMNS: usize = 16;
-/// Output positions whose products are summed into the weight gradient at a time.
-const BLOCK: usize = 64;
+use super::narrow::Sink;
+use super::tile::{COLUMNS, Format, Isa, Product, QuadsOfUnsignedRows, ROWS, Sums, Work, multiply};
+use super::{Conv, Map};
 
-/// Sums of one register tile.
-pub type Sums = [[i32; COLUMNS]; ROWS];
+/// Positions whose sums are finished for one panel before the next panel is taken: their rows stay in the cache.
+const POSITIONS: usize = 40 * ROWS;
 
-/// Left operand of a tile: each row is `runs` runs of `pairs` pairs, `run_stride` numbers apart.
+/// Lengths are given in `i16`, the unit of the buffers.
+pub(super) const fn in_words<F: Format>(numbers: usize) -> usize {
+    (numbers * size_of::<F::Number>()).div_ceil(2)
+}
+
+/// Panels of a packed operand of `columns` columns, each `runs` runs of `run` numbers.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
-    pub values: &'a [i16],
-    /// Where each row starts in `values`.
-    pub offsets: [usize; ROWS],
-    pub run_stride: usize,
-    pub runs: usize,
-    /// Pairs of numbers in a run.
-    pub pairs: usize,
+struct Panels {
+    columns: usize,
+    runs: usize,
+    run: usize,
 }
 
-/// Which form of the register tile is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tile {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2(super::x86::Avx2),
-}
-
-impl Tile {
-    /// The fastest tile of this processor.
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx2) = super::x86::Avx2::detect() {
-            return Tile::Avx2(avx2);
-        }
-        Tile::Portable
+impl Panels {
+    const fn groups<F: Format>(&self) -> usize {
+        self.run.div_ceil(F::NUMBERS)
     }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Tile::Portable => "packed/portable",
-            #[cfg(target_arch = "x86_64")]
-            Tile::Avx2(_) => "packed/avx2",
-        }
+    const fn panel_len<F: Format>(&self) -> usize {
+        self.runs * self.groups::<F>() * COLUMNS * F::NUMBERS
     }
-
-    /// `sums[r][c] = Σ rows[r] · panel[c]`; `panel` is `[runs · pairs, COLUMNS, 2]`.
-    #[inline]
-    pub fn multiply(self, rows: Rows, panel: &[i16], sums: &mut Sums) {
-        match self {
-            Tile::Portable => multiply_portable(rows, panel, sums),
-            #[cfg(target_arch = "x86_64")]
-            Tile::Avx2(avx2) => avx2.multiply(rows, panel, sums),
-        }
+    const fn len<F: Format>(&self) -> usize {
+        self.columns.div_ceil(COLUMNS) * self.panel_len::<F>()
     }
 }
 
-fn multiply_portable(rows: Rows, panel: &[i16], sums: &mut Sums) {
-    *sums = [[0; COLUMNS]; ROWS];
-    for run in 0..rows.runs {
-        for pair in 0..rows.pairs {
-            let b = &panel[(run * rows.pairs + pair) * 2 * COLUMNS..][..2 * COLUMNS];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let at = rows.offsets[row] + run * rows.run_stride + 2 * pair;
-                let (a0, a1) = (i32::from(rows.values[at]), i32::from(rows.values[at + 1]));
-                for (s, b) in sum.iter_mut().zip(b.chunks_exact(2)) {
-                    *s += a0 * i32::from(b[0]) + a1 * i32::from(b[1]);
+/// A map with zeros around it, as the tile reads it: `[height, width, channels]`.
+#[derive(Clone, Copy)]
+pub(super) struct Padded {
+    pub map: Map,
+    /// First channel taken from the source, and the zeros above and left.
+    pub first_channel: usize,
+    pub before: (usize, usize),
+}
+
+impl Padded {
+    /// Numbers, with those that the last group or column of the last run reads too many.
+    pub const fn len(&self) -> usize {
+        self.map.len() + COLUMNS
+    }
+
+    #[inline(always)]
+    pub fn fill<F: Format>(&self, source: Map, values: &[i8], out: &mut [F::Number]) {
+        let zero = F::number(0);
+        let (channels, row_len) = (self.map.channels, self.map.width * self.map.channels);
+        let (rows, rest) = out.split_at_mut(self.map.len());
+        rest.fill(zero);
+        for (y, row) in rows.chunks_exact_mut(row_len).enumerate() {
+            let Some(y) = y.checked_sub(self.before.0).filter(|&y| y < source.height) else {
+                row.fill(zero);
+                continue;
+            };
+            let (left, row) = row.split_at_mut(self.before.1 * channels);
+            let (row, right) = row.split_at_mut(source.width * channels);
+            left.fill(zero);
+            right.fill(zero);
+            let from = &values[y * source.width * source.channels..][..source.width * source.channels];
+            if channels == source.channels {
+                row.iter_mut().zip(from).for_each(|(to, &v)| *to = F::number(v));
+            } else {
+                for (row, from) in row.chunks_exact_mut(channels).zip(from.chunks_exact(source.channels)) {
+                    let from = &from[self.first_channel..self.first_channel + channels];
+                    row.iter_mut().zip(from).for_each(|(to, &v)| *to = F::number(v));
                 }
             }
         }
     }
 }
 
-/// Numbers of one horizontal run of a patch: `kernel width · channels`.
-const fn run_len(conv: &Conv) -> usize {
-    conv.kernel.1 * conv.channels
+/// A sweep of the tile: for each position `(i, j)` of a grid the run starts at `from + (i, j) · from_step` and the sums
+/// belong to the elements from `to + (i, j) · to_step` on.
+struct Sweep {
+    grid: (usize, usize),
+    from: usize,
+    from_step: (usize, usize),
+    to: usize,
+    to_step: (usize, usize),
+    run_step: usize,
+    panels: Panels,
+    first_channel: usize,
 }
 
-const fn padded_len(conv: &Conv) -> usize {
-    // One more than the map: an odd run reads one number past its end, against a weight of 0.
-    (conv.input.height + 2 * conv.padding.0) * (conv.input.width + 2 * conv.padding.1) * conv.channels + 1
-}
-
-const fn panels(columns: usize) -> usize {
-    columns.div_ceil(COLUMNS)
-}
-
-/// See [`super::Kernels::scratch_len`].
-pub const fn scratch_len(conv: &Conv) -> usize {
-    let fan_in = panels(conv.fan_in()) * COLUMNS;
-    let weight_grad = padded_len(conv) + BLOCK * fan_in + 2 * fan_in + BLOCK * conv.filters;
-    let input_grad = conv.output.positions() * even(conv.filters);
-    if weight_grad > input_grad { weight_grad } else { input_grad }
-}
-
-const fn even(n: usize) -> usize {
-    n.div_ceil(2) * 2
-}
-
-/// See [`super::Kernels::packed_len`]: `[panels of filters, kernel height, pairs of a run, COLUMNS, 2]`.
-pub const fn forward_len(conv: &Conv) -> usize {
-    panels(conv.filters) * conv.kernel.0 * even(run_len(conv)) * COLUMNS
-}
-
-/// See [`super::Kernels::packed_back_len`]: `[panels of fan-in, pairs of filters, COLUMNS, 2]`.
-pub const fn input_grad_len(conv: &Conv) -> usize {
-    panels(conv.fan_in()) * even(conv.filters) * COLUMNS
-}
-
-/// Packs weights for [`forward`].
-pub fn pack_forward(conv: &Conv, weights: &[i8], out: &mut [i16]) {
-    let (run, fan_in) = (run_len(conv), conv.fan_in());
-    let mut slots = out[..forward_len(conv)].iter_mut();
-    for first in (0..conv.filters).step_by(COLUMNS) {
-        for ky in 0..conv.kernel.0 {
-            for pair in 0..run.div_ceil(2) {
-                for filter in first..first + COLUMNS {
-                    for k in 2 * pair..2 * pair + 2 {
-                        if let Some(slot) = slots.next() {
-                            let real = filter < conv.filters && k < run;
-                            *slot = if real { i16::from(weights[filter * fan_in + ky * run + k]) } else { 0 };
-                        }
-                    }
+impl Sweep {
+    #[inline(always)]
+    fn run<I: Isa, F: Format, S: Sink>(&self, isa: I, values: &[F::Number], panels: &[F::Number], sink: &mut S) {
+        let positions = self.grid.0 * self.grid.1;
+        let mut sums: Sums = [[0; COLUMNS]; ROWS];
+        let (mut from, mut to) = ([0; POSITIONS], [0; POSITIONS]);
+        let (runs, groups, run_step) = (self.panels.runs, self.panels.groups::<F>(), self.run_step);
+        let panels = &panels[..self.panels.len::<F>()];
+        for block in (0..positions).step_by(POSITIONS) {
+            let count = POSITIONS.min(positions - block);
+            let (i, mut j) = (block / self.grid.1, block % self.grid.1);
+            let mut rows = (self.from + i * self.from_step.0, self.to + i * self.to_step.0);
+            let mut at = (rows.0 + j * self.from_step.1, rows.1 + j * self.to_step.1);
+            for (from, to) in from.iter_mut().zip(&mut to).take(count) {
+                (*from, *to) = at;
+                at = (at.0 + self.from_step.1, at.1 + self.to_step.1);
+                j += 1;
+                if j == self.grid.1 {
+                    j = 0;
+                    rows = (rows.0 + self.from_step.0, rows.1 + self.to_step.0);
+                    at = rows;
+                }
+            }
+            for (number, panel) in panels.chunks_exact(self.panels.panel_len::<F>()).enumerate() {
+                let column = number * COLUMNS;
+                let columns = COLUMNS.min(self.panels.columns - column);
+                for (from, to) in from[..count].chunks(ROWS).zip(to.chunks_mut(ROWS)) {
+                    let product =
+                        Product { rows: values, offsets: from, runs, run_step, groups, group_step: F::NUMBERS, panel };
+                    multiply::<I, F>(isa, &product, &mut sums);
+                    let to = &mut to[..from.len()];
+                    sink.take(isa, to, self.first_channel + column, columns, &sums[..from.len()]);
+                    // The next panel's sums stand next to these.
+                    to.iter_mut().for_each(|to| *to += COLUMNS);
                 }
             }
         }
     }
 }
 
-/// Packs weights for [`input_grad`].
-pub fn pack_input_grad(conv: &Conv, weights: &[i8], out: &mut [i16]) {
-    let fan_in = conv.fan_in();
-    let mut slots = out[..input_grad_len(conv)].iter_mut();
-    for first in (0..fan_in).step_by(COLUMNS) {
-        for pair in 0..conv.filters.div_ceil(2) {
-            for k in first..first + COLUMNS {
-                for filter in 2 * pair..2 * pair + 2 {
-                    if let Some(slot) = slots.next() {
-                        let real = filter < conv.filters && k < fan_in;
-                        *slot = if real { i16::from(weights[filter * fan_in + k]) } else { 0 };
-                    }
-                }
-            }
-        }
-    }
+// Forward.
+
+const fn forward_panels(conv: &Conv) -> Panels {
+    Panels { columns: conv.filters, runs: conv.kernel.0, run: conv.kernel.1 * conv.channels }
 }
 
-/// Widens the channels that `conv` reads into a zero-padded map.
-fn widen(conv: &Conv, x: &[i8], padded: &mut [i16]) {
-    let (ph, pw) = conv.padding;
-    let row_len = (conv.input.width + 2 * pw) * conv.channels;
-    if ph > 0 || pw > 0 {
-        padded.fill(0);
-    } else if let Some(last) = padded.last_mut() {
-        *last = 0;
-    }
-    for y in 0..conv.input.height {
-        let row = &mut padded[(y + ph) * row_len + pw * conv.channels..][..conv.input.width * conv.channels];
-        let from = &x[y * conv.input.width * conv.input.channels..][..conv.input.width * conv.input.channels];
-        if conv.channels == conv.input.channels {
-            row.iter_mut().zip(from).for_each(|(r, &v)| *r = i16::from(v));
+pub(super) const fn forward_padded(conv: &Conv) -> Padded {
+    let (height, width) = (conv.input.height + 2 * conv.padding.0, conv.input.width + 2 * conv.padding.1);
+    let map = Map::new(height, width, conv.channels);
+    Padded { map, first_channel: conv.first_channel, before: conv.padding }
+}
+
+/// Lengths of the packed operands and of the scratch of one convolution, in `i16`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lengths {
+    pub forward: usize,
+    pub back: usize,
+    pub scratch: usize,
+}
+
+/// Finds the [`Lengths`] of a convolution.
+pub(super) struct Plan<'a>(pub &'a Conv);
+
+impl Work for Plan<'_> {
+    type Output = Lengths;
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Lengths {
+        let conv = self.0;
+        let (forward, padded) = if conv.unsigned {
+            lengths::<QuadsOfUnsignedRows>(&forward_panels(conv), &forward_padded(conv))
         } else {
-            for (r, f) in row.chunks_exact_mut(conv.channels).zip(from.chunks_exact(conv.input.channels)) {
-                let f = &f[conv.first_channel..conv.first_channel + conv.channels];
-                r.iter_mut().zip(f).for_each(|(r, &v)| *r = i16::from(v));
-            }
-        }
+            lengths::<I::Signed>(&forward_panels(conv), &forward_padded(conv))
+        };
+        let back = phases(conv).map(|phase| phase.panels.len::<I::Signed>()).sum();
+        let error = in_words::<I::Signed>(error_padded(conv).len());
+        let weight_grad = super::weight_grad::scratch_len::<I>(conv);
+        Lengths { forward, back: in_words::<I::Signed>(back), scratch: padded.max(error).max(weight_grad) }
     }
 }
 
-/// Where the patch of output `position` starts in the padded map, and the distance between its runs.
-fn patch_start(conv: &Conv, position: usize) -> usize {
-    let (oy, ox) = (position / conv.output.width, position % conv.output.width);
-    (oy * conv.stride.0 * (conv.input.width + 2 * conv.padding.1) + ox * conv.stride.1) * conv.channels
+fn lengths<F: Format>(panels: &Panels, padded: &Padded) -> (usize, usize) {
+    (in_words::<F>(panels.len::<F>()), in_words::<F>(padded.len()))
 }
 
-const fn run_stride(conv: &Conv) -> usize {
-    (conv.input.width + 2 * conv.padding.1) * conv.channels
+/// Packs weights for [`Forward`].
+pub(super) struct PackForward<'a> {
+    pub conv: &'a Conv,
+    pub weights: &'a [i8],
+    pub out: &'a mut [i16],
 }
 
-/// Offsets of up to [`ROWS`] rows from `first`; rows past `count` repeat the last one and are not used.
-fn tile_rows(first: usize, count: usize, offset: impl Fn(usize) -> usize) -> [usize; ROWS] {
-    core::array::from_fn(|r| offset((first + r).min(count - 1)))
+impl Work for PackForward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        if self.conv.unsigned { self.pack::<QuadsOfUnsignedRows>() } else { self.pack::<I::Signed>() }
+    }
+}
+
+impl PackForward<'_> {
+    #[inline(always)]
+    fn pack<F: Format>(self) {
+        let panels = forward_panels(self.conv);
+        let (groups, fan_in) = (panels.groups::<F>(), self.conv.fan_in());
+        let out = &mut cast_slice_mut::<i16, F::Number>(self.out)[..panels.len::<F>()];
+        if !self.conv.filters.is_multiple_of(COLUMNS) || !panels.run.is_multiple_of(F::NUMBERS) {
+            out.fill(F::number(0));
+        }
+        for (filter, weights) in self.weights.chunks_exact(fan_in).enumerate() {
+            let panel = &mut out[filter / COLUMNS * panels.panel_len::<F>()..][..panels.panel_len::<F>()];
+            for (run, weights) in weights.chunks_exact(panels.run).enumerate() {
+                let mut slots = panel[run * groups * COLUMNS * F::NUMBERS..].chunks_exact_mut(COLUMNS * F::NUMBERS);
+                let column = filter % COLUMNS * F::NUMBERS;
+                let whole = weights.chunks_exact(F::NUMBERS);
+                let rest = whole.remainder();
+                for (group, slot) in whole.zip(&mut slots) {
+                    let slot = &mut slot[column..column + F::NUMBERS];
+                    if size_of::<F::Number>() == 1 {
+                        cast_slice_mut(slot).copy_from_slice(group);
+                    } else {
+                        slot.iter_mut().zip(group).for_each(|(slot, &w)| *slot = F::number(w));
+                    }
+                }
+                if let Some(slot) = slots.next().filter(|_| !rest.is_empty()) {
+                    slot[column..].iter_mut().zip(rest).for_each(|(slot, &w)| *slot = F::number(w));
+                }
+            }
+        }
+    }
 }
 
 /// See [`super::reference::conv_forward`].
-pub fn forward(tile: Tile, conv: &Conv, x: &[i8], packed: &[i16], acc: &mut [i32], scratch: &mut [i16]) {
-    let padded = &mut scratch[..padded_len(conv)];
-    widen(conv, x, padded);
-    let positions = conv.output.positions();
-    let pairs = run_len(conv).div_ceil(2);
-    let panel_len = conv.kernel.0 * pairs * 2 * COLUMNS;
-    let mut sums = [[0; COLUMNS]; ROWS];
-    for first in (0..positions).step_by(ROWS) {
-        let offsets = tile_rows(first, positions, |position| patch_start(conv, position));
-        let rows = Rows { values: padded, offsets, run_stride: run_stride(conv), runs: conv.kernel.0, pairs };
-        for (panel, filters) in packed.chunks_exact(panel_len).zip((0..conv.filters).step_by(COLUMNS)) {
-            tile.multiply(rows, panel, &mut sums);
-            let count = COLUMNS.min(conv.filters - filters);
-            for (position, sums) in (first..positions).zip(&sums) {
-                let at = position * conv.output.channels + conv.first_filter + filters;
-                acc[at..at + count].copy_from_slice(&sums[..count]);
-            }
-        }
+pub(super) struct Forward<'a, S> {
+    pub conv: &'a Conv,
+    pub x: &'a [i8],
+    pub packed: &'a [i16],
+    pub sink: &'a mut S,
+    pub scratch: &'a mut [i16],
+}
+
+impl<S: Sink> Work for Forward<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        if self.conv.unsigned { self.sweep::<I, QuadsOfUnsignedRows>(isa) } else { self.sweep::<I, I::Signed>(isa) }
     }
 }
 
-/// See [`super::reference::conv_weight_grad`].
-pub fn weight_grad(tile: Tile, conv: &Conv, x: &[i8], error: &[i8], grad: &mut [i32], scratch: &mut [i16]) {
-    let fan_in = conv.fan_in();
-    let wide = panels(fan_in) * COLUMNS;
-    let (padded, scratch) = scratch.split_at_mut(padded_len(conv));
-    let (panels, scratch) = scratch.split_at_mut(BLOCK * wide);
-    let (patches, scratch) = scratch.split_at_mut(2 * wide);
-    let (patch0, patch1) = patches.split_at_mut(wide);
-    let errors = &mut scratch[..BLOCK * conv.filters];
-    widen(conv, x, padded);
-    patch0[fan_in..].fill(0);
-    patch1[fan_in..].fill(0);
-    let positions = conv.output.positions();
-    let run = run_len(conv);
-    let copy_patch = |position: usize, patch: &mut [i16]| {
-        if position < positions {
-            let start = patch_start(conv, position);
-            for (ky, to) in patch[..fan_in].chunks_exact_mut(run).enumerate() {
-                to.copy_from_slice(&padded[start + ky * run_stride(conv)..][..run]);
-            }
-        } else {
-            patch.fill(0);
-        }
-    };
-    let mut sums = [[0; COLUMNS]; ROWS];
-    for block in (0..positions).step_by(BLOCK) {
-        let count = BLOCK.min(positions - block);
-        let pairs = count.div_ceil(2);
-        let panel_len = pairs * 2 * COLUMNS;
-        for pair in 0..pairs {
-            copy_patch(block + 2 * pair, patch0);
-            copy_patch(block + 2 * pair + 1, patch1);
-            for ((p0, p1), panel) in
-                patch0.chunks_exact(COLUMNS).zip(patch1.chunks_exact(COLUMNS)).zip(panels.chunks_exact_mut(panel_len))
-            {
-                let to = &mut panel[pair * 2 * COLUMNS..][..2 * COLUMNS];
-                for ((to, &a), &b) in to.chunks_exact_mut(2).zip(p0).zip(p1) {
-                    to[0] = a;
-                    to[1] = b;
-                }
-            }
-        }
-        // Errors of the block, [filters, 2 · pairs].
-        for filter in 0..conv.filters {
-            errors[filter * 2 * pairs + 2 * pairs - 1] = 0;
-        }
-        for p in 0..count {
-            let at = (block + p) * conv.output.channels + conv.first_filter;
-            for (filter, &e) in error[at..at + conv.filters].iter().enumerate() {
-                errors[filter * 2 * pairs + p] = i16::from(e);
-            }
-        }
-        for filter in (0..conv.filters).step_by(ROWS) {
-            let offsets = tile_rows(filter, conv.filters, |f| f * 2 * pairs);
-            let rows = Rows { values: errors, offsets, run_stride: 0, runs: 1, pairs };
-            for (panel, k) in panels.chunks_exact(panel_len).zip((0..fan_in).step_by(COLUMNS)) {
-                tile.multiply(rows, panel, &mut sums);
-                let count = COLUMNS.min(fan_in - k);
-                for (f, sums) in (filter..conv.filters).zip(&sums) {
-                    for (g, s) in grad[f * fan_in + k..][..count].iter_mut().zip(sums) {
-                        *g += s;
+impl<S: Sink> Forward<'_, S> {
+    #[inline(always)]
+    fn sweep<I: Isa, F: Format>(self, isa: I) {
+        let (conv, padded) = (self.conv, forward_padded(self.conv));
+        let values = &mut cast_slice_mut::<i16, F::Number>(self.scratch)[..padded.len()];
+        padded.fill::<F>(conv.input, self.x, values);
+        let row = padded.map.width * conv.channels;
+        let sweep = Sweep {
+            grid: (conv.output.height, conv.output.width),
+            from: 0,
+            from_step: (conv.stride.0 * row, conv.stride.1 * conv.channels),
+            to: conv.first_filter,
+            to_step: (conv.output.width * conv.output.channels, conv.output.channels),
+            run_step: row,
+            panels: forward_panels(conv),
+            first_channel: conv.first_filter,
+        };
+        sweep.run::<I, F, S>(isa, values, cast_slice(self.packed), self.sink);
+    }
+}
+
+// Input gradient: for each phase of the stride the input positions that it reaches are a plain convolution of the
+// errors by the taps that meet them, in turned order.
+
+/// Along one axis, the input positions `phase, phase + stride, …` and the taps that reach them.
+#[derive(Clone, Copy)]
+struct Axis {
+    phase: usize,
+    /// Input positions.
+    count: usize,
+    first_tap: usize,
+    taps: usize,
+    /// Output position that the first tap of the first input position belongs to.
+    lead: usize,
+}
+
+fn axis(phase: usize, input: usize, kernel: usize, stride: usize, padding: usize) -> Axis {
+    let first_tap = (phase + padding) % stride;
+    Axis {
+        phase,
+        count: input.saturating_sub(phase).div_ceil(stride),
+        first_tap,
+        taps: kernel.saturating_sub(first_tap).div_ceil(stride),
+        lead: (phase + padding - first_tap) / stride,
+    }
+}
+
+impl Axis {
+    /// Zeros that must stand before the errors.
+    fn before(&self) -> usize {
+        self.taps.saturating_sub(1 + self.lead)
+    }
+}
+
+struct Phase {
+    y: Axis,
+    x: Axis,
+    panels: Panels,
+}
+
+fn axes(conv: &Conv) -> (impl Iterator<Item = Axis> + Clone, impl Iterator<Item = Axis> + Clone) {
+    let Conv { input, kernel, stride, padding, .. } = *conv;
+    (
+        (0..stride.0).map(move |phase| axis(phase, input.height, kernel.0, stride.0, padding.0)),
+        (0..stride.1).map(move |phase| axis(phase, input.width, kernel.1, stride.1, padding.1)),
+    )
+}
+
+fn phases(conv: &Conv) -> impl Iterator<Item = Phase> {
+    let (columns, filters) = (conv.channels, conv.filters);
+    let (ys, xs) = axes(conv);
+    ys.flat_map(move |y| {
+        xs.clone().map(move |x| Phase { y, x, panels: Panels { columns, runs: y.taps, run: x.taps * filters } })
+    })
+}
+
+/// The errors with as many zeros around them as some phase reads.
+fn error_padded(conv: &Conv) -> Padded {
+    let (ys, xs) = axes(conv);
+    let (before_y, end_y) = extent(ys, conv.output.height);
+    let (before_x, end_x) = extent(xs, conv.output.width);
+    Padded {
+        map: Map::new(before_y + end_y, before_x + end_x, conv.filters),
+        first_channel: conv.first_filter,
+        before: (before_y, before_x),
+    }
+}
+
+/// Zeros before the errors of one axis, and the end of what is read counted from the first error.
+fn extent(axes: impl Iterator<Item = Axis>, errors: usize) -> (usize, usize) {
+    axes.fold((0, errors), |(before, end), axis| (before.max(axis.before()), end.max(axis.count + axis.lead)))
+}
+
+/// Packs weights for [`InputGrad`].
+pub(super) struct PackBack<'a> {
+    pub conv: &'a Conv,
+    pub weights: &'a [i8],
+    pub out: &'a mut [i16],
+}
+
+impl Work for PackBack<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        pack_back::<I, I::Signed>(isa, self.conv, self.weights, cast_slice_mut(self.out));
+    }
+}
+
+#[inline(always)]
+fn pack_back<I: Isa, F: Format>(isa: I, conv: &Conv, weights: &[i8], out: &mut [F::Number]) {
+    let (taps, fan_in) = (conv.kernel.0 * conv.kernel.1, conv.fan_in());
+    let mut slots = out.chunks_exact_mut(COLUMNS * F::NUMBERS);
+    for phase in phases(conv) {
+        let width = phase.panels.run;
+        for first in (0..conv.channels).step_by(COLUMNS) {
+            let count = COLUMNS.min(conv.channels - first);
+            for v in (0..phase.y.taps).rev() {
+                let ky = phase.y.first_tap + v * conv.stride.0;
+                for group in 0..phase.panels.groups::<F>() {
+                    let mut rows = [[0i8; COLUMNS]; 4];
+                    for (i, row) in rows.iter_mut().enumerate().take(F::NUMBERS) {
+                        let k = group * F::NUMBERS + i;
+                        if k < width {
+                            // The tap to the left stands to the right among the errors.
+                            let u = phase.x.taps - 1 - k / conv.filters;
+                            let tap = ky * conv.kernel.1 + phase.x.first_tap + u * conv.stride.1;
+                            let at = k % conv.filters * fan_in + tap * (fan_in / taps) + first;
+                            match weights[at..].first_chunk() {
+                                Some(whole) if count == COLUMNS => *row = *whole,
+                                _ => row[..count].copy_from_slice(&weights[at..at + count]),
+                            }
+                        }
+                    }
+                    if let Some(slot) = slots.next() {
+                        isa.interleave::<F>([&rows[0], &rows[1], &rows[2], &rows[3]], slot);
                     }
                 }
             }
@@ -285,48 +385,56 @@ pub fn weight_grad(tile: Tile, conv: &Conv, x: &[i8], error: &[i8], grad: &mut [
 }
 
 /// See [`super::reference::conv_input_grad`].
-pub fn input_grad(tile: Tile, conv: &Conv, error: &[i8], packed: &[i16], dx: &mut [i32], scratch: &mut [i16]) {
-    let positions = conv.output.positions();
-    let width = even(conv.filters);
-    let errors = &mut scratch[..positions * width];
-    for (to, from) in errors.chunks_exact_mut(width).zip(error.chunks_exact(conv.output.channels)) {
-        to[width - 1] = 0;
-        let from = &from[conv.first_filter..conv.first_filter + conv.filters];
-        to.iter_mut().zip(from).for_each(|(t, &e)| *t = i16::from(e));
-    }
-    let pairs = width / 2;
-    let mut sums = [[0; COLUMNS]; ROWS];
-    for first in (0..positions).step_by(ROWS) {
-        let offsets = tile_rows(first, positions, |position| position * width);
-        let rows = Rows { values: errors, offsets, run_stride: 0, runs: 1, pairs };
-        for (panel, k) in packed.chunks_exact(pairs * 2 * COLUMNS).zip((0..conv.fan_in()).step_by(COLUMNS)) {
-            tile.multiply(rows, panel, &mut sums);
-            let count = COLUMNS.min(conv.fan_in() - k);
-            for (position, sums) in (first..positions).zip(&sums) {
-                scatter(conv, position, k, &sums[..count], dx);
+pub(super) struct InputGrad<'a, S> {
+    pub conv: &'a Conv,
+    pub error: &'a [i8],
+    pub packed: &'a [i16],
+    pub sink: &'a mut S,
+    pub scratch: &'a mut [i16],
+}
+
+impl<S: Sink> Work for InputGrad<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (conv, padded) = (self.conv, error_padded(self.conv));
+        let values = &mut cast_slice_mut(self.scratch)[..padded.len()];
+        padded.fill::<I::Signed>(conv.output, self.error, values);
+        let mut packed: &[<I::Signed as Format>::Number] = cast_slice(self.packed);
+        let row = padded.map.width * conv.filters;
+        for Phase { y, x, panels } in phases(conv) {
+            let (own, rest) = packed.split_at(panels.len::<I::Signed>());
+            packed = rest;
+            let channels = conv.input.channels;
+            let sweep = Sweep {
+                grid: (y.count, x.count),
+                from: (padded.before.0 + y.lead + 1 - y.taps.max(1)) * row
+                    + (padded.before.1 + x.lead + 1 - x.taps.max(1)) * conv.filters,
+                from_step: (row, conv.filters),
+                to: (y.phase * conv.input.width + x.phase) * channels + conv.first_channel,
+                to_step: (conv.stride.0 * conv.input.width * channels, conv.stride.1 * channels),
+                run_step: row,
+                panels,
+                first_channel: conv.first_channel,
+            };
+            if y.taps == 0 || x.taps == 0 {
+                sweep.zeros(isa, self.sink);
+            } else {
+                sweep.run::<I, I::Signed, S>(isa, values, own, self.sink);
             }
         }
     }
 }
 
-/// Adds `sums`, the gradients of the patch entries from `k` on, to the input positions that they were read from.
-#[inline]
-fn scatter(conv: &Conv, position: usize, mut k: usize, mut sums: &[i32], dx: &mut [i32]) {
-    let (oy, ox) = (position / conv.output.width, position % conv.output.width);
-    while !sums.is_empty() {
-        // The rest of one kernel column: contiguous channels.
-        let (tap, c) = (k / conv.channels, k % conv.channels);
-        let (ky, kx) = (tap / conv.kernel.1, tap % conv.kernel.1);
-        let count = sums.len().min(conv.channels - c);
-        let y = (oy * conv.stride.0 + ky).wrapping_sub(conv.padding.0);
-        let x = (ox * conv.stride.1 + kx).wrapping_sub(conv.padding.1);
-        if y < conv.input.height && x < conv.input.width {
-            let at = (y * conv.input.width + x) * conv.input.channels + conv.first_channel + c;
-            for (d, s) in dx[at..at + count].iter_mut().zip(sums) {
-                *d += s;
+impl Sweep {
+    /// Positions that no tap reaches.
+    fn zeros<I: Isa, S: Sink>(&self, isa: I, sink: &mut S) {
+        for position in 0..self.grid.0 * self.grid.1 {
+            let to = self.to + position / self.grid.1 * self.to_step.0 + position % self.grid.1 * self.to_step.1;
+            for column in (0..self.panels.columns).step_by(COLUMNS) {
+                let count = COLUMNS.min(self.panels.columns - column);
+                sink.take(isa, &[to + column], self.first_channel + column, count, &[[0; COLUMNS]]);
             }
         }
-        k += count;
-        sums = &sums[count..];
     }
 }

@@ -2,25 +2,21 @@
 //!
 //! All products are of `i8` mantissas within ±127 and are summed in `i32`; the plan proves that no sum overflows.
 
+use super::narrow::Sink;
+use super::tile::{COLUMNS, Portable};
 use super::{Conv, Grid};
 
 /// Calls `f(weight index, input index, output index)` for every product of one convolution.
 pub(crate) fn for_each_product(conv: &Conv, mut f: impl FnMut(usize, usize, usize)) {
     let per_group = conv.channels / conv.groups;
-    let filters_per_group = conv.filters / conv.groups;
     for oy in 0..conv.output.height {
         for ox in 0..conv.output.width {
             for filter in 0..conv.filters {
                 let output = (oy * conv.output.width + ox) * conv.output.channels + conv.first_filter + filter;
-                let first = conv.first_channel + filter / filters_per_group * per_group;
                 for ky in 0..conv.kernel.0 {
-                    let Some(y) = (oy * conv.stride.0 + ky).checked_sub(conv.padding.0) else { continue };
                     for kx in 0..conv.kernel.1 {
-                        let Some(x) = (ox * conv.stride.1 + kx).checked_sub(conv.padding.1) else { continue };
-                        if y >= conv.input.height || x >= conv.input.width {
-                            continue;
-                        }
-                        let input = (y * conv.input.width + x) * conv.input.channels + first;
+                        let Some(position) = conv.input_position(oy, ox, ky, kx) else { continue };
+                        let input = position * conv.input.channels + conv.first_channel_of(filter);
                         let weight = ((filter * conv.kernel.0 + ky) * conv.kernel.1 + kx) * per_group;
                         for c in 0..per_group {
                             f(weight + c, input + c, output);
@@ -32,14 +28,33 @@ pub(crate) fn for_each_product(conv: &Conv, mut f: impl FnMut(usize, usize, usiz
     }
 }
 
-/// `acc[oy, ox, first_filter + f] = Σ_{ky,kx,c} x[oy·s + ky − p, ox·s + kx − p, c] · w[f, ky, kx, c]`.
+fn give(sink: &mut impl Sink, offset: usize, channel: usize, sum: i32) {
+    sink.take(Portable, &[offset], channel, 1, &[[sum; COLUMNS]]);
+}
+
+/// `sum[oy, ox, first_filter + f] = Σ_{ky,kx,c} x[oy·s + ky − p, ox·s + kx − p, c] · w[f, ky, kx, c]`, into `sink`.
 ///
-/// `x` is `[height, width, channels]`; channels of `acc` that other convolutions fill are left alone.
-pub fn conv_forward(conv: &Conv, x: &[i8], weights: &[i8], acc: &mut [i32]) {
-    for position in acc.chunks_exact_mut(conv.output.channels) {
-        position[conv.first_filter..conv.first_filter + conv.filters].fill(0);
+/// `x` is `[height, width, channels]`; channels of the output that other convolutions fill are left alone.
+pub fn conv_forward(conv: &Conv, x: &[i8], weights: &[i8], sink: &mut impl Sink) {
+    let per_group = conv.channels / conv.groups;
+    for oy in 0..conv.output.height {
+        for ox in 0..conv.output.width {
+            let offset = (oy * conv.output.width + ox) * conv.output.channels + conv.first_filter;
+            for filter in 0..conv.filters {
+                let mut sum = 0;
+                for ky in 0..conv.kernel.0 {
+                    for kx in 0..conv.kernel.1 {
+                        let Some(position) = conv.input_position(oy, ox, ky, kx) else { continue };
+                        let x = &x[position * conv.input.channels + conv.first_channel_of(filter)..][..per_group];
+                        let weight = ((filter * conv.kernel.0 + ky) * conv.kernel.1 + kx) * per_group;
+                        let weights = &weights[weight..weight + per_group];
+                        sum += x.iter().zip(weights).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum::<i32>();
+                    }
+                }
+                give(sink, offset + filter, conv.first_filter + filter, sum);
+            }
+        }
     }
-    for_each_product(conv, |w, i, o| acc[o] += i32::from(x[i]) * i32::from(weights[w]));
 }
 
 /// `grad[f, ky, kx, c] += Σ_{oy,ox} error[oy, ox, f] · x[oy·s + ky − p, ox·s + kx − p, c]`.
@@ -47,11 +62,34 @@ pub fn conv_weight_grad(conv: &Conv, x: &[i8], error: &[i8], grad: &mut [i32]) {
     for_each_product(conv, |w, i, o| grad[w] += i32::from(x[i]) * i32::from(error[o]));
 }
 
-/// `dx[y, x, c] += Σ error[oy, ox, f] · w[f, ky, kx, c]` over all outputs that read `(y, x, c)`.
-pub fn conv_input_grad(conv: &Conv, error: &[i8], weights: &[i8], dx: &mut [i32]) {
-    for_each_product(conv, |w, i, o| dx[i] += i32::from(weights[w]) * i32::from(error[o]));
+/// `sum[y, x, c] = Σ error[oy, ox, f] · w[f, ky, kx, c]` over all outputs that read `(y, x, c)`, into `sink`.
+///
+/// Channels that the convolution does not read are left alone.
+pub fn conv_input_grad(conv: &Conv, error: &[i8], weights: &[i8], sink: &mut impl Sink) {
+    let per_group = conv.channels / conv.groups;
+    let filters_per_group = conv.filters / conv.groups;
+    for y in 0..conv.input.height {
+        for x in 0..conv.input.width {
+            for c in 0..conv.channels {
+                let filters = c / per_group * filters_per_group..(c / per_group + 1) * filters_per_group;
+                let mut sum = 0;
+                for ky in 0..conv.kernel.0 {
+                    for kx in 0..conv.kernel.1 {
+                        let Some(position) = conv.output_position(y, x, ky, kx) else { continue };
+                        let errors = &error[position * conv.output.channels + conv.first_filter..];
+                        for filter in filters.clone() {
+                            let tap = (filter * conv.kernel.0 + ky) * conv.kernel.1 + kx;
+                            let weight = weights[tap * per_group + c % per_group];
+                            sum += i32::from(errors[filter]) * i32::from(weight);
+                        }
+                    }
+                }
+                let channel = conv.first_channel + c;
+                give(sink, (y * conv.input.width + x) * conv.input.channels + channel, channel, sum);
+            }
+        }
+    }
 }
-
 /// Sums over the windows of `grid`: `out[gy, gx, c] = Σ_{window} x[y, x, c]`.
 pub fn pool_sums(grid: &Grid, x: &[i8], out: &mut [i32]) {
     let channels = grid.map.channels;

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::packed::Tile;
+use super::narrow::{Keep, Random, Relu};
+use super::tile::Tile;
 use super::*;
+use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::sample::Seed;
 
@@ -18,6 +20,7 @@ prop_compose! {
         height in 1usize..12, width in 1usize..12, channels in 1usize..20, skipped in 0usize..3, unused in 0usize..3,
         filters in 1usize..37, kernel in (1usize..6, 1usize..6), stride in (1usize..3, 1usize..3),
         padding in (0usize..3, 0usize..3), depthwise in any::<bool>(), beside in (0usize..3, 0usize..3),
+        unsigned in any::<bool>(),
     ) -> Conv {
         let kernel = (kernel.0.min(height + 2 * padding.0), kernel.1.min(width + 2 * padding.1));
         let filters = if depthwise { channels } else { filters };
@@ -31,32 +34,52 @@ prop_compose! {
                 filters + beside.0 + beside.1,
             ),
             first_filter: beside.0,
+            unsigned,
         }
     }
 }
 
-/// Forward, weight gradient and input gradient of one convolution.
-fn products(way: Kernels, conv: &Conv) -> (Vec<i32>, Vec<i32>, Vec<i32>) {
-    let x = mantissas(conv.input.len(), 1, false);
+/// Sums of the forward product, its narrowing by ReLU, the weight gradient of two views, the sums of the input gradient
+/// and their narrowing at random.
+type Products = (Vec<i32>, (Vec<i8>, Seen), Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
+
+fn products(way: Kernels, conv: &Conv) -> Products {
+    // Two views, with some numbers between them.
+    let (x_stride, error_stride) = (conv.input.len() + 5, conv.output.len() + 3);
+    let x = mantissas(2 * x_stride, 1, conv.unsigned);
+    let error = mantissas(2 * error_stride, 3, false);
     let weights = mantissas(conv.weights(), 2, false);
-    let error = mantissas(conv.output.len(), 3, false);
+    let thresholds: Vec<i32> = (0..conv.output.channels as i32).map(|c| c * 40).collect();
     // Old contents that a kernel must neither keep nor touch.
     let mut scratch = vec![17; way.scratch_len(conv)];
     let mut packed = vec![19; way.packed_len(conv)];
     let mut packed_back = vec![23; way.packed_back_len(conv)];
-    let mut acc = vec![29; conv.output.len()];
-    let mut grad = vec![31; conv.weights()];
-    let mut dx = vec![37; conv.input.len()];
     way.pack(conv, &weights, &mut packed);
     way.pack_back(conv, &weights, &mut packed_back);
-    way.forward(conv, &x, &weights, &packed, &mut acc, &mut scratch);
-    way.weight_grad(conv, &x, &error, &mut grad, &mut scratch);
-    way.input_grad(conv, &error, &weights, &packed_back, &mut dx, &mut scratch);
-    (acc, grad, dx)
+
+    let mut sums = vec![29; conv.output.len()];
+    way.forward(conv, &x, &weights, &packed, &mut Keep(&mut sums), &mut scratch);
+    let mut out = vec![9; conv.output.len()];
+    let mut relu = Relu::new(7, &thresholds, &mut out);
+    way.forward(conv, &x, &weights, &packed, &mut relu, &mut scratch);
+    let relu = relu.seen();
+
+    let mut grad = vec![31; conv.weights()];
+    let views = |values, stride| Views { values, stride, count: 2 };
+    way.weight_grad(conv, views(&x, x_stride), views(&error, error_stride), &mut grad, &mut scratch);
+
+    let mut dx = vec![37; conv.input.len()];
+    way.input_grad(conv, &error, &weights, &packed_back, &mut Keep(&mut dx), &mut scratch);
+    let mut narrow_dx = vec![8; conv.input.len()];
+    let mut random = Random::new(6, Draws::new(Seed(3), 1, 4), 99, Some(&x), &mut narrow_dx);
+    way.input_grad(conv, &error, &weights, &packed_back, &mut random, &mut scratch);
+    let random = random.seen();
+    (sums, (out, relu), grad, dx, (narrow_dx, random))
 }
 
 macro_rules! same_bits_as_the_reference {
-    ($($name:ident: $way:expr;)*) => { $(
+    ($($(#[$cfg:meta])* $name:ident: $way:expr;)*) => { $(
+        $(#[$cfg])*
         mod $name {
             use super::*;
             proptest! {
@@ -67,16 +90,29 @@ macro_rules! same_bits_as_the_reference {
                     prop_assert_eq!(products(way, &conv), products(Kernels::Reference, &conv));
                 }
             }
+            /// The largest operands that there can be, in every form of the products: no sum or part of one overflows.
             #[test]
             fn holds_at_the_worst_case_of_all_operands() {
                 let Some(way) = $way else { return };
-                let conv = Conv::dense(4096, 5);
-                let (x, w) = (vec![-127i8; 4096], vec![-127i8; conv.weights()]);
-                let mut packed = vec![0; way.packed_len(&conv)];
-                way.pack(&conv, &w, &mut packed);
-                let mut acc = [0; 5];
-                way.forward(&conv, &x, &w, &packed, &mut acc, &mut vec![0; way.scratch_len(&conv)]);
-                assert_eq!(acc, [4096 * 127 * 127; 5]);
+                for (unsigned, x, w) in [(true, 127, 127), (true, 127, -127), (false, -127, -127), (false, -127, 127)] {
+                    let conv = Conv { unsigned, ..Conv::dense(4096, 5) };
+                    let expected = 4096 * i32::from(x) * i32::from(w);
+                    let (xs, ws) = (vec![x as i8; 4096], vec![w as i8; conv.weights()]);
+                    let mut scratch = vec![0; way.scratch_len(&conv)];
+                    let mut packed = vec![0; way.packed_len(&conv)];
+                    way.pack(&conv, &ws, &mut packed);
+                    let mut sums = [0; 5];
+                    way.forward(&conv, &xs, &ws, &packed, &mut Keep(&mut sums), &mut scratch);
+                    assert_eq!(sums, [expected; 5]);
+
+                    // As many positions as the plan allows at most.
+                    let conv = Conv { unsigned, ..Conv::dense(3, 5) }.over(131_072);
+                    let (xs, error) = (vec![x as i8; conv.input.len()], vec![w as i8; conv.output.len()]);
+                    let mut scratch = vec![0; way.scratch_len(&conv)];
+                    let mut grad = [0; 15];
+                    way.weight_grad(&conv, Views::one(&xs), Views::one(&error), &mut grad, &mut scratch);
+                    assert_eq!(grad, [131_072 * i32::from(x) * i32::from(w); 15]);
+                }
             }
         }
     )* };
@@ -84,7 +120,28 @@ macro_rules! same_bits_as_the_reference {
 
 same_bits_as_the_reference! {
     portable: Some(Kernels::Packed(Tile::Portable));
-    detected: Some(Kernels::detect());
+    #[cfg(target_arch = "x86_64")]
+    avx2: named("packed/avx2");
+    #[cfg(target_arch = "x86_64")]
+    avx512_vnni: named("packed/avx512-vnni");
+    #[cfg(target_arch = "x86_64")]
+    avx_vnni: named("packed/avx-vnni");
+    #[cfg(target_arch = "aarch64")]
+    neon: named("packed/neon");
+    #[cfg(target_arch = "aarch64")]
+    neon_dot: named("packed/neon-dot");
+}
+
+/// The way with this tile, where the processor has it.
+fn named(tile: &str) -> Option<Kernels> {
+    Tile::all().into_iter().find(|t| t.name() == tile).map(Kernels::Packed)
+}
+
+/// Where the processor is known, so is its tile: `.ci/arm.sh` names it.
+#[test]
+fn the_fastest_tile_is_detected() {
+    let expected = std::env::var("NESTLING_EXPECTED_TILE");
+    assert_eq!(Kernels::detect().name(), expected.as_deref().unwrap_or(Kernels::detect().name()));
 }
 
 fn dot(a: &[i32], b: &[i8]) -> i64 {
@@ -106,9 +163,9 @@ proptest! {
         let mut acc = vec![0; conv.output.len()];
         let mut grad = vec![0; conv.weights()];
         let mut dx = vec![0; conv.input.len()];
-        reference::conv_forward(&conv, &x, &weights, &mut acc);
+        reference::conv_forward(&conv, &x, &weights, &mut Keep(&mut acc));
         reference::conv_weight_grad(&conv, &x, &error, &mut grad);
-        reference::conv_input_grad(&conv, &error, &weights, &mut dx);
+        reference::conv_input_grad(&conv, &error, &weights, &mut Keep(&mut dx));
         prop_assert_eq!(dot(&acc, &error), dot(&grad, &weights));
         prop_assert_eq!(dot(&acc, &error), dot(&dx, &x));
     }
@@ -142,6 +199,7 @@ fn the_reference_is_the_textbook_convolution() {
         groups: 1,
         output: Map::new(3, 7, 4),
         first_filter: 0,
+        unsigned: false,
     };
     let (x, w) = (mantissas(conv.input.len(), 6, false), mantissas(conv.weights(), 7, false));
     let at = |y: i64, xx: i64, c: usize| {
@@ -152,7 +210,7 @@ fn the_reference_is_the_textbook_convolution() {
         }
     };
     let mut acc = vec![0; conv.output.len()];
-    reference::conv_forward(&conv, &x, &w, &mut acc);
+    reference::conv_forward(&conv, &x, &w, &mut Keep(&mut acc));
     for (i, &got) in acc.iter().enumerate() {
         let (oy, ox, f) = ((i / 28) as i64, (i / 4 % 7) as i64, i % 4);
         let mut sum = 0.0;

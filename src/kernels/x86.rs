@@ -1,67 +1,400 @@
-//! The register tile for x86-64 with AVX2: `vpmaddwd` and add. Only [`super::packed`] calls it.
+//! The register tile for x86-64: `vpmaddwd` on pairs of `i16`, `vpmaddubsw` on quads of which one side is never negative;
+//! or their successors of VNNI. Only [`super::tile`] calls it.
 
 use core::arch::x86_64::*;
 
-use super::packed::{COLUMNS, ROWS, Rows, Sums};
+use super::narrow::{AtRandom, Rows, Tally, ToNearest};
+use super::tile::{
+    COLUMNS, Format, Isa, Pairs, Portable, Product, QuadsOfUnsignedPanel, QuadsOfUnsignedRows, ROWS, Signs, Sums, Work,
+    multiply,
+};
+use crate::fixed::random::Draws;
 
-/// Proof that the processor has AVX2: it can be had from [`Avx2::detect`] alone.
+/// Proof that the processor has AVX2 and the instructions of `products`: it can be had by detection alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx2(());
+pub struct Avx2 {
+    products: Products,
+}
+
+/// The instructions that multiply and add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Products {
+    Avx2,
+    /// AVX-512 VNNI with registers of 256 bits.
+    Avx512Vnni,
+    AvxVnni,
+}
+
+/// The processor has all of these, or the build takes them for granted.
+macro_rules! has {
+    ($($feature:tt),*) => {{
+        #[cfg(feature = "std")]
+        let has = $(std::arch::is_x86_feature_detected!($feature) &&)* true;
+        #[cfg(not(feature = "std"))]
+        let has = $(cfg!(target_feature = $feature) &&)* true;
+        has
+    }};
+}
 
 impl Avx2 {
     /// `None` where the processor lacks the instructions.
     pub fn detect() -> Option<Self> {
-        #[cfg(feature = "std")]
-        let has = std::arch::is_x86_feature_detected!("avx2");
-        #[cfg(not(feature = "std"))]
-        let has = cfg!(target_feature = "avx2");
-        has.then_some(Avx2(()))
+        has!("avx2").then_some(Avx2 { products: Products::Avx2 })
     }
 
-    /// See [`super::packed::Tile::multiply`].
-    ///
-    /// # Panics
-    /// Where a row or the panel reaches past its slice.
+    /// AVX-512 VNNI; `None` where the processor lacks it, or it does not give the portable products. It has not been
+    /// run on hardware yet, hence the trial.
+    pub fn detect_avx512_vnni() -> Option<Self> {
+        let vnni = has!("avx2", "avx512vnni", "avx512vl").then_some(Avx2 { products: Products::Avx512Vnni })?;
+        vnni.run(Trial).then_some(vnni)
+    }
+
+    /// AVX-VNNI; as [`Avx2::detect_avx512_vnni`].
+    pub fn detect_avx_vnni() -> Option<Self> {
+        let vnni = has!("avx2", "avxvnni").then_some(Avx2 { products: Products::AvxVnni })?;
+        vnni.run(Trial).then_some(vnni)
+    }
+
+    /// See [`super::tile::Tile::run`].
     #[inline]
-    pub fn multiply(self, rows: Rows, panel: &[i16], sums: &mut Sums) {
-        assert!(rows.runs > 0 && panel.len() >= rows.runs * rows.pairs * 2 * COLUMNS);
-        let reach = (rows.runs - 1) * rows.run_stride + 2 * rows.pairs;
-        assert!(rows.offsets.iter().all(|offset| offset + reach <= rows.values.len()));
-        // SAFETY: holding an `Avx2` proves that the processor has the instructions, and the assertions above are the
-        // bounds that `multiply_avx2` asks for.
-        unsafe { multiply_avx2(rows, panel.as_ptr(), sums) }
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<W: Work>(isa: Avx2, work: W) -> W::Output {
+            work.run(isa)
+        }
+        // SAFETY: holding an `Avx2` proves that the processor has the instructions.
+        unsafe { with_avx2(self, work) }
     }
 }
 
-/// # Safety
-/// The processor has AVX2; every row stays within `rows.values`; `panel` holds `runs · pairs · 2 · COLUMNS` numbers.
-#[target_feature(enable = "avx2")]
-unsafe fn multiply_avx2(rows: Rows, panel: *const i16, sums: &mut Sums) {
-    let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
-    let mut b = panel;
-    for run in 0..rows.runs {
-        // SAFETY: the caller proved that offset + run · run_stride + 2 · pairs lies within the slice.
-        let base: [*const i16; ROWS] =
-            core::array::from_fn(|r| unsafe { rows.values.as_ptr().add(rows.offsets[r] + run * rows.run_stride) });
-        for pair in 0..rows.pairs {
-            // SAFETY: 32 numbers of the panel for each pair, by the caller's proof; loads need no alignment.
-            let (b0, b1) = unsafe { (_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(16).cast())) };
-            for r in 0..ROWS {
-                // SAFETY: one pair of numbers of row r, within bounds by the caller's proof.
-                let a = _mm256_set1_epi32(unsafe { base[r].add(2 * pair).cast::<i32>().read_unaligned() });
-                acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(a, b0));
-                acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(a, b1));
+/// See [`Isa::multiply`]: one function for each kind of products, compiled once for each format and number of rows.
+///
+/// `$words` adds the products of two `i16` to each lane of 32 bits, `$bytes` those of four mantissas, of which the first
+/// factor is taken as unsigned.
+macro_rules! tile {
+    ($name:ident: [$($feature:tt),*], $words:expr, $bytes:expr) => {
+        $(#[target_feature(enable = $feature)])*
+        fn $name<F: Format, const R: usize>(p: &Product<F::Number>, sums: &mut Sums) {
+            // Quads of any sign are none of this set's formats.
+            const { assert!(F::NUMBERS == 2 || !matches!(F::SIGNS, Signs::Any)) }
+            p.check(R, F::NUMBERS);
+            let size = size_of::<F::Number>();
+            let multiply_add = |sums, row, panel| match F::SIGNS {
+                Signs::Any => $words(sums, row, panel),
+                Signs::RowsUnsigned => $bytes(sums, row, panel),
+                Signs::PanelUnsigned => $bytes(sums, panel, row),
+            };
+            // SAFETY: `check` proved that every group of every row (4 bytes) and of the panel (64 bytes) lies within its
+            // slice; the loads need no alignment. A row of `sums` is 16 numbers, two registers.
+            unsafe {
+                let mut acc = [[_mm256_setzero_si256(); 2]; R];
+                let mut panel: *const u8 = p.panel.as_ptr().cast();
+                let rows: *const u8 = p.rows.as_ptr().cast();
+                for run in 0..p.runs {
+                    let base: [*const u8; R] =
+                        core::array::from_fn(|r| rows.add((p.offsets[r] + run * p.run_step) * size));
+                    let mut at = 0;
+                    for _ in 0..p.groups {
+                        let left = _mm256_loadu_si256(panel.cast());
+                        let right = _mm256_loadu_si256(panel.add(32).cast());
+                        for r in 0..R {
+                            let row = _mm256_set1_epi32(base[r].add(at).cast::<i32>().read_unaligned());
+                            acc[r][0] = multiply_add(acc[r][0], row, left);
+                            acc[r][1] = multiply_add(acc[r][1], row, right);
+                        }
+                        at += p.group_step * size;
+                        panel = panel.add(64);
+                    }
+                }
+                for (sums, acc) in sums.iter_mut().zip(acc) {
+                    let to: *mut i32 = sums.as_mut_ptr();
+                    _mm256_storeu_si256(to.cast(), acc[0]);
+                    _mm256_storeu_si256(to.add(8).cast(), acc[1]);
+                }
             }
-            // SAFETY: at most one past the end of the panel, after its last pair.
-            b = unsafe { b.add(2 * COLUMNS) };
+        }
+    };
+}
+
+/// `vpmaddubsw` adds two products in 16 bits: 2 · 127 · 127 < 2¹⁵, so nothing saturates where one side is within 0..=127
+/// and the other within ±127.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_quads(sums: __m256i, unsigned: __m256i, other: __m256i) -> __m256i {
+    let pairs = _mm256_madd_epi16(_mm256_maddubs_epi16(unsigned, other), _mm256_set1_epi16(1));
+    _mm256_add_epi32(sums, pairs)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_pairs(sums: __m256i, row: __m256i, panel: __m256i) -> __m256i {
+    _mm256_add_epi32(sums, _mm256_madd_epi16(row, panel))
+}
+
+tile!(avx2: ["avx2"], add_pairs, add_quads);
+tile!(avx512_vnni: ["avx2", "avx512vnni", "avx512vl"], _mm256_dpwssd_epi32, _mm256_dpbusd_epi32);
+tile!(avx_vnni: ["avx2", "avxvnni"], _mm256_dpwssd_avx_epi32, _mm256_dpbusd_avx_epi32);
+
+/// Whether products are the portable ones, for a fixed pattern in every format.
+struct Trial;
+
+impl Work for Trial {
+    type Output = bool;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        same_product::<I, Pairs>(isa)
+            && same_product::<I, QuadsOfUnsignedRows>(isa)
+            && same_product::<I, QuadsOfUnsignedPanel>(isa)
+    }
+}
+
+#[inline(always)]
+fn same_product<I: Isa, F: Format>(isa: I) -> bool {
+    const GROUPS: usize = 5;
+    // The largest magnitudes, among others, of either sign.
+    let pattern = |i: usize, unsigned: bool| {
+        let mantissa = [127, -127, (i * 37 % 255) as i8 ^ -128][i % 3].max(-127);
+        F::number(if unsigned { mantissa.abs() } else { mantissa })
+    };
+    let mut rows = [F::number(0); ROWS * GROUPS * 4];
+    let mut panel = [F::number(0); GROUPS * COLUMNS * 4];
+    rows.iter_mut().enumerate().for_each(|(i, n)| *n = pattern(i, matches!(F::SIGNS, Signs::RowsUnsigned)));
+    panel.iter_mut().enumerate().for_each(|(i, n)| *n = pattern(i / 2, matches!(F::SIGNS, Signs::PanelUnsigned)));
+    let offsets: [usize; ROWS] = core::array::from_fn(|r| r * GROUPS * F::NUMBERS);
+    let product = Product {
+        rows: &rows,
+        offsets: &offsets,
+        runs: 1,
+        run_step: 0,
+        groups: GROUPS,
+        group_step: F::NUMBERS,
+        panel: &panel,
+    };
+    let (mut sums, mut expected): (Sums, Sums) = ([[0; COLUMNS]; ROWS], [[0; COLUMNS]; ROWS]);
+    multiply::<I, F>(isa, &product, &mut sums);
+    multiply::<Portable, F>(Portable, &product, &mut expected);
+    sums == expected
+}
+
+impl Isa for Avx2 {
+    type Signed = Pairs;
+
+    #[inline(always)]
+    fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
+        // SAFETY: holding an `Avx2` of a kind proves that the processor has the instructions of that kind.
+        unsafe {
+            match self.products {
+                Products::Avx2 => avx2::<F, R>(product, sums),
+                Products::Avx512Vnni => avx512_vnni::<F, R>(product, sums),
+                Products::AvxVnni => avx_vnni::<F, R>(product, sums),
+            }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc) {
-        let to: *mut i32 = sums.as_mut_ptr();
-        // SAFETY: `sums` is 16 numbers, two registers of eight.
+
+    #[inline(always)]
+    fn interleave<F: Format>(self, rows: [&[i8]; 4], out: &mut [F::Number]) {
+        let out: &mut [i8] = &mut bytemuck::cast_slice_mut(out)[..64];
+        // SAFETY: holding an `Avx2` proves that the processor has the instructions; each row is cut to 16 bytes and
+        // `out` to 64.
         unsafe {
-            _mm256_storeu_si256(to.cast(), acc[0]);
-            _mm256_storeu_si256(to.add(8).cast(), acc[1]);
+            let load = |row: &[i8]| _mm_loadu_si128(row[..COLUMNS].as_ptr().cast());
+            let to: *mut __m256i = out.as_mut_ptr().cast();
+            let (r0, r1) = (load(rows[0]), load(rows[1]));
+            let (low, high) = (_mm_unpacklo_epi8(r0, r1), _mm_unpackhi_epi8(r0, r1));
+            if F::NUMBERS == 2 {
+                _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(low));
+                _mm256_storeu_si256(to.add(1), _mm256_cvtepi8_epi16(high));
+            } else {
+                let (r2, r3) = (load(rows[2]), load(rows[3]));
+                let (low2, high2) = (_mm_unpacklo_epi8(r2, r3), _mm_unpackhi_epi8(r2, r3));
+                let quads = |a, b| _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+                _mm256_storeu_si256(to, quads(low, low2));
+                _mm256_storeu_si256(to.add(1), quads(high, high2));
+            }
         }
+    }
+
+    #[inline(always)]
+    fn random_bits(self, draws: Draws, first: u32) -> [u32; COLUMNS] {
+        // SAFETY: holding an `Avx2` proves that the processor has the instructions; two registers are 64 bytes.
+        unsafe {
+            core::mem::transmute::<[__m256i; 2], [u32; COLUMNS]>([
+                random_bits(draws, first),
+                random_bits(draws, first.wrapping_add(8)),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        // SAFETY: holding an `Avx2` proves that the processor has the instructions.
+        unsafe {
+            let (t0, t1) = load16(&how.thresholds);
+            let shift = _mm_cvtsi32_si128(how.shift as i32);
+            let half = _mm256_set1_epi32(((1u32 << how.shift) >> 1) as i32);
+            let zero = _mm256_setzero_si256();
+            let mut counts = Counts::start(tally);
+            for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+                let (s0, s1) = load16(sums);
+                let a0 = _mm256_max_epi32(_mm256_sub_epi32(s0, t0), zero);
+                let a1 = _mm256_max_epi32(_mm256_sub_epi32(s1, t1), zero);
+                let y0 = _mm256_sra_epi32(_mm256_add_epi32(a0, half), shift);
+                let y1 = _mm256_sra_epi32(_mm256_add_epi32(a1, half), shift);
+                let y = _mm256_packs_epi32(y0, y1);
+                counts.note(_mm256_max_epi32(a0, a1), y);
+                store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
+            }
+            counts.end(tally);
+        }
+    }
+
+    #[inline(always)]
+    fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
+        // SAFETY: as above.
+        unsafe {
+            let shift = _mm_cvtsi32_si128(how.shift as i32);
+            let draw = _mm_cvtsi32_si128(31 - how.shift as i32);
+            let mut counts = Counts::start(tally);
+            for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+                let (mut s0, mut s1) = load16(sums);
+                if let Some(active) = how.active {
+                    let live: __m128i = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&active[at..at + COLUMNS]));
+                    let live = _mm_cmpgt_epi8(live, _mm_setzero_si128());
+                    s0 = _mm256_and_si256(s0, _mm256_cvtepi8_epi32(live));
+                    s1 = _mm256_and_si256(s1, _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(live, live)));
+                }
+                let first = how.first.wrapping_add(at as u32);
+                let r0 = random_bits(how.draws, first);
+                let r1 = random_bits(how.draws, first.wrapping_add(8));
+                let y0 = _mm256_add_epi32(s0, _mm256_srl_epi32(_mm256_srli_epi32::<1>(r0), draw));
+                let y1 = _mm256_add_epi32(s1, _mm256_srl_epi32(_mm256_srli_epi32::<1>(r1), draw));
+                let y = _mm256_packs_epi32(_mm256_sra_epi32(y0, shift), _mm256_sra_epi32(y1, shift));
+                // The most negative number has no magnitude.
+                let y = _mm256_max_epi16(y, _mm256_set1_epi16(-i16::MAX));
+                counts.note(_mm256_max_epi32(_mm256_abs_epi32(s0), _mm256_abs_epi32(s1)), _mm256_abs_epi16(y));
+                let y = _mm256_max_epi16(y, _mm256_set1_epi16(-127));
+                store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
+            }
+            counts.end(tally);
+        }
+    }
+}
+
+/// Sixteen numbers as two registers.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn load16(numbers: &[i32; COLUMNS]) -> (__m256i, __m256i) {
+    let from: *const i32 = numbers.as_ptr();
+    // SAFETY: 16 numbers of 4 bytes are 64 bytes; the caller promises the instructions.
+    unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())) }
+}
+
+/// Stores sixteen `i16`, as `_mm256_packs_epi32` orders them, as mantissas of at most 127.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn store_mantissas(y: __m256i, out: &mut [i8]) {
+    let out = &mut out[..COLUMNS];
+    // SAFETY: `out` is 16 bytes; the caller promises the instructions.
+    unsafe {
+        let bytes = _mm256_packs_epi16(y, y);
+        let ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+        _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_castsi256_si128(ordered));
+    }
+}
+
+/// Eight draws from `first` on; see [`crate::fixed::random::Draws::bits`].
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn random_bits(draws: Draws, first: u32) -> __m256i {
+    use crate::fixed::random::{MULTIPLIERS, PLACE};
+    let (a, b) = draws.keys();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let splat = |x: u32| _mm256_set1_epi32(x as i32);
+        let lanes = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), splat(PLACE));
+        let x = _mm256_add_epi32(lanes, splat(first.wrapping_mul(PLACE)));
+        let x = _mm256_xor_si256(x, splat(a));
+        let x = _mm256_mullo_epi32(_mm256_xor_si256(x, _mm256_srli_epi32::<16>(x)), splat(MULTIPLIERS[0]));
+        let x = _mm256_add_epi32(_mm256_xor_si256(x, _mm256_srli_epi32::<15>(x)), splat(b));
+        let x = _mm256_mullo_epi32(x, splat(MULTIPLIERS[1]));
+        _mm256_xor_si256(x, _mm256_srli_epi32::<15>(x))
+    }
+}
+
+/// The part of a [`Tally`] that changes with every row. Sixteen bits are enough for the rows of one call.
+struct Counts {
+    max: __m256i,
+    clamped: __m256i,
+    upper_half: __m256i,
+}
+
+impl Counts {
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn start(tally: &Tally) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let zero = _mm256_setzero_si256();
+            Counts { max: load16(&tally.max).0, clamped: zero, upper_half: zero }
+        }
+    }
+
+    /// Notes magnitudes of 32 bits before and of 16 bits after the shift.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn note(&mut self, a: __m256i, y: __m256i) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.max = _mm256_max_epi32(self.max, a);
+            self.clamped = _mm256_sub_epi16(self.clamped, _mm256_cmpgt_epi16(y, _mm256_set1_epi16(127)));
+            self.upper_half = _mm256_sub_epi16(self.upper_half, _mm256_cmpgt_epi16(y, _mm256_set1_epi16(63)));
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn end(self, tally: &mut Tally) {
+        // SAFETY: the caller's promise; the arrays hold 64 bytes each.
+        unsafe {
+            _mm256_storeu_si256(tally.max.as_mut_ptr().cast(), self.max);
+            for (lanes, counts) in [(&mut tally.clamped, self.clamped), (&mut tally.upper_half, self.upper_half)] {
+                let pairs = _mm256_madd_epi16(counts, _mm256_set1_epi16(1));
+                let sum = _mm256_add_epi32(load16(lanes).0, pairs);
+                _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The portable product with one sum off by one.
+    #[derive(Clone, Copy)]
+    struct Wrong;
+
+    impl Isa for Wrong {
+        type Signed = Pairs;
+        fn multiply<F: Format, const R: usize>(self, p: &Product<F::Number>, sums: &mut Sums) {
+            Portable.multiply::<F, R>(p, sums);
+            sums[R - 1][COLUMNS - 1] += 1;
+        }
+    }
+
+    #[test]
+    fn the_trial_passes_avx2_and_not_a_wrong_product() {
+        assert!(Avx2::detect().is_none_or(|avx2| avx2.run(Trial)));
+        assert!(!Trial.run(Wrong));
     }
 }

@@ -1,4 +1,4 @@
-//! From stored samples to what the encoder takes: inputs, views, choices of a step, descriptors.
+//! From samples to what is stored of them, and from that to what the encoder takes: inputs, views, choices of a step, descriptors.
 //!
 //! The float twin calls these too, so that both arithmetics see the same numbers.
 
@@ -7,14 +7,76 @@ use crate::augment::signal::ChannelScale;
 use crate::augment::{fit, image, signal};
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
+use crate::kernels::Map;
+use crate::kernels::narrow;
 use crate::kernels::reference::pool_sums;
-use crate::kernels::requantize::{self};
-use crate::kernels::{Grid, Map};
 use crate::net::forward::{self, Params, Scratch};
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
 use crate::replay::{Pick, Replay};
-use crate::sample::Seed;
+use crate::sample::{Sample, Seed, Values};
+
+/// Why a sample cannot be taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// An image was given to an encoder of windows, or the other way round.
+    Kind { wants: InputKind },
+    /// A window has another shape than the encoder's input.
+    Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
+    /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
+    Image { height: usize, width: usize, channels: usize, values: usize },
+}
+
+impl core::fmt::Display for SampleError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            SampleError::Kind { wants: InputKind::Image } => {
+                write!(f, "the model takes images and the source gives sensor windows; choose a model such as motion")
+            }
+            SampleError::Kind { wants: InputKind::Window } => {
+                write!(f, "the model takes sensor windows and the source gives images; choose a model such as l100")
+            }
+            SampleError::Window { length, channels, wants_length, wants_channels } => write!(
+                f,
+                "the source gives windows of {length} readings of {channels} channels and the model takes \
+                 {wants_length} of {wants_channels}; set ?window= and ?channels=, or the model's [input]"
+            ),
+            SampleError::Image { height, width, channels, values } => write!(
+                f,
+                "an image of {height}x{width} with {channels} channels and {values} values is none that can be used"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SampleError {}
+
+/// Brings a sample into the form in which it is stored: fitted pixels, or the bytes of its readings.
+///
+/// # Errors
+/// [`SampleError`].
+pub fn store_sample(spec: &Spec, network: &Network, sample: &Sample, stored: &mut [u8]) -> Result<(), SampleError> {
+    match (sample.values, spec.input.kind) {
+        (Values::Image { pixels, height, width, channels }, InputKind::Image) => {
+            let values = pixels.len();
+            if !matches!(channels, 1 | 3) || height == 0 || width == 0 || values != height * width * channels {
+                return Err(SampleError::Image { height, width, channels, values });
+            }
+            fit::resize(pixels, height, width, channels, network.input, stored);
+            Ok(())
+        }
+        (Values::Window { readings, length, channels }, InputKind::Window) => {
+            let (wants_length, wants_channels) = (network.input.width, network.input.channels);
+            if (length, channels, readings.len()) != (wants_length, wants_channels, wants_length * wants_channels) {
+                return Err(SampleError::Window { length, channels, wants_length, wants_channels });
+            }
+            stored.copy_from_slice(bytemuck::cast_slice(readings));
+            Ok(())
+        }
+        _ => Err(SampleError::Kind { wants: spec.input.kind }),
+    }
+}
 
 /// The encoder's input of a stored sample.
 pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [i8]) {
@@ -48,12 +110,6 @@ pub fn view_of(
 pub fn pick_of(spec: &Spec, replay: &Replay, seed: Seed, step: u64, number: usize) -> Option<Pick> {
     replay.pick(number, spec.replay.fresh, Draws::new(seed, step, tensor::PICK))
 }
-
-pub(crate) fn descriptor_grid(network: &Network) -> Grid {
-    let map = network.layers.first().map_or(Map::new(1, 1, 1), |l| l.output);
-    Grid::new(map, (2, 2), false)
-}
-
 /// The descriptor of `input` for the redundancy policy: the first layer pooled, to `i8` by its own exact shift.
 pub(super) fn describe(
     network: &Network,
@@ -64,8 +120,8 @@ pub(super) fn describe(
     scratch: &mut Scratch,
 ) {
     forward::layers(network, params, input, activations, scratch);
-    let grid = descriptor_grid(network);
+    let grid = network.descriptor_grid();
     let sums = &mut scratch.accumulators[..grid.len()];
     pool_sums(&grid, activations, sums);
-    requantize::nearest(sums, shift_for(requantize::largest(sums), 8), descriptor);
+    narrow::nearest(sums, shift_for(narrow::largest(sums), 8), descriptor);
 }

@@ -237,10 +237,11 @@ impl Learner<'_> {
             let seed = Seed(self.counters[0].seed);
             batch::view_of(spec, self.scales, stored, seed, CANARY_STEP, number, b.input);
             forward::layers(network, params, b.input, b.activations, &mut b.scratch);
-            let mut out = HeadActivations { input: b.head_input, hidden: b.hidden, embedding };
-            forward::head(network, params, b.activations, &mut out, &mut b.scratch);
+            forward::pool(network, params, b.activations, b.head_input, &mut b.scratch);
+            let mut at = HeadActivations { input: b.head_input, hidden: b.hidden, embedding };
+            forward::head(network, params, &mut at, &mut b.scratch);
         }
         let z = &mut b.embeddings[..views * dim];
-        contrastive::nt_xent(z, contrastive.views, contrastive.temperature_shift, &mut b.loss)
+        contrastive::nt_xent(network.kernels, z, contrastive.views, contrastive.temperature_shift, &mut b.loss)
     }
 }

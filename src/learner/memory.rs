@@ -83,7 +83,8 @@ fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
         within(key, u64::from(share), 0, 256)?;
     }
     if let Some(c) = &spec.contrastive {
-        within("[contrastive] batch", c.batch as u64, 2, 1024)?;
+        // One sample has nothing to repel it and learns nothing; it is allowed so that a step of it can be measured.
+        within("[contrastive] batch", c.batch as u64, 1, 1024)?;
         within("[contrastive] views", c.views as u64, 2, 16)?;
         within("[contrastive] temperature_shift", u64::from(c.temperature_shift), 0, 5)?;
         within("[contrastive] hidden", c.hidden as u64, 1, 4096)?;
@@ -106,7 +107,7 @@ fn stored_len(spec: &Spec, network: &Network) -> usize {
 
 /// Length of the descriptor by which the redundancy policy compares samples: the first layer pooled to 2×2.
 pub(super) fn descriptor_len(network: &Network) -> usize {
-    super::batch::descriptor_grid(network).len()
+    network.descriptor_grid().len()
 }
 
 /// Takes all memory of a learner from `arena`, noting each part in `plan`.

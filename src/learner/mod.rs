@@ -4,13 +4,13 @@
 //! `runtime` and firmware drive it. It never touches files, threads or clocks; work is split over [`Join`].
 
 mod batch;
+mod encoder;
 mod lesson;
 mod memory;
 mod step;
 
-#[cfg(feature = "std")]
-pub(crate) use batch::descriptor_grid;
-pub use batch::{input_of, pick_of, view_of};
+pub use batch::{SampleError, input_of, pick_of, store_sample, view_of};
+use encoder::Encoder;
 #[cfg(feature = "std")]
 pub(crate) use lesson::DICTIONARY_LESSON;
 pub use memory::{Plan, PlanItem};
@@ -19,7 +19,7 @@ pub(crate) use step::step_size;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::augment::{fit, signal};
+use crate::augment::signal;
 use crate::fixed::random::Draws;
 use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
@@ -29,7 +29,7 @@ use crate::net::spec::{InputKind, Spec};
 use crate::net::{arena::Arena, update};
 use crate::pretext::dictionary;
 use crate::replay::Replay;
-use crate::sample::{EncoderVersion, Sample, Seed, Values};
+use crate::sample::{EncoderVersion, Sample, Seed};
 
 /// Most lanes (threads) that a step is split over.
 pub const MAX_LANES: usize = 16;
@@ -128,42 +128,6 @@ pub struct Options {
     pub kernels: Kernels,
 }
 
-/// Why a sample cannot be taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SampleError {
-    /// An image was given to an encoder of windows, or the other way round.
-    Kind { wants: InputKind },
-    /// A window has another shape than the encoder's input.
-    Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
-    /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
-    Image { height: usize, width: usize, channels: usize, values: usize },
-}
-
-impl core::fmt::Display for SampleError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            SampleError::Kind { wants: InputKind::Image } => {
-                write!(f, "the model takes images and the source gives sensor windows; choose a model such as motion")
-            }
-            SampleError::Kind { wants: InputKind::Window } => {
-                write!(f, "the model takes sensor windows and the source gives images; choose a model such as l100")
-            }
-            SampleError::Window { length, channels, wants_length, wants_channels } => write!(
-                f,
-                "the source gives windows of {length} readings of {channels} channels and the model takes \
-                 {wants_length} of {wants_channels}; set ?window= and ?channels=, or the model's [input]"
-            ),
-            SampleError::Image { height, width, channels, values } => write!(
-                f,
-                "an image of {height}x{width} with {channels} channels and {values} values is none that can be used"
-            ),
-        }
-    }
-}
-
-impl core::error::Error for SampleError {}
-
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Did {
@@ -196,51 +160,6 @@ impl Numbers<'_> {
         }
     }
 }
-
-/// An encoder's weights and shifts, in the forms that perceiving reads.
-pub(crate) struct Encoder<'m> {
-    weights: &'m mut [i8],
-    packed: &'m mut [i16],
-    thresholds: &'m mut [i32],
-    shifts: &'m mut [Shifts],
-}
-
-impl<'m> Encoder<'m> {
-    fn take(network: &Network, arena: &mut Arena<'m>) -> Self {
-        let dictionary = network.layers.first().filter(|l| l.dictionary);
-        Encoder {
-            weights: arena.take(network.weights_len),
-            packed: arena.take(network.packed_len),
-            thresholds: arena.take(dictionary.map_or(0, |l| l.output.channels)),
-            shifts: arena.take(1),
-        }
-    }
-
-    pub(crate) fn params(&self) -> Params<'_> {
-        Params {
-            weights: self.weights,
-            packed: self.packed,
-            thresholds: self.thresholds,
-            shifts: self.shifts.first().unwrap_or(&UNSET),
-        }
-    }
-
-    fn copy_from(&mut self, other: &Encoder) {
-        self.weights.copy_from_slice(other.weights);
-        self.packed.copy_from_slice(other.packed);
-        self.thresholds.copy_from_slice(other.thresholds);
-        self.shifts.copy_from_slice(other.shifts);
-    }
-
-    /// Packs all weights again, after they were changed or read back.
-    fn repack(&mut self, network: &Network) {
-        for tensor in &network.tensors {
-            network.kernels.pack(&tensor.conv, &self.weights[tensor.weight_range()], &mut self.packed[tensor.packed..]);
-        }
-    }
-}
-
-static UNSET: Shifts = Shifts::unset();
 
 /// See the module.
 pub struct Learner<'m> {
@@ -277,6 +196,15 @@ impl<'m> Learner<'m> {
     /// [`PlanError`], naming the layer or key that cannot be.
     pub fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
         memory::plan(spec, options)
+    }
+
+    /// Lanes, at most `most`, that a step of `spec` is worth: to wake another core takes longer than it saves on a small
+    /// step.
+    pub fn lanes_worth(spec: &Spec, most: usize) -> usize {
+        /// Multiply-adds of about half a millisecond.
+        const OF_A_LANE: usize = 1 << 25;
+        let one = Options { seed: Seed(0), expected_samples: None, lanes: 1, kernels: Kernels::Reference };
+        Self::plan(spec, &one).map_or(1, |plan| (plan.macs_step / OF_A_LANE).clamp(1, most.max(1)))
     }
 
     /// A learner that has seen nothing, over `memory` of at least `plan().block_len()` bytes.
@@ -327,6 +255,7 @@ impl<'m> Learner<'m> {
             self.fold_stem();
         }
         self.narrow_masters();
+        self.learning.repack(&self.network, 0);
         self.accepted_masters.copy_from_slice(self.masters);
         self.published.copy_from(&self.learning);
     }
@@ -363,16 +292,14 @@ impl<'m> Learner<'m> {
         self.learning.weights = weights;
         self.learning.thresholds = thresholds;
         self.learning.shifts[0].layers[0] = crate::fixed::LaggedShift::unset();
-        self.learning.repack(&self.network);
+        self.learning.repack(&self.network, 0);
     }
 
     /// 8-bit weights from the masters, and their packed forms.
     fn narrow_masters(&mut self) {
         let range = self.network.trained_range();
-        for (w, &master) in self.learning.weights[range].iter_mut().zip(self.masters.iter()) {
-            *w = update::narrow(master);
-        }
-        self.learning.repack(&self.network);
+        self.network.kernels.run(update::Narrow { masters: self.masters, weights: &mut self.learning.weights[range] });
+        self.learning.repack(&self.network, self.network.first_trained);
         self.pack_back();
     }
 
@@ -541,34 +468,8 @@ impl<'m> Learner<'m> {
 
     /// Makes the derived forms again after the state was written.
     pub fn restored(&mut self) {
-        self.learning.repack(&self.network);
-        self.published.repack(&self.network);
+        self.learning.repack(&self.network, 0);
+        self.published.repack(&self.network, 0);
         self.pack_back();
-    }
-}
-
-/// Brings a sample into the form in which it is stored: fitted pixels, or the bytes of its readings.
-///
-/// # Errors
-/// [`SampleError`].
-pub fn store_sample(spec: &Spec, network: &Network, sample: &Sample, stored: &mut [u8]) -> Result<(), SampleError> {
-    match (sample.values, spec.input.kind) {
-        (Values::Image { pixels, height, width, channels }, InputKind::Image) => {
-            let values = pixels.len();
-            if !matches!(channels, 1 | 3) || height == 0 || width == 0 || values != height * width * channels {
-                return Err(SampleError::Image { height, width, channels, values });
-            }
-            fit::resize(pixels, height, width, channels, network.input, stored);
-            Ok(())
-        }
-        (Values::Window { readings, length, channels }, InputKind::Window) => {
-            let (wants_length, wants_channels) = (network.input.width, network.input.channels);
-            if (length, channels, readings.len()) != (wants_length, wants_channels, wants_length * wants_channels) {
-                return Err(SampleError::Window { length, channels, wants_length, wants_channels });
-            }
-            stored.copy_from_slice(bytemuck::cast_slice(readings));
-            Ok(())
-        }
-        _ => Err(SampleError::Kind { wants: spec.input.kind }),
     }
 }

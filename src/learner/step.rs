@@ -1,11 +1,13 @@
 //! One step of the pretext: views, forward, loss, backward, update. Split over lanes; the bits do not depend on how.
 
+use core::ops::Range;
+
 use super::{Counters, Did, Join, Learner, MAX_LANES, batch, tensor};
 use crate::augment::signal::ChannelScale;
 use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
-use crate::kernels::requantize;
+use crate::kernels::narrow::{self, Random};
 use crate::net::arena::Arena;
 use crate::net::backward::{self, BackwardSeen};
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
@@ -28,6 +30,8 @@ pub(super) struct Lane<'a> {
     embeddings: &'a mut [i32],
     errors: [&'a mut [i8]; 2],
     gradients: &'a mut [i32],
+    /// Sums of 64 bits of the tensors that need them.
+    wide: &'a mut [i64],
     scratch: Scratch<'a>,
     forward_seen: ForwardSeen,
     backward_seen: BackwardSeen,
@@ -57,6 +61,7 @@ impl<'a> StepBuffers<'a> {
             let (first, end) = (lane * views / lanes, (lane + 1) * views / lanes);
             let count = end - first;
             let kept = if network.first_trained == 0 { count } else { 1 };
+            let group = count.min(network.views_at_a_time);
             let lane = Lane {
                 first,
                 count,
@@ -65,8 +70,9 @@ impl<'a> StepBuffers<'a> {
                 head_inputs: arena.take(count * head.grid.len()),
                 hidden: arena.take(count * hidden),
                 embeddings: arena.take(count * dim),
-                errors: [arena.take(network.error_len()), arena.take(network.error_len())],
+                errors: [arena.take(group * network.error_len()), arena.take(group * network.error_len())],
                 gradients: arena.take(trained),
+                wide: arena.take(network.wide_len),
                 scratch: Scratch::take(network, arena),
                 forward_seen: ForwardSeen::default(),
                 backward_seen: [Seen::default(); MAX_TENSORS],
@@ -97,66 +103,77 @@ struct Shared<'a, 'm> {
 }
 
 impl Lane<'_> {
-    /// Makes view `local` of this lane and takes it forward to its embedding.
-    fn forward(&mut self, shared: &Shared, local: usize) {
+    /// Makes the first `count` views of this lane and takes them forward to their embeddings.
+    fn forward(&mut self, shared: &Shared, count: usize) {
         let Shared { spec, network, .. } = *shared;
+        let Some(head) = network.head else { return };
         let views = spec.contrastive.as_ref().map_or(1, |c| c.views);
-        let number = self.first + local;
-        let place = if network.first_trained == 0 { local } else { 0 };
-        let input = &mut self.inputs[place * network.input.len()..][..network.input.len()];
-        let stored = shared.replay.sample(shared.picks[number / views], number % views);
-        batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
-        let activations = &mut self.activations[local * network.activations_len..][..network.activations_len];
-        let seen = forward::layers(network, shared.params, input, activations, &mut self.scratch);
-        let mut out = head_activations(network, local, self.head_inputs, self.hidden, self.embeddings);
-        let head = forward::head(network, shared.params, activations, &mut out, &mut self.scratch);
-        self.forward_seen.merge(&ForwardSeen { head, ..seen });
+        for local in 0..count {
+            let number = self.first + local;
+            let place = if network.first_trained == 0 { local } else { 0 };
+            let input = &mut self.inputs[place * network.input.len()..][..network.input.len()];
+            let stored = shared.replay.sample(shared.picks[number / views], number % views);
+            batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
+            let activations = &mut self.activations[local * network.activations_len..][..network.activations_len];
+            let seen = forward::layers(network, shared.params, input, activations, &mut self.scratch);
+            let pooled = &mut self.head_inputs[local * head.grid.len()..][..head.grid.len()];
+            let pooling = forward::pool(network, shared.params, activations, pooled, &mut self.scratch);
+            self.forward_seen.merge(&ForwardSeen { head: [pooling, Seen::default()], ..seen });
+        }
+        let mut at = HeadActivations {
+            input: &mut self.head_inputs[..count * head.grid.len()],
+            hidden: self.hidden,
+            embedding: self.embeddings,
+        };
+        let hidden = forward::head(network, shared.params, &mut at, &mut self.scratch);
+        self.forward_seen.head[1] = self.forward_seen.head[1].merge(hidden);
     }
 
-    /// Adds the gradients of view `local`, whose error at the embedding is in `errors`.
-    fn backward(&mut self, shared: &Shared, errors: &[i8], local: usize) {
+    /// Adds the gradients of the first `count` views, whose errors at the embeddings are in `errors`.
+    fn backward(&mut self, shared: &Shared, errors: &[i8], count: usize) {
         let network = shared.network;
-        let (number, dim) = (self.first + local, network.embedding_dim());
-        let place = if network.first_trained == 0 { local } else { 0 };
-        let view = backward::View {
-            number,
-            input: &self.inputs[place * network.input.len()..][..network.input.len()],
-            activations: &self.activations[local * network.activations_len..][..network.activations_len],
-            head: head_activations(network, local, self.head_inputs, self.hidden, self.embeddings),
-        };
-        let [a, b] = &mut self.errors;
-        let mut buffers = backward::Buffers { errors: [&mut a[..], &mut b[..]], gradients: self.gradients };
-        let seen = backward::view(
-            network,
-            shared.params,
-            shared.packed_back,
-            backward::Step { seed: shared.seed, number: shared.step },
-            &view,
-            &errors[number * dim..(number + 1) * dim],
-            &mut buffers,
-            &mut self.scratch,
-        );
-        self.backward_seen.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
+        let Some(head) = network.head else { return };
+        let (dim, hidden) = (network.embedding_dim(), network.tensors[head.hidden].conv.filters);
+        let most = network.views_at_a_time;
+        for first in (0..count).step_by(most) {
+            let number = self.first + first;
+            let count = most.min(count - first);
+            let inputs = if network.first_trained == 0 { first * network.input.len() } else { 0 };
+            let group = backward::Group {
+                number,
+                count,
+                inputs: &self.inputs[inputs..],
+                activations: &self.activations[first * network.activations_len..],
+                head_inputs: &self.head_inputs[first * head.grid.len()..][..count * head.grid.len()],
+                hidden: &self.hidden[first * hidden..][..count * hidden],
+            };
+            let [a, b] = &mut self.errors;
+            let mut buffers = backward::Buffers { errors: [&mut a[..], &mut b[..]], gradients: self.gradients };
+            let seen = backward::group(
+                network,
+                shared.params,
+                shared.packed_back,
+                backward::Step { seed: shared.seed, number: shared.step },
+                &group,
+                &errors[number * dim..(number + count) * dim],
+                &mut buffers,
+                &mut self.scratch,
+            );
+            self.backward_seen.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
+            for (sums, wide) in wide_tensors(network) {
+                update::widen(&mut self.gradients[sums], &mut self.wide[wide]);
+            }
+        }
     }
 }
 
-fn head_activations<'a>(
-    network: &Network,
-    local: usize,
-    inputs: &'a mut [i8],
-    hidden: &'a mut [i8],
-    embeddings: &'a mut [i32],
-) -> HeadActivations<'a> {
-    let Some(head) = network.head else {
-        return HeadActivations { input: &mut [], hidden: &mut [], embedding: &mut [] };
-    };
-    let width = network.tensors[head.hidden].conv.filters;
-    let dim = network.embedding_dim();
-    HeadActivations {
-        input: &mut inputs[local * head.grid.len()..][..head.grid.len()],
-        hidden: &mut hidden[local * width..][..width],
-        embedding: &mut embeddings[local * dim..][..dim],
-    }
+/// Where the gradients of the tensors stand that need 64 bits: among those of 32, and of 64.
+fn wide_tensors(network: &Network) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let trained = network.trained_range().start;
+    network.tensors.iter().filter_map(move |t| {
+        let (from, len) = (t.weights.saturating_sub(trained), t.conv.weights());
+        t.wide.map(|wide| (from..from + len, wide..wide + len))
+    })
 }
 
 /// Calls `f` on every lane, halving the work over `join`.
@@ -215,8 +232,12 @@ impl Learner<'_> {
         for number in 0..contrastive.batch {
             picks.push(batch::pick_of(&self.spec, &self.replay, seed, step, number)?).ok()?;
         }
-        let mut arena = Arena::over(scratch);
+        let mut arena = Arena::reusing(scratch);
         let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, &mut arena)?;
+        for lane in &mut buffers.lanes {
+            lane.gradients.fill(0);
+            lane.wide.fill(0);
+        }
         let dim = self.network.embedding_dim();
         let mut shifts = self.learning.shifts[0];
 
@@ -241,13 +262,11 @@ impl Learner<'_> {
             || !shifts.head[1].is_set()
         {
             let first = buffers.lanes.first_mut()?;
-            first.forward(&shared!(), 0);
+            first.forward(&shared!(), 1);
             follow_forward(&mut shifts, network, &core::mem::take(&mut first.forward_seen));
         }
         let reading = shared!();
-        for_each_lane(join, &mut buffers.lanes, &|lane| {
-            (0..lane.count).for_each(|local| lane.forward(&reading, local))
-        });
+        for_each_lane(join, &mut buffers.lanes, &|lane| lane.forward(&reading, lane.count));
 
         // Loss over all views.
         for lane in &buffers.lanes {
@@ -255,38 +274,42 @@ impl Learner<'_> {
             buffers.embeddings[from..from + lane.count * dim].copy_from_slice(lane.embeddings);
         }
         let loss = contrastive::nt_xent(
+            self.network.kernels,
             buffers.embeddings,
             contrastive.views,
             contrastive.temperature_shift,
             &mut buffers.loss,
         );
-        let shift = shift_for(requantize::largest(buffers.embeddings), 8);
+        let shift = shift_for(narrow::largest(buffers.embeddings), 8);
         let draws = Draws::new(seed, step, tensor::EMBEDDING);
-        requantize::random(buffers.embeddings, None, shift, draws, 0, buffers.errors);
+        narrow::feed(buffers.embeddings, &mut Random::new(shift, draws, 0, None, buffers.errors));
 
         // Backward; before the very first step one view sets the error shifts.
         let errors = &*buffers.errors;
         if (network.first_trained + 1..network.tensors.len()).any(|t| !shifts.errors[t].is_set()) {
             let first = buffers.lanes.first_mut()?;
-            first.backward(&shared!(), errors, 0);
+            first.backward(&shared!(), errors, 1);
             follow_backward(
                 &mut shifts,
                 network,
                 &core::mem::replace(&mut first.backward_seen, [Seen::default(); MAX_TENSORS]),
             );
             first.gradients.fill(0);
+            first.wide.fill(0);
         }
         let reading = shared!();
-        for_each_lane(join, &mut buffers.lanes, &|lane| {
-            (0..lane.count).for_each(|local| lane.backward(&reading, errors, local));
-        });
+        for_each_lane(join, &mut buffers.lanes, &|lane| lane.backward(&reading, errors, lane.count));
 
         // Sum over lanes, then the update.
         let (first, others) = buffers.lanes.split_first_mut()?;
         for lane in others {
             first.gradients.iter_mut().zip(lane.gradients.iter()).for_each(|(a, b)| *a += b);
+            first.wide.iter_mut().zip(lane.wide.iter()).for_each(|(a, b)| *a += b);
             first.forward_seen.merge(&lane.forward_seen);
             first.backward_seen.iter_mut().zip(lane.backward_seen).for_each(|(a, b)| *a = a.merge(b));
+        }
+        for (sums, wide) in wide_tensors(network) {
+            update::narrow_wide(&first.wide[wide], &mut first.gradients[sums]);
         }
         follow_forward(&mut shifts, network, &first.forward_seen);
         follow_backward(&mut shifts, network, &first.backward_seen);

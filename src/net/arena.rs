@@ -14,6 +14,7 @@ pub struct Arena<'m> {
     /// `None` while counting.
     rest: Option<&'m mut [u8]>,
     used: usize,
+    zeroed: bool,
 }
 
 /// Bytes that `len` numbers of type `T` take, with padding to the alignment.
@@ -24,13 +25,18 @@ const fn bytes_of<T>(len: usize) -> usize {
 impl<'m> Arena<'m> {
     /// Counts only; every buffer taken is empty.
     pub fn counting() -> Self {
-        Arena { rest: None, used: 0 }
+        Arena { rest: None, used: 0, zeroed: true }
     }
 
     /// Takes from `memory`; see [`Arena::block_len`].
     pub fn over(memory: &'m mut [u8]) -> Self {
         let skip = memory.as_ptr().align_offset(ALIGNMENT).min(memory.len());
-        Arena { rest: Some(&mut memory[skip..]), used: 0 }
+        Arena { rest: Some(&mut memory[skip..]), used: 0, zeroed: true }
+    }
+
+    /// As [`Arena::over`], but the buffers hold what was there before: for scratch that is written before it is read.
+    pub fn reusing(memory: &'m mut [u8]) -> Self {
+        Arena { zeroed: false, ..Arena::over(memory) }
     }
 
     /// Bytes that must be provided for `used` bytes of buffers, wherever the block starts.
@@ -38,7 +44,7 @@ impl<'m> Arena<'m> {
         used + ALIGNMENT
     }
 
-    /// A zeroed buffer of `len` numbers.
+    /// A buffer of `len` numbers, all 0 unless the arena is [`Arena::reusing`] its memory.
     ///
     /// # Panics
     /// Where the block is smaller than was counted, which is a mistake of the caller.
@@ -48,7 +54,9 @@ impl<'m> Arena<'m> {
         let Some(rest) = self.rest.take() else { return &mut [] };
         let (taken, rest) = rest.split_at_mut(bytes);
         self.rest = Some(rest);
-        taken.fill(0);
+        if self.zeroed {
+            taken.fill(0);
+        }
         bytemuck::cast_slice_mut(&mut taken[..len * size_of::<T>()])
     }
 

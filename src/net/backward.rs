@@ -1,30 +1,34 @@
-//! The backward pass of one view: from the error at the embedding to the weight gradients.
+//! The backward pass of some views: from the errors at their embeddings to the weight gradients.
 
-use super::forward::{HeadActivations, Params, Scratch, Shifts};
+use super::forward::{Params, Scratch};
 use super::network::{MAX_TENSORS, Network};
-use crate::fixed::Seen;
 use crate::fixed::random::Draws;
-use crate::fixed::{LaggedShift, shift_for};
+use crate::fixed::{Seen, shift_for};
+use crate::kernels::Views;
+use crate::kernels::narrow::{Largest, Random};
 use crate::kernels::reference::pool_sums_grad;
-use crate::kernels::requantize;
 use crate::sample::Seed;
 
 /// What narrowing the errors at each tensor's input saw.
 pub type BackwardSeen = [Seen; MAX_TENSORS];
 
-/// Everything that the backward pass of one view reads.
-pub struct View<'a> {
-    /// Number of the view in the step: its draws follow from it.
+/// Everything that the backward pass of some consecutive views reads; at most
+/// [`Network::views_at_a_time`].
+pub struct Group<'a> {
+    /// Number of the first view in the step: the draws follow from it.
     pub number: usize,
-    /// The encoder's input; read only where the first layer is trained.
-    pub input: &'a [i8],
+    pub count: usize,
+    /// The encoder's inputs; read only where the first layer is trained.
+    pub inputs: &'a [i8],
     pub activations: &'a [i8],
-    pub head: HeadActivations<'a>,
+    /// Pooled inputs and hidden layers of the head.
+    pub head_inputs: &'a [i8],
+    pub hidden: &'a [i8],
 }
 
 /// Buffers that one lane keeps for the backward pass.
 pub struct Buffers<'a> {
-    /// Two error maps.
+    /// Two error maps for each view.
     pub errors: [&'a mut [i8]; 2],
     /// Gradient sums of all trained weights, `i32`.
     pub gradients: &'a mut [i32],
@@ -37,20 +41,20 @@ pub struct Step {
     pub number: u64,
 }
 
-/// Adds the gradients of one view, whose error at the embedding is `error` (`i8`).
+/// Adds the gradients of the views of `group`, whose errors at the embeddings are `error` (`i8`).
 #[allow(clippy::too_many_arguments)]
-pub fn view(
+pub fn group(
     net: &Network,
     params: Params,
     packed_back: &[i16],
     step: Step,
-    view: &View,
+    group: &Group,
     error: &[i8],
     buffers: &mut Buffers,
     scratch: &mut Scratch,
 ) -> BackwardSeen {
     let mut seen = [Seen::default(); MAX_TENSORS];
-    let Some(head) = net.head else { return seen };
+    let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return seen };
     let trained_from = net.trained_range().start;
     let [current, next] = &mut buffers.errors;
     current[..error.len()].copy_from_slice(error);
@@ -58,53 +62,56 @@ pub fn view(
     // Tensors from the top down, each with the activations below it.
     for index in (net.first_trained..net.tensors.len()).rev() {
         let tensor = &net.tensors[index];
-        let conv = &tensor.conv;
-        let below: &[i8] = if index == head.output {
-            view.head.hidden
-        } else if index == head.hidden {
-            view.head.input
+        let in_head = index >= head.hidden;
+        // The head's views stand side by side and are one map; others are taken one by one.
+        let (conv, maps) = if in_head { (net.conv_over(index, group.count), 1) } else { (tensor.conv, group.count) };
+        let map = |values, stride| Views { values, stride, count: maps };
+        let below = if index == head.output {
+            Views::one(group.hidden)
+        } else if in_head {
+            Views::one(group.head_inputs)
         } else {
             match net.layers.iter().position(|l| l.tensors.contains(&index)) {
-                Some(0) | None => view.input,
-                Some(layer) => &view.activations[net.layers[layer - 1].activations..][..conv.input.len()],
+                Some(0) | None => map(group.inputs, net.input.len()),
+                Some(layer) => map(&group.activations[net.layers[layer - 1].activations..], net.activations_len),
             }
         };
+        let errors = Views { values: current, stride: conv.output.len(), count: maps };
         let gradients = &mut buffers.gradients[tensor.weights - trained_from..][..conv.weights()];
-        net.kernels.weight_grad(conv, below, &current[..conv.output.len()], gradients, scratch.kernel);
+        net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
         if index == net.first_trained {
             break;
         }
-        let dx = &mut scratch.accumulators[..conv.input.len()];
         let weights = &params.weights[tensor.weight_range()];
         let packed = &packed_back[tensor.packed_back..];
-        net.kernels.input_grad(conv, &current[..conv.output.len()], weights, packed, dx, scratch.kernel);
-        // The head's input is pooled: the ReLU mask of the map below is applied after the error is spread over it.
-        let active = (index != head.hidden).then_some(below);
         let draws = Draws::new(step.seed, step.number, super::update::error_tensor(index));
-        let first = (view.number * conv.input.len()) as u32;
-        let out = &mut next[..conv.input.len()];
-        let shift = exact_if_unset(params.shifts, index, dx, active);
-        seen[index] = requantize::random(dx, active, shift, draws, first, out);
+        let len = conv.input.len();
+        for (map, out) in next.chunks_exact_mut(len).take(maps).enumerate() {
+            // The head's input is pooled: the ReLU mask of the map below is applied after the error is spread over it.
+            let active = (index != head.hidden).then(|| &below.of(map)[..len]);
+            let lagged = params.shifts.errors[index];
+            let shift = if lagged.is_set() {
+                lagged.get()
+            } else {
+                let mut largest = Largest { active, ..Default::default() };
+                net.kernels.input_grad(&conv, errors.of(map), weights, packed, &mut largest, scratch.kernel);
+                shift_for(largest.magnitude, 8)
+            };
+            let first = (group.number * tensor.conv.input.len() + map * len) as u32;
+            let mut sink = Random::new(shift, draws, first, active, out);
+            net.kernels.input_grad(&conv, errors.of(map), weights, packed, &mut sink, scratch.kernel);
+            seen[index] = seen[index].merge(sink.seen());
+        }
         core::mem::swap(current, next);
         if index == head.hidden {
-            let Some(last) = net.layers.last() else { break };
-            let map = &mut next[..last.output.len()];
-            pool_sums_grad(&head.grid, &current[..head.grid.len()], map);
-            for (e, &a) in map.iter_mut().zip(&view.activations[last.activations..]) {
-                *e = if a > 0 { *e } else { 0 };
+            let (pooled, maps) = (head.grid.len(), last.output.len());
+            for (view, map) in next.chunks_exact_mut(maps).take(group.count).enumerate() {
+                pool_sums_grad(&head.grid, &current[view * pooled..][..pooled], map);
+                let activations = &group.activations[view * net.activations_len + last.activations..];
+                map.iter_mut().zip(activations).for_each(|(e, &a)| *e = if a > 0 { *e } else { 0 });
             }
             core::mem::swap(current, next);
         }
     }
     seen
-}
-
-fn exact_if_unset(shifts: &Shifts, tensor: usize, dx: &[i32], active: Option<&[i8]>) -> u32 {
-    let shift: LaggedShift = shifts.errors[tensor];
-    if shift.is_set() {
-        return shift.get();
-    }
-    let live = |i: usize| active.is_none_or(|a| a[i] > 0);
-    let max = dx.iter().enumerate().filter(|(i, _)| live(*i)).map(|(_, d)| d.unsigned_abs()).max();
-    shift_for(max.unwrap_or(0), 8)
 }

@@ -6,8 +6,9 @@ use super::network::{MAX_TENSORS, Network};
 use super::spec::MAX_LAYERS;
 use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, shift_for};
+use crate::kernels::Conv;
+use crate::kernels::narrow::{self, Keep, Largest, Relu, Sink};
 use crate::kernels::reference::pool_sums;
-use crate::kernels::requantize;
 
 /// All requantization shifts of an encoder and its head. Part of the state; 1 byte each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -67,9 +68,9 @@ impl ForwardSeen {
     }
 }
 
-/// The shift in force; where none is yet, the exact one for `acc`.
-fn shift_or_exact(shift: LaggedShift, acc: &[i32]) -> u32 {
-    if shift.is_set() { shift.get() } else { shift_for(requantize::largest(acc), 8) }
+/// The shift in force; where none is yet, the exact one for `sums`.
+fn shift_or_exact(shift: LaggedShift, sums: &[i32]) -> u32 {
+    if shift.is_set() { shift.get() } else { shift_for(narrow::largest(sums), 8) }
 }
 
 /// Activations of all layers for `x` (`[height, width, channels]`, `i8`), into `activations`.
@@ -83,48 +84,88 @@ pub fn layers(net: &Network, params: Params, x: &[i8], activations: &mut [i8], s
             0 => x,
             _ => &before[net.layers[index - 1].activations..],
         };
-        let acc = &mut scratch.accumulators[..layer.output.len()];
-        for tensor in &net.tensors[layer.tensors.clone()] {
-            let weights = &params.weights[tensor.weight_range()];
-            net.kernels.forward(&tensor.conv, input, weights, &params.packed[tensor.packed..], acc, scratch.kernel);
-        }
-        let thresholds = (layer.dictionary && !params.thresholds.is_empty()).then_some(params.thresholds);
+        let thresholds: &[i32] = if layer.dictionary { params.thresholds } else { &[] };
+        let tensors = layer.tensors.clone();
         // Thresholds only lower the maximum, so the exact shift without them is safe.
-        let shift = shift_or_exact(params.shifts.layers[index], acc);
-        seen.layers[index] = requantize::relu(acc, thresholds, shift, &mut from_here[..layer.output.len()]);
+        let shift = params.shift_of(params.shifts.layers[index], net, tensors.clone(), input, scratch);
+        let mut sink = Relu::new(shift, thresholds, &mut from_here[..layer.output.len()]);
+        for tensor in tensors {
+            params.forward(net, &net.tensors[tensor].conv, tensor, input, &mut sink, scratch);
+        }
+        seen.layers[index] = sink.seen();
     }
     seen
 }
 
-/// Activations of the head: its pooled input and its hidden layer (`i8`), and the embedding (`i32`).
+impl Params<'_> {
+    /// The product of tensor `number` in the form `conv`.
+    fn forward<S: Sink>(
+        &self,
+        net: &Network,
+        conv: &Conv,
+        number: usize,
+        x: &[i8],
+        sink: &mut S,
+        scratch: &mut Scratch,
+    ) {
+        let tensor = &net.tensors[number];
+        let weights = &self.weights[tensor.weight_range()];
+        net.kernels.forward(conv, x, weights, &self.packed[tensor.packed..], sink, scratch.kernel);
+    }
+
+    /// The shift in force, or the exact one for the sums of one view.
+    fn shift_of(
+        &self,
+        shift: LaggedShift,
+        net: &Network,
+        tensors: core::ops::Range<usize>,
+        x: &[i8],
+        scratch: &mut Scratch,
+    ) -> u32 {
+        if shift.is_set() {
+            return shift.get();
+        }
+        let mut largest = Largest::default();
+        for tensor in tensors {
+            self.forward(net, &net.tensors[tensor].conv, tensor, x, &mut largest, scratch);
+        }
+        shift_for(largest.magnitude, 8)
+    }
+}
+
+/// Activations of the head for some views: its pooled input and its hidden layer (`i8`), and the embedding (`i32`).
 pub struct HeadActivations<'a> {
     pub input: &'a mut [i8],
     pub hidden: &'a mut [i8],
     pub embedding: &'a mut [i32],
 }
 
-/// The head over the last layer's activations.
-pub fn head(
-    net: &Network,
-    params: Params,
-    activations: &[i8],
-    out: &mut HeadActivations,
-    scratch: &mut Scratch,
-) -> [Seen; 2] {
-    let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return Default::default() };
-    let mut seen = [Seen::default(); 2];
+/// The head's pooled input of one view, from its last layer's activations.
+pub fn pool(net: &Network, params: Params, activations: &[i8], out: &mut [i8], scratch: &mut Scratch) -> Seen {
+    let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return Seen::default() };
     let sums = &mut scratch.accumulators[..head.grid.len()];
     pool_sums(&head.grid, &activations[last.activations..], sums);
-    seen[0] = requantize::nearest(sums, shift_or_exact(params.shifts.head[0], sums), out.input);
-    let tensor = &net.tensors[head.hidden];
-    let acc = &mut scratch.accumulators[..tensor.conv.filters];
-    let weights = &params.weights[tensor.weight_range()];
-    net.kernels.forward(&tensor.conv, out.input, weights, &params.packed[tensor.packed..], acc, scratch.kernel);
-    seen[1] = requantize::relu(acc, None, shift_or_exact(params.shifts.head[1], acc), out.hidden);
-    let tensor = &net.tensors[head.output];
-    let weights = &params.weights[tensor.weight_range()];
-    let packed = &params.packed[tensor.packed..];
-    net.kernels.forward(&tensor.conv, out.hidden, weights, packed, out.embedding, scratch.kernel);
+    narrow::nearest(sums, shift_or_exact(params.shifts.head[0], sums), out)
+}
+
+/// The head over the pooled inputs of as many views as stand in `at`; returns what narrowing the hidden layer saw.
+pub fn head(net: &Network, params: Params, at: &mut HeadActivations, scratch: &mut Scratch) -> Seen {
+    let Some(head) = net.head else { return Seen::default() };
+    let views = at.input.len() / head.grid.len();
+    let (mut seen, most) = (Seen::default(), net.views_at_a_time);
+    for first in (0..views).step_by(most) {
+        let count = most.min(views - first);
+        let (hidden, output) = (net.conv_over(head.hidden, count), net.conv_over(head.output, count));
+        let input = &at.input[first * head.grid.len()..][..hidden.input.len()];
+        let out = &mut at.hidden[first * hidden.output.channels..][..hidden.output.len()];
+        let shift = params.shift_of(params.shifts.head[1], net, head.hidden..head.hidden + 1, input, scratch);
+        let mut sink = Relu::new(shift, &[], out);
+        params.forward(net, &hidden, head.hidden, input, &mut sink, scratch);
+        seen = seen.merge(sink.seen());
+        let embedding = &mut at.embedding[first * output.output.channels..][..output.output.len()];
+        let hidden = &at.hidden[first * hidden.output.channels..][..output.input.len()];
+        params.forward(net, &output, head.output, hidden, &mut Keep(embedding), scratch);
+    }
     seen
 }
 
@@ -143,7 +184,7 @@ pub fn feature(
         rest = after;
         let sums = &mut scratch.accumulators[..grid.len()];
         pool_sums(grid, &activations[net.layers[*layer].activations..], sums);
-        seen[block] = requantize::nearest(sums, shift_or_exact(shifts.feature[block], sums), here);
+        seen[block] = narrow::nearest(sums, shift_or_exact(shifts.feature[block], sums), here);
     }
     seen
 }

@@ -23,6 +23,8 @@ pub struct Tensor {
     pub trained: bool,
     /// Keep each filter's mean at zero.
     pub zero_mean: bool,
+    /// The gradient of a step can pass 2³¹: it is summed in 64 bits from this offset on.
+    pub wide: Option<usize>,
 }
 
 impl Tensor {
@@ -153,6 +155,10 @@ pub struct Network {
     /// Tensors from this one on are trained.
     pub first_trained: usize,
     pub feature_dim: usize,
+    /// Views whose weight gradients are summed in 32 bits at a time.
+    pub views_at_a_time: usize,
+    /// Length of all gradient sums of 64 bits.
+    pub wide_len: usize,
 }
 
 impl Network {
@@ -191,6 +197,8 @@ impl Network {
             activations_len: 0,
             first_trained: 0,
             feature_dim: 0,
+            views_at_a_time: kernels.views_at_a_time(),
+            wide_len: 0,
         };
         let mut map = input;
         for (index, layer) in spec.layer.iter().enumerate() {
@@ -209,7 +217,7 @@ impl Network {
             let output = Conv::dense(contrastive.hidden, contrastive.outputs);
             let output = network.add_tensor(output, true, false, head_layer)?;
             network.head = Some(Head { grid, hidden, output });
-            network.check_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
+            network.plan_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
         }
         Ok(network)
     }
@@ -259,6 +267,7 @@ impl Network {
             groups: if depthwise { map.channels } else { 1 },
             output,
             first_filter: 0,
+            unsigned: index > 0,
         };
         let trained = !dictionary && spec.contrastive.is_some();
         if colour > 0 {
@@ -288,6 +297,7 @@ impl Network {
             packed_back: self.packed_back_len,
             trained,
             zero_mean,
+            wide: None,
         };
         self.weights_len += conv.weights();
         self.packed_len += self.kernels.packed_len(&conv);
@@ -316,12 +326,20 @@ impl Network {
         Ok(())
     }
 
-    /// A weight gradient sums over all positions of all views.
-    fn check_gradients(&self, views: usize) -> Result<(), PlanError> {
-        for (number, tensor) in self.tensors.iter().enumerate().skip(self.first_trained) {
-            if !sums_fit(tensor.conv.output.positions().saturating_mul(views)) {
+    /// A weight gradient sums over all positions of all views: where that could pass 2³¹, over as many views as cannot in
+    /// 32 bits, and over these in 64.
+    fn plan_gradients(&mut self, views: usize) -> Result<(), PlanError> {
+        for number in self.first_trained..self.tensors.len() {
+            let tensor = &mut self.tensors[number];
+            let positions = tensor.conv.output.positions();
+            if !sums_fit(positions) {
                 let layer = self.layers.iter().position(|l| l.tensors.contains(&number)).unwrap_or(self.layers.len());
                 return Err(PlanError::AccumulatorOverflow { layer });
+            }
+            if !sums_fit(positions.saturating_mul(views)) {
+                tensor.wide = Some(self.wide_len);
+                self.wide_len += tensor.conv.weights();
+                self.views_at_a_time = self.views_at_a_time.min(MOST_PRODUCTS / positions);
             }
         }
         Ok(())
@@ -332,17 +350,31 @@ impl Network {
         self.tensors.get(self.first_trained).map_or(self.weights_len, |t| t.weights)..self.weights_len
     }
 
-    /// Largest accumulator of one view: a layer's output, or an input gradient.
+    /// Longest row of pooled sums: of the feature, the head, or the replay's descriptor.
     pub fn accumulator_len(&self) -> usize {
-        let outputs = self.layers.iter().map(|l| l.output.len());
-        let gradients =
-            self.tensors.iter().skip(self.first_trained).map(|t| t.conv.input.len().max(t.conv.output.len()));
-        outputs.chain(gradients).max().unwrap_or(0)
+        let feature = self.feature.iter().map(|(_, grid)| grid.len());
+        let head = self.head.map(|h| h.grid.len());
+        feature.chain(head).chain([self.descriptor_grid().len()]).max().unwrap_or(0)
     }
 
-    /// Scratch of the kernels for one view.
+    /// Grid of the replay's descriptor: the first layer, pooled.
+    pub fn descriptor_grid(&self) -> Grid {
+        let map = self.layers.first().map_or(Map::new(1, 1, 1), |l| l.output);
+        Grid::new(map, (2, 2), false)
+    }
+
+    /// The convolution of tensor `number` for `views` views at once, where they stand side by side: dense layers of the
+    /// head. Others are taken view by view.
+    pub fn conv_over(&self, number: usize, views: usize) -> Conv {
+        let conv = self.tensors[number].conv;
+        if self.head.is_some_and(|h| number >= h.hidden) { conv.over(views) } else { conv }
+    }
+
+    /// Scratch of the kernels.
     pub fn scratch_len(&self) -> usize {
-        self.tensors.iter().map(|t| self.kernels.scratch_len(&t.conv)).max().unwrap_or(0)
+        let views = self.views_at_a_time;
+        let lengths = (0..self.tensors.len()).map(|t| self.kernels.scratch_len(&self.conv_over(t, views)));
+        lengths.max().unwrap_or(0)
     }
 
     /// Largest error map of one view.
@@ -379,8 +411,10 @@ impl Network {
     }
 }
 
-/// `n` products of two mantissas within ±127, and the half that rounding adds, stay below 2³¹.
+/// So many products of two mantissas within ±127, and the half that rounding adds, stay below 2³¹:
+/// 127² · n · (1 + 2⁻⁷) < 2³¹, as rounding adds at most 2^(shift − 1) ≤ max · 2⁻⁷.
+const MOST_PRODUCTS: usize = ((1 << 31) - 1) / (127 * 127 + 127);
+
 const fn sums_fit(n: usize) -> bool {
-    // 127² · n · (1 + 2⁻⁷) < 2³¹; rounding adds at most 2^(shift − 1) ≤ max · 2⁻⁷.
-    n < (1usize << 31) / (127 * 127 + 127)
+    n <= MOST_PRODUCTS
 }

@@ -6,8 +6,9 @@
 
 use super::network::{Network, Tensor};
 use crate::fixed::random::Draws;
-use crate::fixed::{bit_length, math, round_nearest, round_random, saturate_i8, saturate_i16};
-use crate::kernels::requantize::largest;
+use crate::fixed::{bit_length, bit_length64, math, round_nearest, round_nearest64, saturate_i8, saturate_i16};
+use crate::kernels::narrow::largest;
+use crate::kernels::tile::{COLUMNS, Isa, Work, lanes, load};
 use crate::sample::Seed;
 
 /// Master units of one step of the 8-bit weight.
@@ -42,7 +43,7 @@ pub struct Trained<'a> {
 }
 
 /// The 8-bit weight of a master.
-#[inline]
+#[inline(always)]
 pub fn narrow(master: i16) -> i8 {
     saturate_i8(round_nearest(i32::from(master), 8))
 }
@@ -64,13 +65,51 @@ pub fn initial_master(tensor: &Tensor, number: usize, element: usize, seed: Seed
 }
 
 /// Subtracts each filter's mean.
+#[inline(always)]
 pub fn remove_filter_means(fan_in: usize, masters: &mut [i16]) {
     for filter in masters.chunks_exact_mut(fan_in) {
-        let sum: i64 = filter.iter().map(|&w| i64::from(w)).sum();
+        // 32 bits hold the sum of a chunk.
+        let sum_of = |chunk: &[i16]| chunk.iter().map(|&w| i32::from(w)).sum::<i32>();
+        let sum: i64 = filter.chunks(4096).map(|chunk| i64::from(sum_of(chunk))).sum();
         let mean = sum.div_euclid(fan_in as i64) as i32;
         for w in filter {
             *w = (i32::from(*w) - mean).clamp(-MASTER_MAX, MASTER_MAX) as i16;
         }
+    }
+}
+
+/// The master narrows to ±127. Ties go up.
+#[inline(always)]
+fn is_full(master: i16) -> bool {
+    const FULL: i16 = (127 * UNIT - UNIT / 2) as i16;
+    !(-FULL..FULL).contains(&master)
+}
+
+/// Moves gradient sums of 32 bits over to those of 64.
+pub fn widen(sums: &mut [i32], wide: &mut [i64]) {
+    for (wide, sum) in wide.iter_mut().zip(sums) {
+        *wide += i64::from(core::mem::take(sum));
+    }
+}
+
+/// Gradient sums of 64 bits as those of 32 that the rule takes; it does not depend on their scale.
+pub fn narrow_wide(wide: &[i64], sums: &mut [i32]) {
+    let max = wide.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0);
+    let shift = bit_length64(max).saturating_sub(30);
+    sums.iter_mut().zip(wide).for_each(|(sum, &wide)| *sum = round_nearest64(wide, shift) as i32);
+}
+
+/// The 8-bit weights of masters.
+pub struct Narrow<'a> {
+    pub masters: &'a [i16],
+    pub weights: &'a mut [i8],
+}
+
+impl Work for Narrow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        self.weights.iter_mut().zip(self.masters).for_each(|(w, &master)| *w = narrow(master));
     }
 }
 
@@ -97,29 +136,115 @@ pub fn tensor(
     let from = t.weights - net.trained_range().start;
     let masters = &mut trained.masters[from..from + t.conv.weights()];
     let momentum = &mut trained.momentum[from..from + t.conv.weights()];
-    let bits = bit_length(largest(gradients));
-    let (down, up) = (bits.saturating_sub(GRADIENT_BITS), GRADIENT_BITS.saturating_sub(bits));
-    let gradient_draws = Draws::new(seed, step, gradient_tensor(number));
-    let momentum_draws = Draws::new(seed, step, momentum_tensor(number));
-    for (i, ((w, v), &g)) in masters.iter_mut().zip(momentum.iter_mut()).zip(gradients).enumerate() {
-        let i = i as u32;
-        let old = i32::from(*v);
-        let delta = round_random(g, down, gradient_draws, i) << up;
-        let new = saturate_i16(old - round_random(old, MOMENTUM_SHIFT, momentum_draws, i) + delta);
-        *v = new;
-        let moved = i32::from(*w) - i32::from(new.signum()) * i32::from(step_size);
-        *w = moved.clamp(-MASTER_MAX, MASTER_MAX) as i16;
+    let fan_in = if t.zero_mean { Some(t.conv.fan_in()) } else { None };
+    let rule = Rule {
+        gradient_draws: Draws::new(seed, step, gradient_tensor(number)),
+        momentum_draws: Draws::new(seed, step, momentum_tensor(number)),
+        step_size: i32::from(step_size),
+    };
+    net.kernels.run(Update { rule, masters, momentum, gradients, zero_mean: fan_in })
+}
+
+/// The rule of the module for one tensor.
+#[derive(Clone, Copy)]
+struct Rule {
+    gradient_draws: Draws,
+    momentum_draws: Draws,
+    step_size: i32,
+}
+
+impl Rule {
+    /// For chunk `n` of the tensor: momentum `v` follows the gradient `g`, the masters `w` its sign.
+    ///
+    /// `bits` are those of the tensor's largest gradient.
+    #[inline(always)]
+    fn apply<I: Isa>(
+        self,
+        isa: I,
+        bits: u32,
+        n: usize,
+        w: &mut [i16; COLUMNS],
+        v: &mut [i16; COLUMNS],
+        g: &[i32; COLUMNS],
+    ) {
+        let (down, up) = (bits.saturating_sub(GRADIENT_BITS), GRADIENT_BITS.saturating_sub(bits));
+        let first = (n * COLUMNS) as u32;
+        let r = isa.random_bits(self.gradient_draws, first);
+        let q = isa.random_bits(self.momentum_draws, first);
+        // `round_random` with bits already drawn; |g| < 2^31 − 2^24 by the plan, so nothing overflows.
+        let delta = lanes(|l| ((g[l] + ((r[l] >> 1) >> (31 - down)) as i32) >> down) << up);
+        let leaves = lanes(|l| (i32::from(v[l]) + (q[l] >> (32 - MOMENTUM_SHIFT)) as i32) >> MOMENTUM_SHIFT);
+        let new = lanes(|l| (i32::from(v[l]) - leaves[l] + delta[l]).clamp(-32767, 32767));
+        let sign = lanes(|l| i32::from(new[l] > 0) - i32::from(new[l] < 0));
+        let moved = lanes(|l| (i32::from(w[l]) - sign[l] * self.step_size).clamp(-MASTER_MAX, MASTER_MAX));
+        *v = lanes(|l| new[l] as i16);
+        *w = lanes(|l| moved[l] as i16);
     }
-    if t.zero_mean {
-        remove_filter_means(t.conv.fan_in(), masters);
+}
+
+struct Update<'a> {
+    rule: Rule,
+    masters: &'a mut [i16],
+    momentum: &'a mut [i16],
+    gradients: &'a [i32],
+    /// Weights of a filter, where its mean is to be kept at zero.
+    zero_mean: Option<usize>,
+}
+
+impl Work for Update<'_> {
+    type Output = Updated;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Updated {
+        let masters = self.masters;
+        let bits = bit_length(largest(self.gradients));
+        {
+            let (w_chunks, last_w) = masters.as_chunks_mut();
+            let (v_chunks, last_v) = self.momentum.as_chunks_mut();
+            let (g_chunks, last_g) = self.gradients.as_chunks();
+            for (n, ((w, v), g)) in w_chunks.iter_mut().zip(v_chunks).zip(g_chunks).enumerate() {
+                self.rule.apply(isa, bits, n, w, v, g);
+            }
+            let (mut w, mut v) = (load(last_w), load(last_v));
+            self.rule.apply(isa, bits, g_chunks.len(), &mut w, &mut v, &load(last_g));
+            last_w.copy_from_slice(&w[..last_w.len()]);
+            last_v.copy_from_slice(&v[..last_v.len()]);
+        }
+        if let Some(fan_in) = self.zero_mean {
+            remove_filter_means(fan_in, masters);
+        }
+        let count = |masters: &[i16]| masters.iter().map(|&w| u32::from(is_full(w))).sum();
+        let saturated: u32 = count(masters);
+        // The net is scale-free: halving a tensor changes nothing but the room that its weights have.
+        let halved = saturated as usize * 100 > masters.len();
+        if halved {
+            masters.iter_mut().for_each(|w| *w = round_nearest(i32::from(*w), 1) as i16);
+            return Updated { saturated: count(masters), halved };
+        }
+        Updated { saturated, halved }
     }
-    let count = |masters: &[i16]| masters.iter().filter(|&&w| narrow(w).abs() == 127).count() as u32;
-    let saturated = count(masters);
-    // The net is scale-free: halving a tensor changes nothing but the room that its weights have.
-    let halved = saturated as usize * 100 > masters.len();
-    if halved {
-        masters.iter_mut().for_each(|w| *w = round_nearest(i32::from(*w), 1) as i16);
-        return Updated { saturated: count(masters), halved };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_sums_keep_what_32_bits_hold() {
+        let full = i32::MAX - (1 << 24);
+        let mut wide = [0i64; 3];
+        for _ in 0..1000 {
+            widen(&mut [full, -full, 1], &mut wide);
+        }
+        let mut sums = [0; 3];
+        narrow_wide(&wide, &mut sums);
+        assert_eq!(wide[0], 1000 * i64::from(full));
+        assert!(sums[0] >= 1 << 29 && sums[0] <= 1 << 30 && sums[1] == -sums[0] && sums[2] == 0, "{sums:?}");
+        narrow_wide(&[5, -7, 0], &mut sums);
+        assert_eq!(sums, [5, -7, 0]);
     }
-    Updated { saturated, halved }
+
+    #[test]
+    fn full_masters_are_those_that_narrow_to_the_ends() {
+        assert!((i16::MIN..=i16::MAX).all(|w| is_full(w) == (narrow(w).abs() == 127)));
+    }
 }

@@ -8,10 +8,12 @@
 
 use crate::fixed::math::{EXP_STEPS_PER_NAT, EXP_TABLE, isqrt, log2_q8};
 use crate::fixed::{bit_length64, round_nearest, round_nearest64, shift_for};
-use crate::kernels::requantize::largest;
+use crate::kernels::Kernels;
+use crate::kernels::narrow::largest;
+use crate::kernels::tile::{Isa, Work};
 use crate::net::arena::Arena;
 
-/// Working memory of the loss for `views` embeddings of `dim` numbers.
+/// Working memory of the loss for at most `views` embeddings of `dim` numbers.
 pub struct Buffers<'m> {
     dim: usize,
     /// Unit vectors, Q14.
@@ -34,6 +36,17 @@ impl<'m> Buffers<'m> {
             wide: arena.take(views * dim),
         }
     }
+
+    /// The part of the memory that `rows` embeddings need.
+    fn first(&mut self, rows: usize) -> Buffers<'_> {
+        Buffers {
+            dim: self.dim,
+            unit: &mut self.unit[..rows * self.dim],
+            norm: &mut self.norm[..rows],
+            matrix: &mut self.matrix[..rows * rows],
+            wide: &mut self.wide[..rows * self.dim],
+        }
+    }
 }
 
 /// ln 2 in Q16.
@@ -43,17 +56,36 @@ const LN2_Q16: u64 = 45_426;
 ///
 /// `z` is overwritten with the gradient of the loss, up to a positive factor common to all rows. The loss is the mean
 /// over rows and positives, in 1/256 nat.
-pub fn nt_xent(z: &mut [i32], views: usize, temperature_shift: u32, buffers: &mut Buffers) -> u32 {
-    let dim = buffers.dim;
-    let rows = z.len() / dim;
-    normalise(z, dim, buffers);
-    similarities(buffers, rows);
-    let loss = probabilities(buffers, rows, views, temperature_shift);
-    gradient(z, rows, buffers);
-    loss
+pub fn nt_xent(kernels: Kernels, z: &mut [i32], views: usize, temperature_shift: u32, buffers: &mut Buffers) -> u32 {
+    kernels.run(NtXent { z, views, temperature_shift, buffers })
+}
+
+struct NtXent<'a, 'm> {
+    z: &'a mut [i32],
+    views: usize,
+    temperature_shift: u32,
+    buffers: &'a mut Buffers<'m>,
+}
+
+impl Work for NtXent<'_, '_> {
+    type Output = u32;
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> u32 {
+        let NtXent { z, views, temperature_shift, buffers } = self;
+        let dim = buffers.dim;
+        let rows = z.len() / dim;
+        // A lesson may be judged on fewer canaries than were planned, while there are not more samples.
+        let buffers = &mut buffers.first(rows);
+        normalise(z, dim, buffers);
+        similarities(buffers, rows);
+        let loss = probabilities(buffers, rows, views, temperature_shift);
+        gradient(z, rows, buffers);
+        loss
+    }
 }
 
 /// Narrows all embeddings to 13 bits by one shift and divides each by its length.
+#[inline(always)]
 fn normalise(z: &[i32], dim: usize, buffers: &mut Buffers) {
     let shift = shift_for(largest(z), 13);
     for ((row, unit), norm) in z.chunks_exact(dim).zip(buffers.unit.chunks_exact_mut(dim)).zip(buffers.norm.iter_mut())
@@ -67,6 +99,7 @@ fn normalise(z: &[i32], dim: usize, buffers: &mut Buffers) {
     }
 }
 
+#[inline(always)]
 fn similarities(buffers: &mut Buffers, rows: usize) {
     let dim = buffers.dim;
     for (i, row) in buffers.matrix.chunks_exact_mut(rows).enumerate() {
@@ -117,15 +150,25 @@ fn probabilities(buffers: &mut Buffers, rows: usize, views: usize, temperature_s
 }
 
 /// Back through the product of unit vectors and through the division by the length.
+#[inline(always)]
 fn gradient(z: &mut [i32], rows: usize, buffers: &mut Buffers) {
     let dim = buffers.dim;
     let shortest = buffers.norm[..rows].iter().copied().min().unwrap_or(1);
     buffers.wide.fill(0);
     for (i, sums) in buffers.wide.chunks_exact_mut(dim).enumerate() {
-        for (j, unit) in buffers.unit.chunks_exact(dim).enumerate() {
-            let both = buffers.matrix[i * rows + j] + buffers.matrix[j * rows + i];
-            let weight = i64::from((both + 2) >> 2);
-            sums.iter_mut().zip(unit).for_each(|(s, &u)| *s += weight * i64::from(u));
+        // Four rows at a time: |weight| ≤ 2^14 and |unit| ≤ 2^14 + 1, so four products stay within 32 bits.
+        for j in (0..rows).step_by(4) {
+            let weight = |j: usize| match j < rows {
+                true => (buffers.matrix[i * rows + j] + buffers.matrix[j * rows + i] + 2) >> 2,
+                false => 0,
+            };
+            let unit = |j: usize| &buffers.unit[j.min(rows - 1) * dim..][..dim];
+            let (w, u) = ([weight(j), weight(j + 1), weight(j + 2), weight(j + 3)], unit(j));
+            let (u1, u2, u3) = (unit(j + 1), unit(j + 2), unit(j + 3));
+            for (k, s) in sums.iter_mut().enumerate().take(dim) {
+                let products = w[0] * i32::from(u[k]) + w[1] * i32::from(u1[k]);
+                *s += i64::from(products + w[2] * i32::from(u2[k]) + w[3] * i32::from(u3[k]));
+            }
         }
     }
     let max = buffers.wide.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0);
@@ -199,7 +242,7 @@ mod tests {
             let temperature = 0.5f64.powi(shift as i32);
             let mut memory = vec![0u8; 1 << 16];
             let mut buffers = Buffers::take(rows, dim, &mut Arena::over(&mut memory));
-            let loss = nt_xent(&mut z, views, shift, &mut buffers);
+            let loss = nt_xent(Kernels::detect(), &mut z, views, shift, &mut buffers);
             let expected = float_loss(&exact, dim, views, temperature);
             prop_assert!((f64::from(loss) / 256.0 - expected).abs() < 0.04, "{loss} {expected}");
             let (mut product, mut own, mut theirs) = (0.0, 0.0, 0.0);
@@ -224,7 +267,30 @@ mod tests {
         let (rows, dim) = (16, 8);
         let mut z = vec![77; rows * dim];
         let mut memory = vec![0u8; 1 << 16];
-        let loss = nt_xent(&mut z, 2, 2, &mut Buffers::take(rows, dim, &mut Arena::over(&mut memory)));
+        let loss =
+            nt_xent(Kernels::detect(), &mut z, 2, 2, &mut Buffers::take(rows, dim, &mut Arena::over(&mut memory)));
         assert!((f64::from(loss) / 256.0 - 15f64.ln()).abs() < 0.02, "{loss}");
+    }
+
+    #[test]
+    fn memory_for_more_views_gives_the_same() {
+        let (dim, exact) = (8, embeddings(4, 8, 2, 3, 1));
+        let with_memory_for = |views| {
+            let mut z = exact.clone();
+            let mut memory = vec![0u8; 1 << 16];
+            let loss =
+                nt_xent(Kernels::detect(), &mut z, 2, 2, &mut Buffers::take(views, dim, &mut Arena::over(&mut memory)));
+            (loss, z)
+        };
+        assert_eq!(with_memory_for(4), with_memory_for(10));
+    }
+
+    #[test]
+    fn one_sample_has_nothing_to_repel_it_and_no_gradient() {
+        let dim = 8;
+        let mut z = embeddings(2, dim, 2, 3, 1);
+        let mut memory = vec![0u8; 1 << 16];
+        let loss = nt_xent(Kernels::detect(), &mut z, 2, 2, &mut Buffers::take(2, dim, &mut Arena::over(&mut memory)));
+        assert_eq!((loss, z), (0, vec![0; 2 * dim]));
     }
 }

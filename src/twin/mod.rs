@@ -19,8 +19,8 @@ use crate::augment::signal::{self, ChannelScale};
 use crate::fixed::random::Draws;
 use crate::kernels::Grid;
 use crate::learner::{
-    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, descriptor_grid, input_of, pick_of, step_size,
-    store_sample, tensor, view_of,
+    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, input_of, pick_of, step_size, store_sample, tensor,
+    view_of,
 };
 use crate::net::arena::Arena;
 use crate::net::network::{Network, PlanError};
@@ -169,7 +169,7 @@ impl Twin {
         if replay.wants_descriptor() {
             self.view.set_input(&self.input);
             self.view.layers(&self.network, &self.weights);
-            descriptor = describe(&descriptor_grid(&self.network), &self.view.activations);
+            descriptor = describe(&self.network.descriptor_grid(), &self.view.activations);
         }
         let draws = Draws::new(Seed(self.counters.seed), self.counters.observed, tensor::REPLAY);
         replay.push(self.stored, sample.time.0, sample.segment, &descriptor, draws);
@@ -318,7 +318,7 @@ fn memory<'m>(
     let frame = network.input.len() * if window { 2 } else { 1 };
     let scales = arena.take(if window { spec.input.channels } else { 0 });
     let stored = arena.take(frame);
-    let descriptor = descriptor_grid(network).len();
+    let descriptor = network.descriptor_grid().len();
     let replay = spec.contrastive.as_ref().map(|c| Replay::take(&spec.replay, c, frame, descriptor, arena));
     (scales, stored, replay)
 }

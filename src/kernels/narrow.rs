@@ -1,0 +1,231 @@
+//! Narrowing of `i32` sums to 8-bit mantissas, with the scan for the next shift in the same pass.
+//!
+//! Kernels hand finished sums to a [`Sink`] while they are still in registers or the nearest cache, so no map of
+//! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
+
+use super::tile::{COLUMNS, Isa, Portable, lanes};
+use crate::fixed::random::Draws;
+use crate::fixed::{I8_MAX, Seen, round_nearest, saturate_i8};
+
+/// Takes sums as they are finished, each once, in any order.
+pub trait Sink {
+    /// Row `i` of `sums` holds `count` sums of consecutive channels from `channel` on, for the elements of the map from
+    /// `offsets[i]` on.
+    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]);
+}
+
+/// Keeps the sums themselves.
+pub struct Keep<'a>(pub &'a mut [i32]);
+
+impl Sink for Keep<'_> {
+    #[inline(always)]
+    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        for (&at, sums) in offsets.iter().zip(sums) {
+            self.0[at..at + count].copy_from_slice(&sums[..count]);
+        }
+    }
+}
+
+/// Keeps nothing but the largest magnitude: for the exact shift of a tensor that was never seen before.
+#[derive(Default)]
+pub struct Largest<'a> {
+    pub magnitude: u32,
+    /// Elements whose activation is 0 do not count.
+    pub active: Option<&'a [i8]>,
+}
+
+impl Sink for Largest<'_> {
+    #[inline(always)]
+    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        for (&at, sums) in offsets.iter().zip(sums) {
+            for (lane, sum) in sums[..count].iter().enumerate() {
+                if self.active.is_none_or(|active| active[at + lane] > 0) {
+                    self.magnitude = self.magnitude.max(sum.unsigned_abs());
+                }
+            }
+        }
+    }
+}
+
+/// What narrowing saw, lane by lane so that it stays in vector registers; which lane does not matter.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    pub max: [i32; COLUMNS],
+    pub clamped: [i32; COLUMNS],
+    pub upper_half: [i32; COLUMNS],
+}
+
+impl Tally {
+    /// Notes magnitudes `a` before and mantissas `y` after the shift. Lanes beyond a row hold 0 and count nothing.
+    #[inline(always)]
+    fn note(&mut self, a: &[i32; COLUMNS], y: &[i32; COLUMNS]) {
+        self.max = lanes(|l| self.max[l].max(a[l]));
+        self.clamped = lanes(|l| self.clamped[l] + i32::from(y[l] > I8_MAX));
+        self.upper_half = lanes(|l| self.upper_half[l] + i32::from(y[l] > I8_MAX / 2));
+    }
+
+    fn seen(&self, total: usize) -> Seen {
+        let sum = |lanes: &[i32; COLUMNS]| lanes.iter().map(|&n| n as u32).sum();
+        Seen {
+            max: self.max.iter().copied().max().unwrap_or(0) as u32,
+            clamped: sum(&self.clamped),
+            upper_half: sum(&self.upper_half),
+            total: total as u32,
+        }
+    }
+}
+
+/// Rows of sums that are narrowed at a time: as a [`Sink`] gets them, all [`COLUMNS`] wide.
+pub struct Rows<'a> {
+    pub offsets: &'a [usize],
+    pub sums: &'a [[i32; COLUMNS]],
+    pub out: &'a mut [i8],
+}
+
+/// How [`Relu`] narrows: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
+#[derive(Clone, Copy)]
+pub struct ToNearest {
+    pub shift: u32,
+    pub thresholds: [i32; COLUMNS],
+}
+
+/// How [`Random`] narrows: `out = clamp(SR(sum, shift), ±127)`, and 0 where not active.
+#[derive(Clone, Copy)]
+pub struct AtRandom<'a> {
+    pub shift: u32,
+    pub draws: Draws,
+    /// Number of the draw for the element at offset 0.
+    pub first: u32,
+    pub active: Option<&'a [i8]>,
+}
+
+impl ToNearest {
+    /// In plain code, for the first `count` sums of each row.
+    #[inline(always)]
+    pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        let half = if self.shift == 0 { 0 } else { 1 << (self.shift - 1) };
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(0) } else { 0 });
+            let y = lanes(|l| (a[l] + half) >> self.shift);
+            tally.note(&a, &y);
+            rows.out[at..at + count].copy_from_slice(&lanes(|l| y[l].min(I8_MAX) as i8)[..count]);
+        }
+    }
+}
+
+impl AtRandom<'_> {
+    /// In plain code, for the first `count` sums of each row.
+    #[inline(always)]
+    pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            // A sum of 0 narrows to 0 whatever is drawn.
+            let live = |l| l < count && self.active.is_none_or(|active| active[at + l] > 0);
+            let a = lanes(|l| if live(l) { sums[l] } else { 0 });
+            // As `fixed::round_random`; |sum| < 2^31 − 2^shift by the plan, so 32 bits are enough.
+            let y = lanes(|l| {
+                let bits = self.draws.bits(self.first.wrapping_add((at + l) as u32));
+                (a[l] + ((bits >> 1) >> (31 - self.shift)) as i32) >> self.shift
+            });
+            tally.note(&lanes(|l| a[l].abs()), &lanes(|l| y[l].abs()));
+            rows.out[at..at + count].copy_from_slice(&lanes(|l| y[l].clamp(-I8_MAX, I8_MAX) as i8)[..count]);
+        }
+    }
+}
+
+/// ReLU and narrowing: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
+pub struct Relu<'a> {
+    shift: u32,
+    /// One number a channel; empty: 0.
+    thresholds: &'a [i32],
+    out: &'a mut [i8],
+    tally: Tally,
+}
+
+impl<'a> Relu<'a> {
+    pub fn new(shift: u32, thresholds: &'a [i32], out: &'a mut [i8]) -> Self {
+        Relu { shift, thresholds, out, tally: Tally::default() }
+    }
+
+    /// What was seen, once all of the map is written.
+    pub fn seen(&self) -> Seen {
+        self.tally.seen(self.out.len())
+    }
+}
+
+impl Sink for Relu<'_> {
+    #[inline(always)]
+    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        let mut thresholds = [0; COLUMNS];
+        if !self.thresholds.is_empty() {
+            thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
+        }
+        let how = ToNearest { shift: self.shift, thresholds };
+        let rows = Rows { offsets, sums, out: self.out };
+        if count == COLUMNS {
+            isa.narrow_to_nearest(&how, rows, &mut self.tally);
+        } else {
+            how.plain(rows, count, &mut self.tally);
+        }
+    }
+}
+
+/// Narrowing of errors at random: `out = clamp(SR(sum, shift), ±127)`, drawn for element `first + offset` of a tensor.
+///
+/// Where `active` is given (the activations that the errors belong to), an error is 0 wherever its activation is: the
+/// ReLU mask.
+pub struct Random<'a> {
+    how: AtRandom<'a>,
+    out: &'a mut [i8],
+    tally: Tally,
+}
+
+impl<'a> Random<'a> {
+    pub fn new(shift: u32, draws: Draws, first: u32, active: Option<&'a [i8]>, out: &'a mut [i8]) -> Self {
+        Random { how: AtRandom { shift, draws, first, active }, out, tally: Tally::default() }
+    }
+
+    /// What was seen, once all of the map is written.
+    pub fn seen(&self) -> Seen {
+        self.tally.seen(self.out.len())
+    }
+}
+
+impl Sink for Random<'_> {
+    #[inline(always)]
+    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        let rows = Rows { offsets, sums, out: self.out };
+        if count == COLUMNS {
+            isa.narrow_at_random(&self.how, rows, &mut self.tally);
+        } else {
+            self.how.plain(rows, count, &mut self.tally);
+        }
+    }
+}
+
+/// Feeds `sums`, a whole map of `channels` channels, to `sink`.
+pub fn feed(sums: &[i32], sink: &mut impl Sink) {
+    for (chunk, sums) in sums.chunks(COLUMNS).enumerate() {
+        let mut row = [[0; COLUMNS]];
+        row[0][..sums.len()].copy_from_slice(sums);
+        sink.take(Portable, &[chunk * COLUMNS], 0, sums.len(), &row);
+    }
+}
+
+/// Narrowing to nearest, with sign: `out = clamp(RN(sum, shift), ±127)`.
+pub fn nearest(sums: &[i32], shift: u32, out: &mut [i8]) -> Seen {
+    let mut seen = Seen { total: sums.len() as u32, ..Seen::default() };
+    for (&a, o) in sums.iter().zip(out) {
+        seen.max = seen.max.max(a.unsigned_abs());
+        let y = round_nearest(a, shift);
+        seen.clamped += u32::from(y.abs() > I8_MAX);
+        seen.upper_half += u32::from(y.abs() > I8_MAX / 2);
+        *o = saturate_i8(y);
+    }
+    seen
+}
+
+/// Largest magnitude.
+#[inline(always)]
+pub fn largest(values: &[i32]) -> u32 {
+    values.iter().fold(0, |m, v| m.max(v.unsigned_abs()))
+}

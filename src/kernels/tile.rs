@@ -1,0 +1,264 @@
+//! The register tile: the innermost product of everything that `packed` computes, one form an instruction set.
+//!
+//! Both operands are read in groups of four bytes, as the multiply-and-add instructions of processors want them: two
+//! `i16` or four `i8`. The left operand is read in place, row by row; the right one is packed in panels of [`COLUMNS`]
+//! columns. Sums of `i32` do not depend on order, so every form gives the bits of [`super::reference`].
+
+use bytemuck::Pod;
+
+use super::narrow::{AtRandom, Rows, Tally, ToNearest};
+use crate::fixed::random::Draws;
+
+/// Rows of the register tile.
+pub const ROWS: usize = 6;
+/// Columns of the register tile, and of a packed panel.
+pub const COLUMNS: usize = 16;
+
+/// Sums of one register tile.
+pub type Sums = [[i32; COLUMNS]; ROWS];
+
+/// How numbers stand in a group of four bytes, and what is known of their sign.
+pub trait Format: Copy {
+    type Number: Pod + Into<i32> + PartialEq + core::fmt::Debug;
+    /// Numbers in a group.
+    const NUMBERS: usize;
+    const SIGNS: Signs;
+    fn number(mantissa: i8) -> Self::Number;
+}
+
+/// What an instruction may take for granted about the operands of a [`Format`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signs {
+    Any,
+    /// The rows are never negative: activations after ReLU.
+    RowsUnsigned,
+    /// The panel is never negative.
+    PanelUnsigned,
+}
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $name:ident: $numbers:literal of $number:ty, $signs:ident;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name;
+        impl Format for $name {
+            type Number = $number;
+            const NUMBERS: usize = $numbers;
+            const SIGNS: Signs = Signs::$signs;
+            #[inline(always)]
+            fn number(mantissa: i8) -> $number {
+                <$number>::from(mantissa)
+            }
+        }
+    )* };
+}
+
+formats! {
+    /// Two numbers widened to 16 bits, of any sign.
+    Pairs: 2 of i16, Any;
+    /// Four mantissas of any sign.
+    Quads: 4 of i8, Any;
+    /// Four mantissas; those of the rows are never negative.
+    QuadsOfUnsignedRows: 4 of i8, RowsUnsigned;
+    /// Four mantissas; those of the panel are never negative.
+    QuadsOfUnsignedPanel: 4 of i8, PanelUnsigned;
+}
+
+/// The operands of one tile: `sums[r][c] = Σ_g Σ_i rows[r][g][i] · panel[g][c][i]` over all groups `g` of all runs.
+#[derive(Clone, Copy)]
+pub struct Product<'a, N> {
+    pub rows: &'a [N],
+    /// Where each row starts; at most [`ROWS`].
+    pub offsets: &'a [usize],
+    /// Runs of groups in a row, and the numbers from one to the next.
+    pub runs: usize,
+    pub run_step: usize,
+    /// Groups in a run, and the numbers from one to the next.
+    pub groups: usize,
+    pub group_step: usize,
+    /// `[runs · groups, COLUMNS, numbers of a group]`.
+    pub panel: &'a [N],
+}
+
+impl<N> Product<'_, N> {
+    /// What kernels without checks of their own rely on.
+    ///
+    /// # Panics
+    /// Where one of the first `rows` rows or the panel reaches past its slice.
+    #[inline(always)]
+    #[allow(dead_code)] // Portable code checks every index.
+    pub(super) fn check(&self, rows: usize, numbers: usize) {
+        assert!(self.runs > 0 && self.groups > 0);
+        assert!(self.panel.len() >= self.runs * self.groups * COLUMNS * numbers);
+        let reach = (self.runs - 1) * self.run_step + (self.groups - 1) * self.group_step + numbers;
+        for offset in &self.offsets[..rows] {
+            assert!(offset + reach <= self.rows.len());
+        }
+    }
+}
+
+/// `f` of every lane.
+#[inline(always)]
+pub fn lanes<T: Copy + Default>(mut f: impl FnMut(usize) -> T) -> [T; COLUMNS] {
+    let mut row = [T::default(); COLUMNS];
+    for (lane, value) in row.iter_mut().enumerate() {
+        *value = f(lane);
+    }
+    row
+}
+
+/// The first [`COLUMNS`] numbers, or all that there are and zeros.
+#[inline(always)]
+pub fn load<T: Copy + Default>(values: &[T]) -> [T; COLUMNS] {
+    if let Some(row) = values.first_chunk() {
+        return *row;
+    }
+    let mut row = [T::default(); COLUMNS];
+    row[..values.len()].copy_from_slice(values);
+    row
+}
+
+/// One instruction set.
+pub trait Isa: Copy {
+    /// The format for operands that may both be negative.
+    type Signed: Format;
+    /// The product of the first `R` rows; the other sums are left alone.
+    fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums);
+
+    /// Interleaves the first [`COLUMNS`] mantissas of the rows to groups: `out[c][i] = rows[i][c]`.
+    #[inline(always)]
+    fn interleave<F: Format>(self, rows: [&[i8]; 4], out: &mut [F::Number]) {
+        for (c, group) in out[..COLUMNS * F::NUMBERS].chunks_exact_mut(F::NUMBERS).enumerate() {
+            for (i, number) in group.iter_mut().enumerate() {
+                *number = F::number(rows[i][c]);
+            }
+        }
+    }
+
+    /// The draws of [`COLUMNS`] elements from `first` on.
+    #[inline(always)]
+    fn random_bits(self, draws: Draws, first: u32) -> [u32; COLUMNS] {
+        let mut bits = [0; COLUMNS];
+        bits.iter_mut().zip(0..).for_each(|(bits, lane)| *bits = draws.bits(first.wrapping_add(lane)));
+        bits
+    }
+
+    /// Narrows full rows; see [`ToNearest`].
+    #[inline(always)]
+    fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        how.plain(rows, COLUMNS, tally);
+    }
+
+    /// Narrows full rows; see [`AtRandom`].
+    #[inline(always)]
+    fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
+        how.plain(rows, COLUMNS, tally);
+    }
+}
+
+/// Code that is compiled once for each instruction set; mark `run` `#[inline(always)]`.
+pub trait Work {
+    type Output;
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// Plain code, for any processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portable;
+
+impl Isa for Portable {
+    type Signed = Pairs;
+
+    #[inline(always)]
+    fn multiply<F: Format, const R: usize>(self, p: &Product<F::Number>, sums: &mut Sums) {
+        sums[..R].fill([0; COLUMNS]);
+        let mut panel = p.panel.chunks_exact(COLUMNS * F::NUMBERS);
+        for run in 0..p.runs {
+            for (group, columns) in panel.by_ref().take(p.groups).enumerate() {
+                for (row, sums) in sums[..R].iter_mut().enumerate() {
+                    let at = p.offsets[row] + run * p.run_step + group * p.group_step;
+                    let row = &p.rows[at..at + F::NUMBERS];
+                    for (sum, column) in sums.iter_mut().zip(columns.chunks_exact(F::NUMBERS)) {
+                        *sum += row.iter().zip(column).map(|(&a, &b)| a.into() * b.into()).sum::<i32>();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// [`Isa::multiply`] for all rows.
+#[inline(always)]
+pub(super) fn multiply<I: Isa, F: Format>(isa: I, product: &Product<F::Number>, sums: &mut Sums) {
+    match product.offsets.len() {
+        6.. => isa.multiply::<F, 6>(product, sums),
+        5 => isa.multiply::<F, 5>(product, sums),
+        4 => isa.multiply::<F, 4>(product, sums),
+        3 => isa.multiply::<F, 3>(product, sums),
+        2 => isa.multiply::<F, 2>(product, sums),
+        _ => isa.multiply::<F, 1>(product, sums),
+    }
+}
+
+macro_rules! tiles {
+    ($($(#[$cfg:meta])* $tile:ident($isa:ty) by $detect:ident: $name:literal;)*) => {
+        /// Which instruction set is used. Chosen once, when the plan is built.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Tile {
+            Portable,
+            $($(#[$cfg])* $tile($isa),)*
+        }
+
+        impl Tile {
+            /// Every one that this processor has, faster ones later: for tests and benchmarks.
+            pub fn all() -> heapless::Vec<Self, 8> {
+                let mut all = heapless::Vec::new();
+                let _ = all.push(Tile::Portable);
+                $($(#[$cfg])* if let Some(isa) = <$isa>::$detect() {
+                    let _ = all.push(Tile::$tile(isa));
+                })*
+                all
+            }
+
+            /// Name for reports.
+            pub fn name(self) -> &'static str {
+                match self {
+                    Tile::Portable => "packed/portable",
+                    $($(#[$cfg])* Tile::$tile(_) => $name,)*
+                }
+            }
+
+            /// Runs `work` as it was compiled for this instruction set.
+            #[inline]
+            pub fn run<W: Work>(self, work: W) -> W::Output {
+                match self {
+                    Tile::Portable => work.run(Portable),
+                    $($(#[$cfg])* Tile::$tile(isa) => isa.run(work),)*
+                }
+            }
+        }
+    };
+}
+
+// From the slowest to the fastest.
+tiles! {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(super::x86::Avx2) by detect: "packed/avx2";
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(super::x86::Avx2) by detect_avx512_vnni: "packed/avx512-vnni";
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(super::x86::Avx2) by detect_avx_vnni: "packed/avx-vnni";
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    Neon(super::neon::Neon) by detect: "packed/neon";
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+    NeonDot(super::neon::NeonDot) by detect: "packed/neon-dot";
+    #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp"))]
+    Dsp(super::cortex_m::Dsp) by detect: "packed/dsp";
+}
+
+impl Tile {
+    /// The fastest one of this processor.
+    pub fn detect() -> Self {
+        Self::all().last().copied().unwrap_or(Tile::Portable)
+    }
+}

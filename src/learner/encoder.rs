@@ -1,0 +1,50 @@
+//! One encoder's numbers, in the forms that perceiving reads.
+
+use crate::net::arena::Arena;
+use crate::net::forward::{Params, Shifts};
+use crate::net::network::Network;
+
+/// An encoder's weights and shifts, in the forms that perceiving reads.
+pub(super) struct Encoder<'m> {
+    pub weights: &'m mut [i8],
+    pub packed: &'m mut [i16],
+    pub thresholds: &'m mut [i32],
+    pub shifts: &'m mut [Shifts],
+}
+
+impl<'m> Encoder<'m> {
+    pub fn take(network: &Network, arena: &mut Arena<'m>) -> Self {
+        let dictionary = network.layers.first().filter(|l| l.dictionary);
+        Encoder {
+            weights: arena.take(network.weights_len),
+            packed: arena.take(network.packed_len),
+            thresholds: arena.take(dictionary.map_or(0, |l| l.output.channels)),
+            shifts: arena.take(1),
+        }
+    }
+
+    pub fn params(&self) -> Params<'_> {
+        Params {
+            weights: self.weights,
+            packed: self.packed,
+            thresholds: self.thresholds,
+            shifts: self.shifts.first().unwrap_or(&UNSET),
+        }
+    }
+
+    pub fn copy_from(&mut self, other: &Encoder) {
+        self.weights.copy_from_slice(other.weights);
+        self.packed.copy_from_slice(other.packed);
+        self.thresholds.copy_from_slice(other.thresholds);
+        self.shifts.copy_from_slice(other.shifts);
+    }
+
+    /// Packs the weights of the tensors from `first` on again, after they were changed or read back.
+    pub fn repack(&mut self, network: &Network, first: usize) {
+        for tensor in &network.tensors[first..] {
+            network.kernels.pack(&tensor.conv, &self.weights[tensor.weight_range()], &mut self.packed[tensor.packed..]);
+        }
+    }
+}
+
+static UNSET: Shifts = Shifts::unset();
