@@ -106,7 +106,7 @@ fn perceiving(spec: Spec, options: &Options, side: usize, seconds: f64) -> Resul
 /// Milliseconds of each repetition; `None` where the work is not known.
 fn work(name: &str, threads: usize, seconds: f64) -> Result<Option<Vec<f64>>, Box<dyn Error>> {
     let mut spec = model::parse("benches/models/w.toml", include_str!("../benches/models/w.toml"))?;
-    let options = Options { seed: Seed(0), expected_samples: None, lanes: threads, kernels: Kernels::detect() };
+    let options = Options { lanes: threads, ..Options::new(Seed(0)) };
     let side = match name {
         "I32" => Some(32),
         "I96" => Some(96),

@@ -199,7 +199,7 @@ impl Stream {
 
 /// Options of a learner of an endless stream.
 pub fn options(lanes: usize, kernels: Kernels) -> Options {
-    Options { seed: Seed(0), expected_samples: None, lanes, kernels }
+    Options { lanes, kernels, ..Options::new(Seed(0)) }
 }
 
 /// Fills the learner's replay and stem so that the next sample makes a step due.

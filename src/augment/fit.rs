@@ -104,6 +104,15 @@ pub fn to_input(pixels: &[u8], channels: usize, out: &mut [i8]) {
     }
 }
 
+/// [`to_input`] where the pixels stand: afterwards the bytes are the input's `i8`.
+pub fn to_input_in_place(pixels: &mut [u8], channels: usize) {
+    for pixel in pixels.chunks_exact_mut(if channels == 3 { 3 } else { 1 }) {
+        let mut input = [0; 3];
+        to_input(pixel, channels, &mut input[..pixel.len()]);
+        pixel.copy_from_slice(bytemuck::cast_slice(&input[..pixel.len()]));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use super::settings::UsageError;
 use super::{Outcome, Told, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
-use crate::kernels::{Kernels, Map};
+use crate::kernels::Map;
 use crate::learner::{Learner, Options, SampleError};
 use crate::net::network::Network;
 use crate::net::spec::Spec;
@@ -111,7 +111,7 @@ fn load(args: &Args) -> Result<(Judged, Spec, Option<String>), Box<dyn Error>> {
 
 /// A learner with its memory leaked for the life of the process: a probe runs once.
 fn learner_of(spec: &Spec, seed: u64) -> Result<Learner<'static>, Box<dyn Error>> {
-    let options = Options { seed: Seed(seed), expected_samples: None, lanes: 1, kernels: Kernels::detect() };
+    let options = Options::new(Seed(seed));
     let memory = Box::leak(vec![0u8; Learner::plan(spec, &options)?.block_len()].into_boxed_slice());
     Ok(Learner::new(spec, &options, memory)?)
 }

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 
-use crate::kernels::Kernels;
 use crate::learner::{Learner, MAX_LANES, Options};
 use crate::model;
 use crate::net::spec::Spec;
@@ -85,6 +84,9 @@ pub struct RunArgs {
     /// step is worth.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Take views forward twice instead of keeping their activations: less memory, more work, the same result.
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 impl RunArgs {
@@ -95,6 +97,6 @@ impl RunArgs {
 
     pub fn options(&self, spec: &Spec, expected_samples: Option<u64>) -> Options {
         let lanes = if self.threads == 0 { Learner::lanes_worth(spec, self.threads()) } else { self.threads };
-        Options { seed: Seed(self.seed), expected_samples, lanes, kernels: Kernels::detect() }
+        Options { expected_samples, lanes, recompute: self.recompute, ..Options::new(Seed(self.seed)) }
     }
 }

@@ -18,7 +18,6 @@ pub use page::report;
 pub(crate) use page::{run as run_of, verdicts};
 
 use crate::evaluate::EvaluateError;
-use crate::kernels::Kernels;
 use crate::learner::{Did, Learner, Options, SampleError};
 use crate::net::network::PlanError;
 use crate::net::spec::{InputKind, Spec};
@@ -175,10 +174,9 @@ pub fn run(settings: &Settings, watch: Watch<'_>) -> Result<Found, DemoError> {
         return Err(DemoError::NoCamera);
     }
     let options = Options {
-        seed: Seed(settings.seed),
         expected_samples: Some(settings.samples),
         lanes: settings.threads,
-        kernels: Kernels::detect(),
+        ..Options::new(Seed(settings.seed))
     };
     let block = Learner::plan(&spec, &options)?.block_len();
     let (mut memory, mut other_memory) = (vec![0; block], vec![0; block]);

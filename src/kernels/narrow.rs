@@ -4,6 +4,7 @@
 //! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
 
 use super::tile::{COLUMNS, Isa, Portable, lanes};
+use super::{Grid, Map};
 use crate::fixed::random::Draws;
 use crate::fixed::{I8_MAX, Seen, round_nearest, saturate_i8};
 
@@ -165,6 +166,71 @@ impl Sink for Relu<'_> {
             isa.narrow_to_nearest(&how, rows, &mut self.tally);
         } else {
             how.plain(rows, count, &mut self.tally);
+        }
+    }
+}
+
+/// The window sums of a map whose values are not kept.
+pub struct Windows<'a> {
+    pub grid: Grid,
+    /// `[cells down, cells across, channels]`.
+    pub sums: &'a mut [i32],
+}
+
+impl<'a> Windows<'a> {
+    pub fn new(grid: Grid, sums: &'a mut [i32]) -> Self {
+        Windows { grid, sums }
+    }
+
+    /// Adds `values`, the channels from `channel` on at `(y, x)`, to all windows that hold the position.
+    #[inline(always)]
+    fn add(&mut self, y: usize, x: usize, channel: usize, values: &[i8]) {
+        for row in (0..self.grid.cells.0).filter(|&row| self.grid.rows(row).contains(&y)) {
+            for column in (0..self.grid.cells.1).filter(|&column| self.grid.columns(column).contains(&x)) {
+                let cell = row * self.grid.cells.1 + column;
+                let sums = &mut self.sums[cell * self.grid.map.channels + channel..][..values.len()];
+                sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += i32::from(v));
+            }
+        }
+    }
+}
+
+/// ReLU and narrowing as by [`Relu`], into sums over windows: the map itself is never stored.
+pub struct Pool<'a, 'w> {
+    shift: u32,
+    thresholds: &'a [i32],
+    map: Map,
+    windows: &'a mut [Windows<'w>],
+    tally: Tally,
+}
+
+impl<'a, 'w> Pool<'a, 'w> {
+    /// Over `map`; the sums of `windows` start at 0.
+    pub fn new(shift: u32, thresholds: &'a [i32], map: Map, windows: &'a mut [Windows<'w>]) -> Self {
+        windows.iter_mut().for_each(|w| w.sums.fill(0));
+        Pool { shift, thresholds, map, windows, tally: Tally::default() }
+    }
+
+    /// What was seen, once all of the map went by.
+    pub fn seen(&self) -> Seen {
+        self.tally.seen(self.map.len())
+    }
+}
+
+impl Sink for Pool<'_, '_> {
+    #[inline(always)]
+    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        let mut thresholds = [0; COLUMNS];
+        if !self.thresholds.is_empty() {
+            thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
+        }
+        let how = ToNearest { shift: self.shift, thresholds };
+        let mut row = [0; COLUMNS];
+        for (&at, sums) in offsets.iter().zip(sums) {
+            how.plain(Rows { offsets: &[0], sums: core::slice::from_ref(sums), out: &mut row }, count, &mut self.tally);
+            let position = at / self.map.channels;
+            let (y, x) = (position / self.map.width, position % self.map.width);
+            self.windows.iter_mut().for_each(|windows| windows.add(y, x, channel, &row[..count]));
         }
     }
 }

@@ -8,8 +8,7 @@ use crate::augment::{fit, image, signal};
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::kernels::Map;
-use crate::kernels::narrow;
-use crate::kernels::reference::pool_sums;
+use crate::kernels::narrow::{self, Windows};
 use crate::net::forward::{self, Params, Scratch};
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
@@ -111,17 +110,11 @@ pub fn pick_of(spec: &Spec, replay: &Replay, seed: Seed, step: u64, number: usiz
     replay.pick(number, spec.replay.fresh, Draws::new(seed, step, tensor::PICK))
 }
 /// The descriptor of `input` for the redundancy policy: the first layer pooled, to `i8` by its own exact shift.
-pub(super) fn describe(
-    network: &Network,
-    params: Params,
-    input: &[i8],
-    activations: &mut [i8],
-    descriptor: &mut [i8],
-    scratch: &mut Scratch,
-) {
-    forward::layers(network, params, input, activations, scratch);
+pub(super) fn describe(network: &Network, params: Params, input: &[i8], descriptor: &mut [i8], scratch: &mut Scratch) {
     let grid = network.descriptor_grid();
-    let sums = &mut scratch.accumulators[..grid.len()];
-    pool_sums(&grid, activations, sums);
+    let all = core::mem::take(&mut scratch.accumulators);
+    let sums = &mut all[..grid.len()];
+    forward::first_pooled(network, params, input, &mut [Windows::new(grid, sums)], scratch);
     narrow::nearest(sums, shift_for(narrow::largest(sums), 8), descriptor);
+    scratch.accumulators = all;
 }

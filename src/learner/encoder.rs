@@ -23,6 +23,11 @@ impl<'m> Encoder<'m> {
         }
     }
 
+    /// No encoder.
+    pub fn none() -> Self {
+        Encoder { weights: &mut [], packed: &mut [], thresholds: &mut [], shifts: &mut [] }
+    }
+
     pub fn params(&self) -> Params<'_> {
         Params {
             weights: self.weights,

@@ -5,7 +5,7 @@ use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
 use crate::kernels::Grid;
-use crate::kernels::reference::pool_sums;
+use crate::kernels::narrow::Windows;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::network::Network;
@@ -45,7 +45,7 @@ impl<'a> CanaryBuffers<'a> {
         let rows = spec.contrastive.as_ref().map_or(0, |c| spec.guard.canaries * c.views);
         let dim = network.embedding_dim();
         CanaryBuffers {
-            activations: arena.take(network.activations_len),
+            activations: arena.take(network.kept_len()),
             head_input: arena.take(head_input),
             hidden: arena.take(hidden),
             input: arena.take(network.input.len()),
@@ -100,6 +100,9 @@ impl Learner<'_> {
             self.fold_stem();
             self.settle_shifts();
         }
+        if !self.is_judged() {
+            return self.publish_unjudged();
+        }
         let Some(old) = self.measure_published() else { return Did::Idle };
         let Some(new) = self.measure_learning() else { return Did::Idle };
         // The encoder before the first lesson is no measure: its shifts may not even be known.
@@ -115,6 +118,10 @@ impl Learner<'_> {
 
     /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
     pub(super) fn publish_stem(&mut self) {
+        if !self.is_judged() {
+            self.publish_unjudged();
+            return;
+        }
         self.settle_shifts();
         if let Some(measured) = self.measure_learning() {
             self.publish(&measured);
@@ -125,14 +132,19 @@ impl Learner<'_> {
         let Health { effective_rank, spread, loss, saturation } = measured.health;
         self.health[0] = [effective_rank, spread, loss, saturation];
         self.learning.shifts[0].feature = measured.feature;
-        self.published.copy_from(&self.learning);
-        self.accepted_masters.copy_from_slice(self.masters);
-        self.accepted_momentum.copy_from_slice(self.momentum);
+        self.accept();
         let c = &mut self.counters[0];
         c.version += 1;
         c.lessons_published += 1;
         c.undone_in_a_row = 0;
         Did::Published { health: measured.health, version: EncoderVersion(c.version as u32) }
+    }
+
+    /// A lesson of an encoder that nobody judges is published as it is; only its saturation is known.
+    fn publish_unjudged(&mut self) -> Did {
+        let saturation = guard::saturation(&self.learning.weights[self.network.trained_range()]);
+        let feature = self.learning.shifts[0].feature;
+        self.publish(&Measured { health: Health { saturation, ..Health::default() }, feature })
     }
 
     fn undo(&mut self) {
@@ -164,7 +176,8 @@ impl Learner<'_> {
             for canary in 0..canaries {
                 let stored = self.replay.sample(canary_pick(canary, canaries, held), 0);
                 batch::input_of(&self.spec, self.scales, stored, input);
-                seen.merge(&forward::layers(&self.network, self.learning.params(), input, activations, scratch));
+                let (network, params) = (&self.network, self.learning.params());
+                seen.merge(&forward::blocks(network, params, input, activations, None, scratch, |_, _| {}));
             }
             let shifts = &mut self.learning.shifts[0].layers;
             let settling = shifts.iter_mut().zip(&seen.layers).take(self.network.layers.len());
@@ -211,13 +224,10 @@ impl Learner<'_> {
         let pick = |canary| canary_pick(canary, canaries, held);
         for (canary, row) in b.rows.chunks_exact_mut(grid.len()).take(canaries).enumerate() {
             batch::input_of(spec, self.scales, self.replay.sample(pick(canary), 0), b.input);
-            forward::layers(network, params, b.input, b.activations, &mut b.scratch);
-            for (counts, (layer, grid)) in bits.iter_mut().zip(&network.feature) {
-                let sums = &mut b.scratch.accumulators[..grid.len()];
-                pool_sums(grid, &b.activations[network.layers[*layer].activations..], sums);
-                sums.iter().for_each(|s| counts[bit_length(s.unsigned_abs()) as usize & 31] += 1);
-            }
-            pool_sums(&grid, &b.activations[network.layers[network.layers.len() - 1].activations..], row);
+            let meter = Some(Windows::new(grid, row));
+            forward::blocks(network, params, b.input, b.activations, meter, &mut b.scratch, |block, sums| {
+                sums.iter().for_each(|s| bits[block][bit_length(s.unsigned_abs()) as usize & 31] += 1);
+            });
         }
         let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
         let loss = self.canary_loss(params, &mut b, canaries, pick);

@@ -63,7 +63,9 @@ fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
     };
     within("lanes (--threads)", options.lanes as u64, 1, MAX_LANES as u64)?;
     within("[replay] capacity", spec.replay.capacity as u64, 0, 1 << 24)?;
-    within("[guard] canaries", spec.guard.canaries as u64, 2, 1024)?;
+    if spec.guard.canaries > 0 {
+        within("[guard] canaries", spec.guard.canaries as u64, 2, 1024)?;
+    }
     within("[guard] lesson_steps", u64::from(spec.guard.lesson_steps), 1, 1 << 20)?;
     within("[dictionary] samples", spec.dictionary.samples, 1, 1 << 40)?;
     within("[dictionary] patches", u64::from(spec.dictionary.patches), 1, 64)?;
@@ -119,7 +121,7 @@ pub(super) fn take<'m>(
 ) -> Result<Learner<'m>, PlanError> {
     check(spec, options)?;
     let network = Network::new(spec, options.kernels)?;
-    let alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
+    let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
     let trained = if contrastive.is_some() { trained } else { 0 };
@@ -137,15 +139,18 @@ pub(super) fn take<'m>(
     mark("counters", arena);
     let learning = Encoder::take(&network, arena);
     mark("learning encoder", arena);
-    let published = Encoder::take(&network, arena);
+    // Without canaries nothing is judged, and what learns is what is read.
+    let judged = spec.guard.canaries > 0;
+    let published = if judged { Encoder::take(&network, arena) } else { Encoder::none() };
     mark("published encoder", arena);
     let packed_back = arena.take(if contrastive.is_some() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
     let masters = arena.take(trained);
-    let momentum = arena.take(trained);
+    let with_momentum = if spec.optimizer.momentum { trained } else { 0 };
+    let momentum = arena.take(with_momentum);
     mark("masters and momentum", arena);
-    let accepted_masters = arena.take(trained);
-    let accepted_momentum = arena.take(trained);
+    let accepted_masters = arena.take(if judged { trained } else { 0 });
+    let accepted_momentum = arena.take(if judged { with_momentum } else { 0 });
     mark("last accepted lesson", arena);
     let whitening = arena.take(stem_sum(|d, _| d * d));
     let dictionary = arena.take(stem_sum(|_, weights| weights));
@@ -157,12 +162,18 @@ pub(super) fn take<'m>(
         replay_spec.capacity = spec.guard.canaries;
     }
     let frame = stored_len(spec, &network);
+    if contrastive.is_none() && replay_spec.capacity == 0 {
+        replay_spec.fresh = 0;
+        alone.samples_per_step = 0;
+    }
     let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), frame, descriptor_len(&network), arena);
     mark("replay", arena);
     let stored = arena.take(frame);
-    let input = arena.take(network.input.len());
+    // An image that nobody stores is turned into the encoder's input where it stands.
+    let in_place = spec.input.kind == InputKind::Image && replay_spec.capacity == 0 && contrastive.is_none();
+    let input = arena.take(if in_place { 0 } else { network.input.len() });
     mark("newest sample", arena);
-    let scratch_len = scratch_len(spec, &network, options.lanes);
+    let scratch_len = scratch_len(spec, &network, options);
     let scratch = arena.take(scratch_len);
     mark("scratch", arena);
 
@@ -177,6 +188,7 @@ pub(super) fn take<'m>(
         spec: spec.clone(),
         network,
         lanes: options.lanes,
+        recompute: options.recompute,
         counters,
         health,
         learning,
@@ -197,7 +209,7 @@ pub(super) fn take<'m>(
 }
 
 /// The largest of what the calls need at one time.
-fn scratch_len(spec: &Spec, network: &Network, lanes: usize) -> usize {
+fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
     let counted = |take: &dyn Fn(&mut Arena)| {
         let mut arena = Arena::counting();
         take(&mut arena);
@@ -210,12 +222,12 @@ fn scratch_len(spec: &Spec, network: &Network, lanes: usize) -> usize {
             dictionary::Scratch::take(widest, arena);
         }),
         counted(&|arena| {
-            let _: &mut [i8] = arena.take(network.activations_len);
+            let _: &mut [i8] = arena.take(network.kept_len());
             Scratch::take(network, arena);
-            let _: &mut [i8] = arena.take(descriptor_len(network));
+            let _: &mut [i8] = arena.take(descriptor_len(network).max(network.feature_dim));
         }),
         counted(&|arena| {
-            step::StepBuffers::take(spec, network, lanes, arena);
+            step::StepBuffers::take(spec, network, options.lanes, options.recompute, arena);
         }),
         counted(&|arena| {
             super::lesson::CanaryBuffers::take(spec, network, arena);

@@ -19,7 +19,7 @@ pub(crate) use step::step_size;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::augment::signal;
+use crate::augment::{fit, signal};
 use crate::fixed::random::Draws;
 use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
@@ -33,6 +33,9 @@ use crate::sample::{EncoderVersion, Sample, Seed};
 
 /// Most lanes (threads) that a step is split over.
 pub const MAX_LANES: usize = 16;
+
+/// Samples after its lesson for which the shift of a stem that nobody judges still follows them.
+const SETTLING: u64 = 64;
 
 /// Runs two jobs, at the same time where it can.
 pub trait Join: Sync {
@@ -126,6 +129,16 @@ pub struct Options {
     /// Lanes that a step is split over; the bits do not depend on it.
     pub lanes: usize,
     pub kernels: Kernels,
+    /// Take each view forward a second time for the backward pass instead of keeping its activations: less memory, half
+    /// as much work again, the same bits.
+    pub recompute: bool,
+}
+
+impl Options {
+    /// An endless stream, one lane, the fastest kernels of this processor, activations kept.
+    pub fn new(seed: Seed) -> Self {
+        Options { seed, expected_samples: None, lanes: 1, kernels: Kernels::detect(), recompute: false }
+    }
 }
 
 /// What a step did.
@@ -166,6 +179,7 @@ pub struct Learner<'m> {
     spec: Spec,
     network: Network,
     lanes: usize,
+    recompute: bool,
     counters: &'m mut [Counters],
     /// Health of the published encoder when it was published, and of the last lesson judged.
     health: &'m mut [[u32; 4]],
@@ -182,7 +196,7 @@ pub struct Learner<'m> {
     dictionary: &'m mut [i16],
     scales: &'m mut [signal::ChannelScale],
     replay: Replay<'m>,
-    /// The newest sample as it is stored, and as the encoder takes it.
+    /// The newest sample as it is stored, and as the encoder takes it; where the latter is empty, in place of the former.
     stored: &'m mut [u8],
     input: &'m mut [i8],
     /// Shared by everything that is needed within one call only.
@@ -203,7 +217,7 @@ impl<'m> Learner<'m> {
     pub fn lanes_worth(spec: &Spec, most: usize) -> usize {
         /// Multiply-adds of about half a millisecond.
         const OF_A_LANE: usize = 1 << 25;
-        let one = Options { seed: Seed(0), expected_samples: None, lanes: 1, kernels: Kernels::Reference };
+        let one = Options { kernels: Kernels::Reference, ..Options::new(Seed(0)) };
         Self::plan(spec, &one).map_or(1, |plan| (plan.macs_step / OF_A_LANE).clamp(1, most.max(1)))
     }
 
@@ -240,7 +254,7 @@ impl<'m> Learner<'m> {
             if self.network.layers[0].tensors.contains(&number) && self.network.layers[0].dictionary {
                 continue;
             }
-            // Not trained and no dictionary: random and fixed.
+            // Not trained and no dictionary: random and fixed, or to be restored from a checkpoint.
             for element in 0..tensor.conv.weights() {
                 let master = update::initial_master(&tensor, number, element, options.seed);
                 self.learning.weights[tensor.weights + element] = update::narrow(master);
@@ -256,8 +270,25 @@ impl<'m> Learner<'m> {
         }
         self.narrow_masters();
         self.learning.repack(&self.network, 0);
-        self.accepted_masters.copy_from_slice(self.masters);
-        self.published.copy_from(&self.learning);
+        self.accept();
+    }
+
+    /// Makes the encoder that learns the published one, and its masters those to come back to.
+    fn accept(&mut self) {
+        if self.is_judged() {
+            self.published.copy_from(&self.learning);
+            self.accepted_masters.copy_from_slice(self.masters);
+            self.accepted_momentum.copy_from_slice(self.momentum);
+        }
+    }
+
+    /// Lessons are judged on canaries; otherwise the encoder that learns is the published one.
+    fn is_judged(&self) -> bool {
+        self.spec.guard.canaries > 0
+    }
+
+    fn serving(&self) -> &Encoder<'m> {
+        if self.is_judged() { &self.published } else { &self.learning }
     }
 
     /// Calls `f` with the stem's banks and their scratch.
@@ -316,16 +347,15 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// [`SampleError`]; the learner is then as it was.
     pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        if self.spec.input.kind == InputKind::Window {
-            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
-        }
-        input_of(&self.spec, self.scales, self.stored, self.input);
-        let counters = self.counters[0];
+        self.take_in(sample)?;
+        let draws = self.replay_draws();
         if self.learns_stem() {
             self.observe_stem();
         }
-        self.push_replay(sample, Draws::new(Seed(counters.seed), counters.observed, tensor::REPLAY));
+        self.push_replay(sample, draws);
+        if !self.is_judged() {
+            self.follow_newest();
+        }
         let counters = &mut self.counters[0];
         counters.observed += 1;
         if self.spec.contrastive.is_none() {
@@ -341,16 +371,56 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// [`SampleError`].
     pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        self.take_in(sample)?;
+        let draws = self.replay_draws();
+        self.push_replay(sample, draws);
+        self.counters[0].observed += 1;
+        Ok(())
+    }
+
+    fn replay_draws(&self) -> Draws {
+        Draws::new(Seed(self.counters[0].seed), self.counters[0].observed, tensor::REPLAY)
+    }
+
+    /// Scales and stores the sample, and makes it the encoder's input.
+    fn take_in(&mut self, sample: &Sample) -> Result<(), SampleError> {
         store_sample(&self.spec, &self.network, sample, self.stored)?;
         if self.spec.input.kind == InputKind::Window {
             signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
         }
-        input_of(&self.spec, self.scales, self.stored, self.input);
-        let counters = self.counters[0];
-        let draws = Draws::new(Seed(counters.seed), counters.observed, tensor::REPLAY);
-        self.push_replay(sample, draws);
-        self.counters[0].observed += 1;
+        self.make_input();
         Ok(())
+    }
+
+    fn make_input(&mut self) {
+        if self.input.is_empty() {
+            fit::to_input_in_place(self.stored, self.spec.input.channels);
+        } else {
+            input_of(&self.spec, self.scales, self.stored, self.input);
+        }
+    }
+
+    /// The newest sample as the encoder takes it.
+    fn newest(&self) -> &[i8] {
+        if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
+    }
+
+    /// Lets the shifts of the feature, and of a stem that still learns, follow what the newest sample wants.
+    fn follow_newest(&mut self) {
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        let activations = arena.take(self.network.kept_len());
+        let feature = arena.take(self.network.feature_dim);
+        let mut buffers = Scratch::take(&self.network, &mut arena);
+        let params = self.learning.params();
+        let (seen, blocks) = forward::feature(&self.network, params, self.newest(), activations, feature, &mut buffers);
+        let settles = self.learns_stem() || self.counters[0].observed < self.counters[0].stem_samples + SETTLING;
+        let shifts = &mut self.learning.shifts[0];
+        if settles && self.network.layers[0].dictionary {
+            shifts.layers[0].follow(seen.layers[0]);
+        }
+        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
+        self.scratch = scratch;
     }
 
     /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
@@ -363,18 +433,19 @@ impl<'m> Learner<'m> {
         let remove = self.spec.input.kind == InputKind::Image;
         let mut counters = self.counters[0];
         let schedule = dictionary::Schedule { patches: counters.stem_samples * counters.stem_patches };
-        let input = core::mem::take(&mut self.input);
+        let (stored, input) = (core::mem::take(&mut self.stored), core::mem::take(&mut self.input));
+        let x: &[i8] = if input.is_empty() { bytemuck::cast_slice(stored) } else { input };
         self.with_banks(|banks, scratch| {
             for _ in 0..counters.stem_patches {
                 for (number, bank) in banks.iter_mut().enumerate() {
                     let draws = Draws::new(Seed(counters.seed), counters.patches, tensor::PATCH + number as u32);
                     let deviation = &mut counters.deviation[number];
-                    bank.observe(input, remove, counters.patches, schedule, deviation, draws, scratch);
+                    bank.observe(x, remove, counters.patches, schedule, deviation, draws, scratch);
                 }
                 counters.patches += 1;
             }
         });
-        self.input = input;
+        (self.stored, self.input) = (stored, input);
         self.counters[0] = counters;
         if counters.observed + 1 == counters.stem_samples {
             self.fold_stem();
@@ -385,10 +456,9 @@ impl<'m> Learner<'m> {
     fn push_replay(&mut self, sample: &Sample, draws: Draws) {
         let mut arena = Arena::over(self.scratch);
         let descriptor: &mut [i8] = if self.replay.wants_descriptor() {
-            let activations = arena.take(self.network.activations_len);
             let mut scratch = Scratch::take(&self.network, &mut arena);
             let descriptor = arena.take(memory::descriptor_len(&self.network));
-            batch::describe(&self.network, self.learning.params(), self.input, activations, descriptor, &mut scratch);
+            batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut scratch);
             descriptor
         } else {
             &mut []
@@ -425,7 +495,7 @@ impl<'m> Learner<'m> {
 
     /// The published encoder, for perceiving.
     pub fn published(&self) -> (Params<'_>, &[signal::ChannelScale]) {
-        (self.published.params(), self.scales)
+        (self.serving().params(), self.scales)
     }
 
     /// The feature of `sample` by the published encoder: `i8`, [`Network::feature_dim`] long.
@@ -434,14 +504,20 @@ impl<'m> Learner<'m> {
     /// [`SampleError`].
     pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
         store_sample(&self.spec, &self.network, sample, self.stored)?;
-        input_of(&self.spec, self.scales, self.stored, self.input);
-        let mut arena = Arena::over(self.scratch);
-        let activations = arena.take(self.network.activations_len);
-        let mut scratch = Scratch::take(&self.network, &mut arena);
-        let params = self.published.params();
-        forward::layers(&self.network, params, self.input, activations, &mut scratch);
-        forward::feature(&self.network, params.shifts, activations, out, &mut scratch);
+        self.make_input();
+        self.feature(out);
         Ok(())
+    }
+
+    /// The feature of the sample that was observed or perceived last, as [`Learner::perceive`].
+    pub fn feature(&mut self, out: &mut [i8]) {
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        let activations = arena.take(self.network.kept_len());
+        let mut buffers = Scratch::take(&self.network, &mut arena);
+        let params = self.serving().params();
+        forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
+        self.scratch = scratch;
     }
 
     /// Names and numbers of the whole state, in a fixed order: what a checkpoint stores and the state hash covers.
@@ -469,7 +545,9 @@ impl<'m> Learner<'m> {
     /// Makes the derived forms again after the state was written.
     pub fn restored(&mut self) {
         self.learning.repack(&self.network, 0);
-        self.published.repack(&self.network, 0);
+        if self.is_judged() {
+            self.published.repack(&self.network, 0);
+        }
         self.pack_back();
     }
 }

@@ -22,6 +22,8 @@ use crate::sample::Seed;
 pub(super) struct Lane<'a> {
     first: usize,
     count: usize,
+    /// Views are taken forward again for the backward pass: the buffers of inputs and activations have one place.
+    recompute: bool,
     /// Inputs of the views; one place only where the first layer is not trained.
     inputs: &'a mut [i8],
     activations: &'a mut [i8],
@@ -48,7 +50,7 @@ pub(super) struct StepBuffers<'a> {
 }
 
 impl<'a> StepBuffers<'a> {
-    pub fn take(spec: &Spec, network: &Network, lanes: usize, arena: &mut Arena<'a>) -> Option<Self> {
+    pub fn take(spec: &Spec, network: &Network, lanes: usize, recompute: bool, arena: &mut Arena<'a>) -> Option<Self> {
         let contrastive = spec.contrastive.as_ref()?;
         let head = network.head?;
         let views = contrastive.batch * contrastive.views;
@@ -60,13 +62,14 @@ impl<'a> StepBuffers<'a> {
         for lane in 0..lanes {
             let (first, end) = (lane * views / lanes, (lane + 1) * views / lanes);
             let count = end - first;
-            let kept = if network.first_trained == 0 { count } else { 1 };
-            let group = count.min(network.views_at_a_time);
+            let kept = if network.first_trained == 0 && !recompute { count } else { 1 };
+            let group = if recompute { 1 } else { count.min(network.views_at_a_time) };
             let lane = Lane {
                 first,
                 count,
+                recompute,
                 inputs: arena.take(kept * network.input.len()),
-                activations: arena.take(count * network.activations_len),
+                activations: arena.take(if recompute { 1 } else { count } * network.activations_len),
                 head_inputs: arena.take(count * head.grid.len()),
                 hidden: arena.take(count * hidden),
                 embeddings: arena.take(count * dim),
@@ -103,19 +106,31 @@ struct Shared<'a, 'm> {
 }
 
 impl Lane<'_> {
+    /// Where the activations of view `local` of this lane stand.
+    fn place(&self, local: usize) -> usize {
+        if self.recompute { 0 } else { local }
+    }
+
+    /// Makes view `local` of this lane and takes it forward to the activations of its layers.
+    fn layers(&mut self, shared: &Shared, local: usize) -> ForwardSeen {
+        let Shared { spec, network, .. } = *shared;
+        let views = spec.contrastive.as_ref().map_or(1, |c| c.views);
+        let (number, place) = (self.first + local, self.place(local));
+        let input_place = if network.first_trained == 0 { place } else { 0 };
+        let input = &mut self.inputs[input_place * network.input.len()..][..network.input.len()];
+        let stored = shared.replay.sample(shared.picks[number / views], number % views);
+        batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
+        let activations = &mut self.activations[place * network.activations_len..][..network.activations_len];
+        forward::layers(network, shared.params, input, activations, &mut self.scratch)
+    }
+
     /// Makes the first `count` views of this lane and takes them forward to their embeddings.
     fn forward(&mut self, shared: &Shared, count: usize) {
-        let Shared { spec, network, .. } = *shared;
+        let network = shared.network;
         let Some(head) = network.head else { return };
-        let views = spec.contrastive.as_ref().map_or(1, |c| c.views);
         for local in 0..count {
-            let number = self.first + local;
-            let place = if network.first_trained == 0 { local } else { 0 };
-            let input = &mut self.inputs[place * network.input.len()..][..network.input.len()];
-            let stored = shared.replay.sample(shared.picks[number / views], number % views);
-            batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
-            let activations = &mut self.activations[local * network.activations_len..][..network.activations_len];
-            let seen = forward::layers(network, shared.params, input, activations, &mut self.scratch);
+            let seen = self.layers(shared, local);
+            let activations = &self.activations[self.place(local) * network.activations_len..];
             let pooled = &mut self.head_inputs[local * head.grid.len()..][..head.grid.len()];
             let pooling = forward::pool(network, shared.params, activations, pooled, &mut self.scratch);
             self.forward_seen.merge(&ForwardSeen { head: [pooling, Seen::default()], ..seen });
@@ -134,16 +149,21 @@ impl Lane<'_> {
         let network = shared.network;
         let Some(head) = network.head else { return };
         let (dim, hidden) = (network.embedding_dim(), network.tensors[head.hidden].conv.filters);
-        let most = network.views_at_a_time;
+        let most = if self.recompute { 1 } else { network.views_at_a_time };
         for first in (0..count).step_by(most) {
+            if self.recompute {
+                // By the shifts of the first time: the same bits.
+                self.layers(shared, first);
+            }
             let number = self.first + first;
             let count = most.min(count - first);
-            let inputs = if network.first_trained == 0 { first * network.input.len() } else { 0 };
+            let place = self.place(first);
+            let inputs = if network.first_trained == 0 { place * network.input.len() } else { 0 };
             let group = backward::Group {
                 number,
                 count,
                 inputs: &self.inputs[inputs..],
-                activations: &self.activations[first * network.activations_len..],
+                activations: &self.activations[place * network.activations_len..],
                 head_inputs: &self.head_inputs[first * head.grid.len()..][..count * head.grid.len()],
                 hidden: &self.hidden[first * hidden..][..count * hidden],
             };
@@ -233,7 +253,7 @@ impl Learner<'_> {
             picks.push(batch::pick_of(&self.spec, &self.replay, seed, step, number)?).ok()?;
         }
         let mut arena = Arena::reusing(scratch);
-        let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, &mut arena)?;
+        let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, self.recompute, &mut arena)?;
         for lane in &mut buffers.lanes {
             lane.gradients.fill(0);
             lane.wide.fill(0);

@@ -6,9 +6,9 @@ use super::network::{MAX_TENSORS, Network};
 use super::spec::MAX_LAYERS;
 use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, shift_for};
-use crate::kernels::Conv;
-use crate::kernels::narrow::{self, Keep, Largest, Relu, Sink};
+use crate::kernels::narrow::{self, Keep, Largest, Pool, Relu, Sink, Windows};
 use crate::kernels::reference::pool_sums;
+use crate::kernels::{Conv, Grid};
 
 /// All requantization shifts of an encoder and its head. Part of the state; 1 byte each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -77,8 +77,39 @@ fn shift_or_exact(shift: LaggedShift, sums: &[i32]) -> u32 {
 ///
 /// Layers whose shift is not set yet are narrowed by their exact shift.
 pub fn layers(net: &Network, params: Params, x: &[i8], activations: &mut [i8], scratch: &mut Scratch) -> ForwardSeen {
+    through(net, params, net.layers.len(), x, activations, None, scratch)
+}
+
+/// As [`layers`], but the last layer is not kept, only summed over `windows`: `activations` is
+/// [`Network::kept_len`] long or longer.
+pub fn pooled(
+    net: &Network,
+    params: Params,
+    x: &[i8],
+    activations: &mut [i8],
+    windows: &mut [Windows],
+    scratch: &mut Scratch,
+) -> ForwardSeen {
+    through(net, params, net.layers.len(), x, activations, Some(windows), scratch)
+}
+
+/// The first layer alone, summed over `windows`.
+pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: &mut [Windows], scratch: &mut Scratch) {
+    through(net, params, 1, x, &mut [], Some(windows), scratch);
+}
+
+/// The first `count` layers; the last of them into `windows` where they are given.
+fn through(
+    net: &Network,
+    params: Params,
+    count: usize,
+    x: &[i8],
+    activations: &mut [i8],
+    mut last: Option<&mut [Windows]>,
+    scratch: &mut Scratch,
+) -> ForwardSeen {
     let mut seen = ForwardSeen::default();
-    for (index, layer) in net.layers.iter().enumerate() {
+    for (index, layer) in net.layers.iter().enumerate().take(count) {
         let (before, from_here) = activations.split_at_mut(layer.activations);
         let input = match index {
             0 => x,
@@ -88,16 +119,34 @@ pub fn layers(net: &Network, params: Params, x: &[i8], activations: &mut [i8], s
         let tensors = layer.tensors.clone();
         // Thresholds only lower the maximum, so the exact shift without them is safe.
         let shift = params.shift_of(params.shifts.layers[index], net, tensors.clone(), input, scratch);
-        let mut sink = Relu::new(shift, thresholds, &mut from_here[..layer.output.len()]);
-        for tensor in tensors {
-            params.forward(net, &net.tensors[tensor].conv, tensor, input, &mut sink, scratch);
+        if let Some(windows) = last.take_if(|_| index + 1 == count) {
+            let mut sink = Pool::new(shift, thresholds, layer.output, windows);
+            params.layer(net, tensors, input, &mut sink, scratch);
+            seen.layers[index] = sink.seen();
+        } else {
+            let mut sink = Relu::new(shift, thresholds, &mut from_here[..layer.output.len()]);
+            params.layer(net, tensors, input, &mut sink, scratch);
+            seen.layers[index] = sink.seen();
         }
-        seen.layers[index] = sink.seen();
     }
     seen
 }
 
 impl Params<'_> {
+    /// The products of all tensors of a layer.
+    fn layer<S: Sink>(
+        &self,
+        net: &Network,
+        tensors: core::ops::Range<usize>,
+        x: &[i8],
+        sink: &mut S,
+        scratch: &mut Scratch,
+    ) {
+        for tensor in tensors {
+            self.forward(net, &net.tensors[tensor].conv, tensor, x, sink, scratch);
+        }
+    }
+
     /// The product of tensor `number` in the form `conv`.
     fn forward<S: Sink>(
         &self,
@@ -169,22 +218,62 @@ pub fn head(net: &Network, params: Params, at: &mut HeadActivations, scratch: &m
     seen
 }
 
-/// Pools `activations` into the feature, `i8`, each layer's block by its own shift; returns what narrowing saw.
+/// The feature of `x`: the pooled layers, `i8`, each layer's block by its own shift. `activations` is
+/// [`Network::kept_len`] long. Returns what narrowing the layers and the blocks saw.
 pub fn feature(
     net: &Network,
-    shifts: &Shifts,
-    activations: &[i8],
+    params: Params,
+    x: &[i8],
+    activations: &mut [i8],
     out: &mut [i8],
     scratch: &mut Scratch,
-) -> [Seen; MAX_LAYERS] {
+) -> (ForwardSeen, [Seen; MAX_LAYERS]) {
     let mut seen = [Seen::default(); MAX_LAYERS];
-    let mut rest = out;
-    for (block, (layer, grid)) in net.feature.iter().enumerate() {
-        let (here, after) = core::mem::take(&mut rest).split_at_mut(grid.len());
-        rest = after;
-        let sums = &mut scratch.accumulators[..grid.len()];
-        pool_sums(grid, &activations[net.layers[*layer].activations..], sums);
-        seen[block] = narrow::nearest(sums, shift_or_exact(shifts.feature[block], sums), here);
+    let layers = blocks(net, params, x, activations, None, scratch, |block, sums| {
+        let before: usize = net.feature[..block].iter().map(|(_, grid)| grid.len()).sum();
+        let shift = shift_or_exact(params.shifts.feature[block], sums);
+        seen[block] = narrow::nearest(sums, shift, &mut out[before..before + sums.len()]);
+    });
+    (layers, seen)
+}
+
+/// Calls `each` with every block of the feature of `x` before it is narrowed. `meter` gets its sums over the last layer.
+pub fn blocks(
+    net: &Network,
+    params: Params,
+    x: &[i8],
+    activations: &mut [i8],
+    meter: Option<Windows>,
+    scratch: &mut Scratch,
+    mut each: impl FnMut(usize, &[i32]),
+) -> ForwardSeen {
+    let last = net.layers.len() - 1;
+    let of_last = |block: &(usize, Grid)| block.0 == last;
+    let all_sums = core::mem::take(&mut scratch.accumulators);
+    let seen = if net.keeps_last() {
+        let seen = layers(net, params, x, activations, scratch);
+        if let Some(meter) = meter {
+            pool_sums(&meter.grid, &activations[net.layers[last].activations..], meter.sums);
+        }
+        seen
+    } else {
+        // All blocks have the same number of cells, so one set of windows serves every block of the last layer.
+        let mut windows: heapless::Vec<Windows, 2> = meter.into_iter().collect();
+        if let Some((_, grid)) = net.feature.iter().find(|block| of_last(block)) {
+            let _ = windows.push(Windows::new(*grid, &mut all_sums[..grid.len()]));
+        }
+        pooled(net, params, x, activations, &mut windows, scratch)
+    };
+    // Sums of the last layer may stand in the scratch already: its blocks come first.
+    let numbered = || net.feature.iter().enumerate();
+    for (block, (layer, grid)) in numbered().filter(|(_, b)| of_last(b)).chain(numbered().filter(|(_, b)| !of_last(b)))
+    {
+        let sums = &mut all_sums[..grid.len()];
+        if *layer < last || net.keeps_last() {
+            pool_sums(grid, &activations[net.layers[*layer].activations..], sums);
+        }
+        each(block, sums);
     }
+    scratch.accumulators = all_sums;
     seen
 }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::spec::{InputKind, LayerKind, MAX_LAYERS, Spec};
+use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, Spec};
 use crate::kernels::{Conv, Grid, Kernels, Map};
 
 /// Most convolutions: two for the stem, one for each further layer, two for the head.
@@ -89,8 +89,12 @@ pub enum PlanError {
         least: u64,
         most: u64,
     },
-    /// A trained layer stands below one that is not trained.
+    /// No layer is left to train above the dictionary.
     NothingToTrain,
+    /// `trained` of `layer` is more than its filters, or the layer cannot be trained in part.
+    Sparse {
+        layer: usize,
+    },
     /// The memory block is smaller than planned.
     MemoryTooSmall {
         needed: usize,
@@ -127,6 +131,11 @@ impl fmt::Display for PlanError {
             PlanError::NothingToTrain => {
                 write!(f, "[contrastive] needs a layer above the dictionary to train; add one, or leave it out")
             }
+            PlanError::Sparse { layer } => write!(
+                f,
+                "layer {layer}: trained must be at most its filters; dictionary layers are not trained by the pretext and \
+                 depthwise ones not in part, and the model may have at most {MAX_TENSORS} convolutions"
+            ),
             PlanError::MemoryTooSmall { needed, given } => {
                 write!(f, "the learner needs {needed} bytes of memory and was given {given}")
             }
@@ -135,6 +144,54 @@ impl fmt::Display for PlanError {
 }
 
 impl core::error::Error for PlanError {}
+
+/// How many filters of each layer the pretext trains: the last ones of it.
+///
+/// Sparse update as in Lin et al. 2022 (arXiv:2206.15472), chosen from the top down: no layer below one that is trained
+/// in part is trained, so no error is ever taken back through weights that stay as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SparseUpdate {
+    pub trained: [usize; MAX_LAYERS],
+}
+
+impl SparseUpdate {
+    /// What `spec` asks for, and its budget of memory leaves.
+    ///
+    /// # Errors
+    /// [`PlanError::Sparse`], [`PlanError::NothingToTrain`] where the budget is too small for the head and one filter.
+    pub fn of(spec: &Spec) -> Result<Self, PlanError> {
+        let mut update = SparseUpdate::default();
+        let Some(contrastive) = &spec.contrastive else { return Ok(update) };
+        let last = spec.layer.last().map_or(0, |l| l.filters);
+        let cells = contrastive.head_cells * if spec.input.height == 1 { 1 } else { contrastive.head_cells };
+        let head = contrastive.hidden * (last * cells + contrastive.outputs);
+        let mut left = match spec.optimizer.memory {
+            0 => usize::MAX,
+            budget => {
+                (budget / spec.optimizer.bytes_per_weight()).checked_sub(head).ok_or(PlanError::NothingToTrain)?
+            }
+        };
+        for (index, layer) in spec.layer.iter().enumerate().rev() {
+            let dictionary = layer.kind == LayerKind::Dictionary;
+            let wanted = layer.trained.unwrap_or(if dictionary { 0 } else { layer.filters });
+            let whole = layer.kind == LayerKind::Depthwise;
+            if wanted > layer.filters || (dictionary && wanted > 0) || (whole && wanted > 0 && wanted < layer.filters) {
+                return Err(PlanError::Sparse { layer: index });
+            }
+            let channels = index.checked_sub(1).map_or(spec.input.channels, |below| spec.layer[below].filters);
+            let taps = layer.kernel * if spec.input.height == 1 { 1 } else { layer.kernel };
+            let fan_in = (taps * if whole { 1 } else { channels }).max(1);
+            let fits = (left / fan_in).min(wanted);
+            let trained = if whole && fits < wanted { 0 } else { fits };
+            update.trained[index] = trained;
+            left -= trained * fan_in;
+            if trained < layer.filters {
+                break;
+            }
+        }
+        Ok(update)
+    }
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -200,9 +257,10 @@ impl Network {
             views_at_a_time: kernels.views_at_a_time(),
             wide_len: 0,
         };
+        let sparse = SparseUpdate::of(spec)?;
         let mut map = input;
         for (index, layer) in spec.layer.iter().enumerate() {
-            map = network.add_layer(spec, index, layer, map)?;
+            map = network.add_layer(spec, index, layer, sparse.trained[index], map)?;
         }
         network.add_features(spec)?;
         network.first_trained = network.tensors.iter().take_while(|t| !t.trained).count();
@@ -226,7 +284,8 @@ impl Network {
         &mut self,
         spec: &Spec,
         index: usize,
-        layer: &super::spec::LayerSpec,
+        layer: &LayerSpec,
+        trained: usize,
         map: Map,
     ) -> Result<Map, PlanError> {
         let shape = PlanError::LayerShape { layer: index };
@@ -269,14 +328,19 @@ impl Network {
             first_filter: 0,
             unsigned: index > 0,
         };
-        let trained = !dictionary && spec.contrastive.is_some();
+        let zero_mean = layer.zero_mean && !dictionary;
+        let part = |first_filter, filters| Conv { first_filter, filters, ..conv };
         if colour > 0 {
             let grey = layer.filters - colour;
-            self.add_tensor(Conv { channels: 1, filters: grey, ..conv }, trained, false, index)?;
-            let conv = Conv { first_channel: 1, channels: 2, filters: colour, first_filter: grey, ..conv };
-            self.add_tensor(conv, trained, false, index)?;
+            self.add_tensor(Conv { channels: 1, ..part(0, grey) }, false, false, index)?;
+            self.add_tensor(Conv { first_channel: 1, channels: 2, ..part(grey, colour) }, false, false, index)?;
+        } else if trained > 0 && trained < layer.filters {
+            // The filters that keep their weights stand first, so that all trained weights are the last ones.
+            let kept = layer.filters - trained;
+            self.add_tensor(part(0, kept), false, zero_mean, index)?;
+            self.add_tensor(part(kept, trained), true, zero_mean, index)?;
         } else {
-            self.add_tensor(conv, trained, layer.zero_mean && !dictionary, index)?;
+            self.add_tensor(conv, trained > 0, zero_mean, index)?;
         }
         let tensors = first..self.tensors.len();
         let layer = Layer { tensors, input: map, output, activations: self.activations_len, dictionary };
@@ -303,7 +367,7 @@ impl Network {
         self.packed_len += self.kernels.packed_len(&conv);
         // The lowest trained layer needs no input gradient, but its share keeps the offsets simple only for the others.
         self.packed_back_len += if trained { self.kernels.packed_back_len(&conv) } else { 0 };
-        self.tensors.push(tensor).map_err(|_| overflow)?;
+        self.tensors.push(tensor).map_err(|_| PlanError::Sparse { layer })?;
         Ok(self.tensors.len() - 1)
     }
 
@@ -350,6 +414,20 @@ impl Network {
         self.tensors.get(self.first_trained).map_or(self.weights_len, |t| t.weights)..self.weights_len
     }
 
+    /// Whether the last layer's activations are stored: training reads them. An encoder that is its dictionary alone
+    /// sums them over the windows of its feature as they are made.
+    pub fn keeps_last(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Length of the activations that perceiving stores.
+    pub fn kept_len(&self) -> usize {
+        match self.layers.last() {
+            Some(last) if !self.keeps_last() => last.activations,
+            _ => self.activations_len,
+        }
+    }
+
     /// Longest row of pooled sums: of the feature, the head, or the replay's descriptor.
     pub fn accumulator_len(&self) -> usize {
         let feature = self.feature.iter().map(|(_, grid)| grid.len());
@@ -379,7 +457,7 @@ impl Network {
 
     /// Largest error map of one view.
     pub fn error_len(&self) -> usize {
-        let trained = self.layers.iter().filter(|l| self.tensors[l.tensors.start].trained);
+        let trained = self.layers.iter().filter(|l| self.tensors[l.tensors.end - 1].trained);
         let head = self.head.map_or(0, |h| {
             let (hidden, output) = (self.tensors[h.hidden].conv, self.tensors[h.output].conv);
             hidden.input.len().max(hidden.output.len()).max(output.output.len())

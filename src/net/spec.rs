@@ -72,6 +72,9 @@ spec! {
         pub stride: usize = 1,
         /// Trained layers: subtract each filter's mean after an update, in place of a normalisation layer.
         pub zero_mean: bool = true,
+        /// Sparse update: how many of the filters, the last ones, the pretext trains; the others, and all layers below,
+        /// keep their weights. Absent: all, unless the budget of `[optimizer] memory` is less.
+        pub trained: Option<usize> = None,
     }
 }
 
@@ -124,6 +127,18 @@ spec! {
         pub step: u16 = 64,
         /// Size below which the step does not decay on an endless stream.
         pub floor: u16 = 4,
+        /// Keep momentum (2 bytes a trained weight). Without it a weight moves by the sign of its step's gradient.
+        pub momentum: bool = true,
+        /// Bytes that masters, momentum and gradients may take; the head comes first, then layers from the top down,
+        /// the last of them in part. 0: no limit.
+        pub memory: usize = 0,
+    }
+}
+
+impl OptimizerSpec {
+    /// Bytes of memory for each trained weight: master and momentum of 16 bits, gradient of 32.
+    pub const fn bytes_per_weight(&self) -> usize {
+        if self.momentum { 8 } else { 6 }
     }
 }
 
@@ -153,7 +168,8 @@ spec! {
     pub struct GuardSpec {
         /// Steps of a lesson.
         pub lesson_steps: u32 = 64,
-        /// Samples on which a lesson is judged.
+        /// Samples on which a lesson is judged. 0: no lesson is judged or undone, and controllers read the encoder that
+        /// learns; its shifts follow the newest sample. For boards without memory for two encoders.
         pub canaries: usize = 32,
     }
 }

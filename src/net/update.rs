@@ -38,7 +38,7 @@ const fn initial_tensor(n: usize) -> u32 {
 pub struct Trained<'a> {
     /// 16-bit masters of the trained weights.
     pub masters: &'a mut [i16],
-    /// Momentum, one a master.
+    /// Momentum, one a master; empty where none is kept.
     pub momentum: &'a mut [i16],
 }
 
@@ -135,7 +135,7 @@ pub fn tensor(
     let t = &net.tensors[number];
     let from = t.weights - net.trained_range().start;
     let masters = &mut trained.masters[from..from + t.conv.weights()];
-    let momentum = &mut trained.momentum[from..from + t.conv.weights()];
+    let momentum = trained.momentum.get_mut(from..from + t.conv.weights()).unwrap_or_default();
     let fan_in = if t.zero_mean { Some(t.conv.fan_in()) } else { None };
     let rule = Rule {
         gradient_draws: Draws::new(seed, step, gradient_tensor(number)),
@@ -201,8 +201,10 @@ impl Work for Update<'_> {
             let (w_chunks, last_w) = masters.as_chunks_mut();
             let (v_chunks, last_v) = self.momentum.as_chunks_mut();
             let (g_chunks, last_g) = self.gradients.as_chunks();
-            for (n, ((w, v), g)) in w_chunks.iter_mut().zip(v_chunks).zip(g_chunks).enumerate() {
-                self.rule.apply(isa, bits, n, w, v, g);
+            for (n, (w, g)) in w_chunks.iter_mut().zip(g_chunks).enumerate() {
+                // Where no momentum is kept, each step begins with none.
+                let mut none = [0; COLUMNS];
+                self.rule.apply(isa, bits, n, w, v_chunks.get_mut(n).unwrap_or(&mut none), g);
             }
             let (mut w, mut v) = (load(last_w), load(last_v));
             self.rule.apply(isa, bits, g_chunks.len(), &mut w, &mut v, &load(last_g));

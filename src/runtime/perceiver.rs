@@ -109,7 +109,7 @@ impl Perceiver {
             stored: vec![0; learner.stored_len().div_ceil(8)],
             stored_len: learner.stored_len(),
             input: vec![0; network.input.len()],
-            activations: vec![0; network.activations_len],
+            activations: vec![0; network.kept_len()],
             kernel: vec![0; network.scratch_len()],
             accumulators: vec![0; network.accumulator_len()],
             network,
@@ -151,8 +151,7 @@ impl Perceiver {
         let e = &self.encoder;
         let params = Params { weights: &e.weights, packed: &e.packed, thresholds: &e.thresholds, shifts: &e.shifts };
         let mut scratch = Scratch { kernel: &mut self.kernel, accumulators: &mut self.accumulators };
-        forward::layers(&self.network, params, &self.input, &mut self.activations, &mut scratch);
-        forward::feature(&self.network, &e.shifts, &self.activations, out, &mut scratch);
+        forward::feature(&self.network, params, &self.input, &mut self.activations, out, &mut scratch);
         Ok(())
     }
 }

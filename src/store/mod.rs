@@ -202,12 +202,7 @@ impl Saved {
 
     /// Restores the state once, into memory that is thrown away, to see that it is whole.
     fn verify(&self) -> Result<(), StoreError> {
-        let options = Options {
-            seed: crate::sample::Seed(0),
-            expected_samples: None,
-            lanes: 1,
-            kernels: crate::kernels::Kernels::Reference,
-        };
+        let options = Options { kernels: crate::kernels::Kernels::Reference, ..Options::new(crate::sample::Seed(0)) };
         let plan = Learner::plan(&self.spec, &options).map_err(|source| self.plan_error(source))?;
         if plan.block_len() as u64 > MOST_BYTES {
             return Err(damaged(

@@ -1,11 +1,10 @@
 use super::*;
-use crate::kernels::Kernels;
 use crate::learner::Alone;
 use crate::sample::{Micros, Sample, Seed, Values};
 use proptest::prelude::*;
 
 fn options() -> Options {
-    Options { seed: Seed(3), expected_samples: Some(400), lanes: 1, kernels: Kernels::detect() }
+    Options { expected_samples: Some(400), ..Options::new(Seed(3)) }
 }
 
 fn small() -> Spec {

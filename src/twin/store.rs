@@ -136,7 +136,7 @@ impl Twin {
         let spec =
             crate::model::parse("the model inside", entry("spec")).map_err(|e| TwinError::Model(e.to_string()))?;
         // Seed and stream are in the counters that are read below.
-        let options = Options { seed: Seed(0), expected_samples: None, lanes: 1, kernels: Kernels::Reference };
+        let options = Options { kernels: Kernels::Reference, ..Options::new(Seed(0)) };
         let planned = Learner::plan(&spec, &options)?.block_len();
         if planned > MOST_BYTES {
             return Err(TwinError::TooLarge { bytes: planned });

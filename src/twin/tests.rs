@@ -1,5 +1,4 @@
 use super::*;
-use crate::kernels::Kernels;
 use crate::learner::{Alone, Did, Numbers};
 use crate::sample::{Micros, Values};
 
@@ -17,7 +16,7 @@ fn spec(stem: &str) -> Spec {
 }
 
 fn options() -> Options {
-    Options { seed: Seed(3), expected_samples: Some(4000), lanes: 1, kernels: Kernels::detect() }
+    Options { expected_samples: Some(4000), ..Options::new(Seed(3)) }
 }
 
 fn twin(stem: &str) -> Twin {

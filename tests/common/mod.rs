@@ -47,7 +47,7 @@ pub mod counting {
 }
 
 pub fn options(lanes: usize, expected_samples: Option<u64>) -> Options {
-    Options { seed: Seed(7), expected_samples, lanes, kernels: Kernels::detect() }
+    Options { expected_samples, lanes, ..Options::new(Seed(7)) }
 }
 
 /// A learner's model, options and memory.
