@@ -6,7 +6,6 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Join, Learner, Options};
 use nestling::model;
 use nestling::net::spec::{Spec, ViewSpec};

@@ -1,7 +1,6 @@
 //! What several whole-system tests share.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use nestling::kernels::Kernels;
 use nestling::learner::{Did, Join, Learner, Options};
 use nestling::net::spec::Spec;
 use nestling::sample::{Micros, Sample, Seed, Values};
