@@ -20,12 +20,14 @@ pub mod x86;
 mod depthwise;
 mod geometry;
 mod packed;
+mod sweep;
 mod weight_grad;
 
 pub use geometry::{Conv, Grid, Map};
 
 use narrow::Sink;
-use tile::{Portable, Tile, Work};
+use packed::Lengths;
+use tile::{Layout, Portable, TILES, Tile, Work};
 
 /// Maps of several views, `stride` numbers apart.
 #[derive(Clone, Copy)]
@@ -54,6 +56,8 @@ pub enum Kernels {
     Reference,
     /// Packed panels and a register tile.
     Packed(Tile),
+    /// The memory of a tile whose instructions this processor lacks, for plans; the products are the reference's.
+    Planned(&'static str, Layout),
 }
 
 impl Kernels {
@@ -62,11 +66,26 @@ impl Kernels {
         Kernels::Packed(Tile::detect())
     }
 
+    /// Names of all ways, those of other processors too.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        core::iter::once(Kernels::Reference.name()).chain(TILES.iter().map(|&(name, _)| name))
+    }
+
+    /// The way called `name`; [`Kernels::Planned`] where this processor lacks the instructions. `None`: there is none.
+    pub fn named(name: &str) -> Option<Self> {
+        if name == Kernels::Reference.name() {
+            return Some(Kernels::Reference);
+        }
+        let own = Tile::all().into_iter().find(|tile| tile.name() == name).map(Kernels::Packed);
+        own.or_else(|| TILES.iter().find(|tile| tile.0 == name).map(|&(name, layout)| Kernels::Planned(name, layout)))
+    }
+
     /// Name for reports: `reference`, `packed/portable`, `packed/avx2` …
     pub fn name(self) -> &'static str {
         match self {
             Kernels::Reference => "reference",
             Kernels::Packed(tile) => tile.name(),
+            Kernels::Planned(name, _) => name,
         }
     }
 
@@ -74,7 +93,7 @@ impl Kernels {
     pub fn views_at_a_time(self) -> usize {
         match self {
             Kernels::Reference => 1,
-            Kernels::Packed(_) => 16,
+            Kernels::Packed(_) | Kernels::Planned(..) => 16,
         }
     }
 
@@ -82,19 +101,16 @@ impl Kernels {
     #[inline]
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self {
-            Kernels::Reference => work.run(Portable),
+            Kernels::Reference | Kernels::Planned(..) => work.run(Portable),
             Kernels::Packed(tile) => tile.run(work),
         }
     }
 
-    fn lengths(self, conv: &Conv) -> packed::Lengths {
+    fn lengths(self, conv: &Conv) -> Lengths {
         match self {
-            Kernels::Reference => packed::Lengths::default(),
-            Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
-            Kernels::Packed(_) => {
-                let len = depthwise::packed_len(conv);
-                packed::Lengths { forward: len, back: len, scratch: 0 }
-            }
+            Kernels::Reference => Lengths::default(),
+            Kernels::Packed(tile) => Lengths::of(tile.layout(), conv),
+            Kernels::Planned(_, layout) => Lengths::of(layout, conv),
         }
     }
 
@@ -116,18 +132,18 @@ impl Kernels {
     /// Packs `weights` for [`Kernels::forward`]; once after each update.
     pub fn pack(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
         match self {
-            Kernels::Reference => {}
+            Kernels::Reference | Kernels::Planned(..) => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackForward { conv, weights, out }),
-            Kernels::Packed(_) => depthwise::pack(conv, weights, out),
+            Kernels::Packed(_) => depthwise::pack_forward(conv, weights, out),
         }
     }
 
     /// Packs `weights` for [`Kernels::input_grad`].
     pub fn pack_back(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
         match self {
-            Kernels::Reference => {}
+            Kernels::Reference | Kernels::Planned(..) => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackBack { conv, weights, out }),
-            Kernels::Packed(_) => depthwise::pack(conv, weights, out),
+            Kernels::Packed(_) => depthwise::pack_back(conv, weights, out),
         }
     }
 
@@ -142,18 +158,15 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
-            Kernels::Reference => reference::conv_forward(conv, x, weights, sink),
-            Kernels::Packed(tile) if conv.is_dense() => {
-                tile.run(packed::Forward { conv, x, packed, sink, scratch });
-            }
-            Kernels::Packed(tile) => tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink }),
+            Kernels::Reference | Kernels::Planned(..) => reference::conv_forward(conv, x, weights, sink),
+            Kernels::Packed(tile) => tile.run(packed::Forward { conv, x, packed, sink, scratch }),
         }
     }
 
     /// `grad[f, …] += Σ e · x` over all views; see [`reference::conv_weight_grad`].
     pub fn weight_grad(self, conv: &Conv, x: Views, error: Views, grad: &mut [i32], scratch: &mut [i16]) {
         match self {
-            Kernels::Reference => {
+            Kernels::Reference | Kernels::Planned(..) => {
                 for view in 0..x.count {
                     reference::conv_weight_grad(conv, x.of(view), error.of(view), grad);
                 }
@@ -161,7 +174,7 @@ impl Kernels {
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(weight_grad::WeightGrad { conv, x, error, grad, scratch });
             }
-            Kernels::Packed(tile) => tile.run(depthwise::WeightGrad { conv, x, error, grad }),
+            Kernels::Packed(tile) => tile.run(depthwise::WeightGrad { conv, x, error, grad, scratch }),
         }
     }
 
@@ -176,13 +189,8 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
-            Kernels::Reference => reference::conv_input_grad(conv, error, weights, sink),
-            Kernels::Packed(tile) if conv.is_dense() => {
-                tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
-            }
-            Kernels::Packed(tile) => {
-                tile.run(depthwise::Sweep { conv, from: error, packed: packed_back, back: true, sink });
-            }
+            Kernels::Reference | Kernels::Planned(..) => reference::conv_input_grad(conv, error, weights, sink),
+            Kernels::Packed(tile) => tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch }),
         }
     }
 }

@@ -130,11 +130,38 @@ same_bits_as_the_reference! {
     neon: named("packed/neon");
     #[cfg(target_arch = "aarch64")]
     neon_dot: named("packed/neon-dot");
+    // One that no host has.
+    planned: Kernels::named("packed/dsp");
 }
 
 /// The way with this tile, where the processor has it.
 fn named(tile: &str) -> Option<Kernels> {
-    Tile::all().into_iter().find(|t| t.name() == tile).map(Kernels::Packed)
+    Kernels::named(tile).filter(|way| matches!(way, Kernels::Packed(_)))
+}
+
+#[test]
+fn every_way_can_be_planned_for_and_has_one_name() {
+    for name in Kernels::names() {
+        assert_eq!(Kernels::named(name).map(Kernels::name), Some(name));
+    }
+    assert_eq!(Kernels::names().filter(|&name| name == Kernels::detect().name()).count(), 1);
+    assert_eq!(Kernels::named("packed/abacus"), None);
+}
+
+/// A plan for another processor is the one that processor makes.
+#[test]
+fn planned_lengths_are_those_of_the_tile() {
+    let conv = Conv { unsigned: false, ..Conv::dense(100, 40) };
+    for tile in Tile::all() {
+        let (own, planned) = (Kernels::Packed(tile), Kernels::Planned(tile.name(), tile.layout()));
+        assert_eq!(own.lengths(&conv), planned.lengths(&conv));
+    }
+    let packed = |name| Kernels::named(name).map(|way| way.packed_len(&conv));
+    assert_eq!(packed("reference"), Some(0));
+    // Three panels of 16 columns: pairs, quads, and quads with sums to start from.
+    assert_eq!(packed("packed/avx2"), Some(3 * 16 * 100));
+    assert_eq!(packed("packed/neon"), Some(3 * 16 * 50));
+    assert_eq!(packed("packed/avx512-vnni"), Some(3 * 16 * (50 + 2)));
 }
 
 /// Where the processor is known, so is its tile: `.ci/arm.sh` names it.

@@ -4,26 +4,12 @@
 use core::arch::x86_64::*;
 
 use super::narrow::{AtRandom, Rows, Tally, ToNearest};
-use super::tile::{
-    COLUMNS, Format, Isa, Pairs, Portable, Product, QuadsOfUnsignedPanel, QuadsOfUnsignedRows, ROWS, Signs, Sums, Work,
-    multiply,
-};
+use super::tile::{COLUMNS, Format, Isa, Pairs, Product, Signs, Sums, Work};
 use crate::fixed::random::Draws;
 
-/// Proof that the processor has AVX2 and the instructions of `products`: it can be had by detection alone.
+/// Proof that the processor has AVX2: it can be had by detection alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx2 {
-    products: Products,
-}
-
-/// The instructions that multiply and add.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Products {
-    Avx2,
-    /// AVX-512 VNNI with registers of 256 bits.
-    Avx512Vnni,
-    AvxVnni,
-}
+pub struct Avx2(());
 
 /// The processor has all of these, or the build takes them for granted.
 macro_rules! has {
@@ -39,20 +25,7 @@ macro_rules! has {
 impl Avx2 {
     /// `None` where the processor lacks the instructions.
     pub fn detect() -> Option<Self> {
-        has!("avx2").then_some(Avx2 { products: Products::Avx2 })
-    }
-
-    /// AVX-512 VNNI; `None` where the processor lacks it, or it does not give the portable products. It has not been
-    /// run on hardware yet, hence the trial.
-    pub fn detect_avx512_vnni() -> Option<Self> {
-        let vnni = has!("avx2", "avx512vnni", "avx512vl").then_some(Avx2 { products: Products::Avx512Vnni })?;
-        vnni.run(Trial).then_some(vnni)
-    }
-
-    /// AVX-VNNI; as [`Avx2::detect_avx512_vnni`].
-    pub fn detect_avx_vnni() -> Option<Self> {
-        let vnni = has!("avx2", "avxvnni").then_some(Avx2 { products: Products::AvxVnni })?;
-        vnni.run(Trial).then_some(vnni)
+        has!("avx2").then_some(Avx2(()))
     }
 
     /// See [`super::tile::Tile::run`].
@@ -77,11 +50,11 @@ macro_rules! tile {
         fn $name<F: Format, const R: usize>(p: &Product<F::Number>, sums: &mut Sums) {
             // Quads of any sign are none of this set's formats.
             const { assert!(F::NUMBERS == 2 || !matches!(F::SIGNS, Signs::Any)) }
-            p.check(R, F::NUMBERS);
+            p.check_format::<F>(R);
             let size = size_of::<F::Number>();
             let multiply_add = |sums, row, panel| match F::SIGNS {
                 Signs::Any => $words(sums, row, panel),
-                Signs::RowsUnsigned => $bytes(sums, row, panel),
+                Signs::RowsUnsigned | Signs::RowsOffset => $bytes(sums, row, panel),
                 Signs::PanelUnsigned => $bytes(sums, panel, row),
             };
             // SAFETY: `check` proved that every group of every row (4 bytes) and of the panel (64 bytes) lies within its
@@ -89,6 +62,10 @@ macro_rules! tile {
             unsafe {
                 let mut acc = [[_mm256_setzero_si256(); 2]; R];
                 let mut panel: *const u8 = p.panel.as_ptr().cast();
+                if F::STARTS > 0 {
+                    acc = [[_mm256_loadu_si256(panel.cast()), _mm256_loadu_si256(panel.add(32).cast())]; R];
+                    panel = panel.add(64);
+                }
                 let rows: *const u8 = p.rows.as_ptr().cast();
                 for run in 0..p.runs {
                     let base: [*const u8; R] =
@@ -131,64 +108,79 @@ fn add_pairs(sums: __m256i, row: __m256i, panel: __m256i) -> __m256i {
     _mm256_add_epi32(sums, _mm256_madd_epi16(row, panel))
 }
 
+/// See [`Isa::multiply_lanes`]: two taps at a time, their mantissas interleaved and widened to 16 bits.
+macro_rules! lanes_tile {
+    ($name:ident: [$($feature:tt),*], $words:expr) => {
+        $(#[target_feature(enable = $feature)])*
+        fn $name<const R: usize>(p: &Product<i8, i16>, sums: &mut Sums) {
+            p.check_lanes(R);
+            // SAFETY: `check_lanes` proved that 16 mantissas of every tap of every row, and 64 bytes of the panel for
+            // every two taps of a run, lie within their slices. A row of `sums` is 16 numbers, two registers.
+            unsafe {
+                let mut acc = [[_mm256_setzero_si256(); 2]; R];
+                let mut panel: *const u8 = p.panel.as_ptr().cast();
+                for run in 0..p.runs {
+                    let base: [*const i8; R] =
+                        core::array::from_fn(|r| p.rows.as_ptr().add(p.offsets[r] + run * p.run_step));
+                    let mut at = 0;
+                    for _ in 0..p.groups / 2 {
+                        let left = _mm256_loadu_si256(panel.cast());
+                        let right = _mm256_loadu_si256(panel.add(32).cast());
+                        for r in 0..R {
+                            let one = _mm_loadu_si128(base[r].add(at).cast());
+                            let other = _mm_loadu_si128(base[r].add(at + p.group_step).cast());
+                            let low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other));
+                            let high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other));
+                            acc[r][0] = $words(acc[r][0], low, left);
+                            acc[r][1] = $words(acc[r][1], high, right);
+                        }
+                        at += 2 * p.group_step;
+                        panel = panel.add(64);
+                    }
+                    if p.groups % 2 == 1 {
+                        let left = _mm256_loadu_si256(panel.cast());
+                        let right = _mm256_loadu_si256(panel.add(32).cast());
+                        for r in 0..R {
+                            // The upper half of each lane is the sign, and meets a weight of 0.
+                            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(base[r].add(at).cast()));
+                            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(base[r].add(at + 8).cast()));
+                            acc[r][0] = $words(acc[r][0], low, left);
+                            acc[r][1] = $words(acc[r][1], high, right);
+                        }
+                        panel = panel.add(64);
+                    }
+                }
+                for (sums, acc) in sums.iter_mut().zip(acc) {
+                    let to: *mut i32 = sums.as_mut_ptr();
+                    _mm256_storeu_si256(to.cast(), acc[0]);
+                    _mm256_storeu_si256(to.add(8).cast(), acc[1]);
+                }
+            }
+        }
+    };
+}
+
 tile!(avx2: ["avx2"], add_pairs, add_quads);
-tile!(avx512_vnni: ["avx2", "avx512vnni", "avx512vl"], _mm256_dpwssd_epi32, _mm256_dpbusd_epi32);
-tile!(avx_vnni: ["avx2", "avxvnni"], _mm256_dpwssd_avx_epi32, _mm256_dpbusd_avx_epi32);
+lanes_tile!(avx2_lanes: ["avx2"], add_pairs);
 
-/// Whether products are the portable ones, for a fixed pattern in every format.
-struct Trial;
-
-impl Work for Trial {
-    type Output = bool;
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> bool {
-        same_product::<I, Pairs>(isa)
-            && same_product::<I, QuadsOfUnsignedRows>(isa)
-            && same_product::<I, QuadsOfUnsignedPanel>(isa)
-    }
-}
-
-#[inline(always)]
-fn same_product<I: Isa, F: Format>(isa: I) -> bool {
-    const GROUPS: usize = 5;
-    // The largest magnitudes, among others, of either sign.
-    let pattern = |i: usize, unsigned: bool| {
-        let mantissa = [127, -127, (i * 37 % 255) as i8 ^ -128][i % 3].max(-127);
-        F::number(if unsigned { mantissa.abs() } else { mantissa })
-    };
-    let mut rows = [F::number(0); ROWS * GROUPS * 4];
-    let mut panel = [F::number(0); GROUPS * COLUMNS * 4];
-    rows.iter_mut().enumerate().for_each(|(i, n)| *n = pattern(i, matches!(F::SIGNS, Signs::RowsUnsigned)));
-    panel.iter_mut().enumerate().for_each(|(i, n)| *n = pattern(i / 2, matches!(F::SIGNS, Signs::PanelUnsigned)));
-    let offsets: [usize; ROWS] = core::array::from_fn(|r| r * GROUPS * F::NUMBERS);
-    let product = Product {
-        rows: &rows,
-        offsets: &offsets,
-        runs: 1,
-        run_step: 0,
-        groups: GROUPS,
-        group_step: F::NUMBERS,
-        panel: &panel,
-    };
-    let (mut sums, mut expected): (Sums, Sums) = ([[0; COLUMNS]; ROWS], [[0; COLUMNS]; ROWS]);
-    multiply::<I, F>(isa, &product, &mut sums);
-    multiply::<Portable, F>(Portable, &product, &mut expected);
-    sums == expected
-}
+mod vnni;
+pub use vnni::Vnni;
 
 impl Isa for Avx2 {
     type Signed = Pairs;
 
     #[inline(always)]
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
-        // SAFETY: holding an `Avx2` of a kind proves that the processor has the instructions of that kind.
-        unsafe {
-            match self.products {
-                Products::Avx2 => avx2::<F, R>(product, sums),
-                Products::Avx512Vnni => avx512_vnni::<F, R>(product, sums),
-                Products::AvxVnni => avx_vnni::<F, R>(product, sums),
-            }
-        }
+        // `vpmaddubsw` would saturate.
+        const { assert!(F::OFFSET == 0) }
+        // SAFETY: holding an `Avx2` proves that the processor has the instructions.
+        unsafe { avx2::<F, R>(product, sums) }
+    }
+
+    #[inline(always)]
+    fn multiply_lanes<const R: usize>(self, product: &Product<i8, i16>, sums: &mut Sums) {
+        // SAFETY: as above.
+        unsafe { avx2_lanes::<R>(product, sums) }
     }
 
     #[inline(always)]
@@ -373,28 +365,5 @@ impl Counts {
                 _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The portable product with one sum off by one.
-    #[derive(Clone, Copy)]
-    struct Wrong;
-
-    impl Isa for Wrong {
-        type Signed = Pairs;
-        fn multiply<F: Format, const R: usize>(self, p: &Product<F::Number>, sums: &mut Sums) {
-            Portable.multiply::<F, R>(p, sums);
-            sums[R - 1][COLUMNS - 1] += 1;
-        }
-    }
-
-    #[test]
-    fn the_trial_passes_avx2_and_not_a_wrong_product() {
-        assert!(Avx2::detect().is_none_or(|avx2| avx2.run(Trial)));
-        assert!(!Trial.run(Wrong));
     }
 }
