@@ -20,10 +20,12 @@ pub mod x86;
 mod depthwise;
 mod geometry;
 mod packed;
+mod residual;
 mod sweep;
 mod weight_grad;
 
 pub use geometry::{Conv, Grid, Map};
+pub use residual::Residual;
 
 use narrow::Sink;
 use packed::Lengths;
@@ -191,6 +193,14 @@ impl Kernels {
         match self {
             Kernels::Reference | Kernels::Planned(..) => reference::conv_input_grad(conv, error, weights, sink),
             Kernels::Packed(tile) => tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch }),
+        }
+    }
+
+    /// The sum of two maps; see [`reference::add`].
+    pub fn add(self, how: &Residual, a: &[i8], b: &[i8], out: &mut [i8]) {
+        match self {
+            Kernels::Reference | Kernels::Planned(..) => reference::add(how, a, b, out),
+            Kernels::Packed(tile) => tile.run(residual::Add { how, a, b, out }),
         }
     }
 }

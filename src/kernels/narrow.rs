@@ -83,7 +83,7 @@ pub struct Rows<'a> {
     pub out: &'a mut [i8],
 }
 
-/// How [`Relu`] narrows: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
+/// How [`Relu`] narrows: `out = clamp(RN(sum − threshold, shift), 0, 127)`; and [`Linear`], to ±127.
 #[derive(Clone, Copy)]
 pub struct ToNearest {
     pub shift: u32,
@@ -104,12 +104,24 @@ impl ToNearest {
     /// In plain code, for the first `count` sums of each row.
     #[inline(always)]
     pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        self.narrow::<false>(rows, count, tally);
+    }
+
+    /// As [`ToNearest::plain`], but what is negative stays.
+    #[inline(always)]
+    pub fn plain_with_sign(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        self.narrow::<true>(rows, count, tally);
+    }
+
+    #[inline(always)]
+    fn narrow<const SIGNED: bool>(&self, rows: Rows, count: usize, tally: &mut Tally) {
         let half = if self.shift == 0 { 0 } else { 1 << (self.shift - 1) };
+        let least = if SIGNED { i32::MIN } else { 0 };
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
-            let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(0) } else { 0 });
+            let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(least) } else { 0 });
             let y = lanes(|l| (a[l] + half) >> self.shift);
-            tally.note(&a, &y);
-            rows.out[at..at + count].copy_from_slice(&lanes(|l| y[l].min(I8_MAX) as i8)[..count]);
+            tally.note(&lanes(|l| a[l].abs()), &lanes(|l| y[l].abs()));
+            rows.out[at..at + count].copy_from_slice(&lanes(|l| y[l].clamp(-I8_MAX, I8_MAX) as i8)[..count]);
         }
     }
 }
@@ -134,7 +146,13 @@ impl AtRandom<'_> {
 }
 
 /// ReLU and narrowing: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
-pub struct Relu<'a> {
+pub type Relu<'a> = Nearest<'a, false>;
+
+/// Narrowing alone, of a layer without an activation: `out = clamp(RN(sum − threshold, shift), ±127)`.
+pub type Linear<'a> = Nearest<'a, true>;
+
+/// [`Linear`] where `SIGNED`, otherwise [`Relu`].
+pub struct Nearest<'a, const SIGNED: bool> {
     shift: u32,
     /// One number a channel; empty: 0.
     thresholds: &'a [i32],
@@ -142,9 +160,9 @@ pub struct Relu<'a> {
     tally: Tally,
 }
 
-impl<'a> Relu<'a> {
+impl<'a, const SIGNED: bool> Nearest<'a, SIGNED> {
     pub fn new(shift: u32, thresholds: &'a [i32], out: &'a mut [i8]) -> Self {
-        Relu { shift, thresholds, out, tally: Tally::default() }
+        Nearest { shift, thresholds, out, tally: Tally::default() }
     }
 
     /// What was seen, once all of the map is written.
@@ -153,7 +171,7 @@ impl<'a> Relu<'a> {
     }
 }
 
-impl Sink for Relu<'_> {
+impl<const SIGNED: bool> Sink for Nearest<'_, SIGNED> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let mut thresholds = [0; COLUMNS];
@@ -162,10 +180,10 @@ impl Sink for Relu<'_> {
         }
         let how = ToNearest { shift: self.shift, thresholds };
         let rows = Rows { offsets, sums, out: self.out };
-        if count == COLUMNS {
-            isa.narrow_to_nearest(&how, rows, &mut self.tally);
-        } else {
-            how.plain(rows, count, &mut self.tally);
+        match (count == COLUMNS, SIGNED) {
+            (true, false) => isa.narrow_to_nearest(&how, rows, &mut self.tally),
+            (true, true) => isa.narrow_with_sign(&how, rows, &mut self.tally),
+            (false, _) => how.narrow::<SIGNED>(rows, count, &mut self.tally),
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Maps are read in place, no patches are copied, and sums go to a [`Sink`] as they are finished. `packed` sweeps with
 //! dense products, `depthwise` with those of single channels.
 
+use super::Map;
 use super::narrow::Sink;
 use super::tile::{COLUMNS, Format, Isa, Pairs, Product, ROWS, Sums, multiply, multiply_lanes};
-use super::Map;
 
 /// Positions whose sums are finished for one panel before the next panel is taken: their rows stay in the cache.
 const POSITIONS: usize = 40 * ROWS;
@@ -99,8 +99,7 @@ impl Sweep {
         let (panels, len) = (&panels[..self.panels.len::<F>()], self.panels.panel_len::<F>());
         self.tiles(isa, sink, |number, offsets, sums| {
             let panel = &panels[number * len..][..len];
-            let product =
-                Product { rows: values, offsets, runs, run_step, groups, group_step: F::NUMBERS, panel };
+            let product = Product { rows: values, offsets, runs, run_step, groups, group_step: F::NUMBERS, panel };
             multiply::<I, F>(isa, &product, sums);
         });
     }
@@ -112,8 +111,7 @@ impl Sweep {
         let (panels, len) = (&panels[..self.panels.len::<Pairs>()], self.panels.panel_len::<Pairs>());
         self.tiles(isa, sink, |number, offsets, sums| {
             let (rows, panel) = (&values[number * COLUMNS..], &panels[number * len..][..len]);
-            let product =
-                Product { rows, offsets, runs, run_step: self.run_step, groups, group_step: channels, panel };
+            let product = Product { rows, offsets, runs, run_step: self.run_step, groups, group_step: channels, panel };
             multiply_lanes(isa, &product, sums);
         });
     }

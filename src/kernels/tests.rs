@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::narrow::{Keep, Random, Relu};
+use super::narrow::{Keep, Linear, Random, Relu};
 use super::tile::Tile;
 use super::*;
 use crate::fixed::Seen;
@@ -39,9 +39,9 @@ prop_compose! {
     }
 }
 
-/// Sums of the forward product, its narrowing by ReLU, the weight gradient of two views, the sums of the input gradient
-/// and their narrowing at random.
-type Products = (Vec<i32>, (Vec<i8>, Seen), Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
+/// Sums of the forward product, its narrowing by ReLU and with sign, the weight gradient of two views, the sums of the
+/// input gradient and their narrowing at random.
+type Products = (Vec<i32>, [(Vec<i8>, Seen); 2], Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
 
 fn products(way: Kernels, conv: &Conv) -> Products {
     // Two views, with some numbers between them.
@@ -63,6 +63,10 @@ fn products(way: Kernels, conv: &Conv) -> Products {
     let mut relu = Relu::new(7, &thresholds, &mut out);
     way.forward(conv, &x, &weights, &packed, &mut relu, &mut scratch);
     let relu = relu.seen();
+    let mut with_sign = vec![11; conv.output.len()];
+    let mut linear = Linear::new(8, &thresholds, &mut with_sign);
+    way.forward(conv, &x, &weights, &packed, &mut linear, &mut scratch);
+    let linear = linear.seen();
 
     let mut grad = vec![31; conv.weights()];
     let views = |values, stride| Views { values, stride, count: 2 };
@@ -74,7 +78,7 @@ fn products(way: Kernels, conv: &Conv) -> Products {
     let mut random = Random::new(6, Draws::new(Seed(3), 1, 4), 99, Some(&x), &mut narrow_dx);
     way.input_grad(conv, &error, &weights, &packed_back, &mut random, &mut scratch);
     let random = random.seen();
-    (sums, (out, relu), grad, dx, (narrow_dx, random))
+    (sums, [(out, relu), (with_sign, linear)], grad, dx, (narrow_dx, random))
 }
 
 macro_rules! same_bits_as_the_reference {
@@ -88,6 +92,18 @@ macro_rules! same_bits_as_the_reference {
                 fn gives_the_bits_of_the_reference(conv in convolutions()) {
                     let Some(way) = $way else { return Ok(()) };
                     prop_assert_eq!(products(way, &conv), products(Kernels::Reference, &conv));
+                }
+
+                #[test]
+                fn adds_maps_as_the_textbook_does(len in 1usize..80, a in -9i32..9, b in -9i32..9, out in -9i32..9) {
+                    let (Some(way), Some(how)) = ($way, Residual::new(a, b, out)) else { return Ok(()) };
+                    let (left, right) = (mantissas(len, 1, false), mantissas(len, 2, false));
+                    let mut sum = vec![99; len];
+                    way.add(&how, &left, &right, &mut sum);
+                    for ((&l, &r), &sum) in left.iter().zip(&right).zip(&sum) {
+                        let exact = f64::from(l) * f64::from(a - out).exp2() + f64::from(r) * f64::from(b - out).exp2();
+                        prop_assert_eq!(f64::from(sum), (exact + 0.5).floor().clamp(-127.0, 127.0));
+                    }
                 }
             }
             /// The largest operands that there can be, in every form of the products: no sum or part of one overflows.
@@ -137,6 +153,13 @@ same_bits_as_the_reference! {
 /// The way with this tile, where the processor has it.
 fn named(tile: &str) -> Option<Kernels> {
     Kernels::named(tile).filter(|way| matches!(way, Kernels::Packed(_)))
+}
+
+#[test]
+fn exponents_that_do_not_fit_32_bits_together_are_refused() {
+    assert_eq!(Residual::new(-3, 0, 1), Some(Residual { up: (0, 3), down: 4 }));
+    assert!(Residual::new(0, 22, 22).is_some());
+    assert_eq!(Residual::new(0, 23, 23), None);
 }
 
 #[test]

@@ -222,6 +222,12 @@ pub trait Isa: Copy {
         how.plain(rows, COLUMNS, tally);
     }
 
+    /// Narrows full rows; see [`ToNearest::plain_with_sign`].
+    #[inline(always)]
+    fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        how.plain_with_sign(rows, COLUMNS, tally);
+    }
+
     /// Narrows full rows; see [`AtRandom`].
     #[inline(always)]
     fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {

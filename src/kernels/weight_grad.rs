@@ -8,8 +8,7 @@ use bytemuck::cast_slice_mut;
 use super::packed::forward_padded;
 use super::sweep::in_words;
 use super::tile::{
-    COLUMNS, Format, Isa, OffsetQuads, Product, Quads, QuadsOfUnsignedPanel, ROWS, Sums, Work, lanes, load,
-    multiply,
+    COLUMNS, Format, Isa, OffsetQuads, Product, Quads, QuadsOfUnsignedPanel, ROWS, Sums, Work, lanes, load, multiply,
 };
 use super::{Conv, Views};
 

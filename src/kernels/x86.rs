@@ -220,24 +220,13 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
         // SAFETY: holding an `Avx2` proves that the processor has the instructions.
-        unsafe {
-            let (t0, t1) = load16(&how.thresholds);
-            let shift = _mm_cvtsi32_si128(how.shift as i32);
-            let half = _mm256_set1_epi32(((1u32 << how.shift) >> 1) as i32);
-            let zero = _mm256_setzero_si256();
-            let mut counts = Counts::start(tally);
-            for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
-                let (s0, s1) = load16(sums);
-                let a0 = _mm256_max_epi32(_mm256_sub_epi32(s0, t0), zero);
-                let a1 = _mm256_max_epi32(_mm256_sub_epi32(s1, t1), zero);
-                let y0 = _mm256_sra_epi32(_mm256_add_epi32(a0, half), shift);
-                let y1 = _mm256_sra_epi32(_mm256_add_epi32(a1, half), shift);
-                let y = _mm256_packs_epi32(y0, y1);
-                counts.note(_mm256_max_epi32(a0, a1), y);
-                store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
-            }
-            counts.end(tally);
-        }
+        unsafe { narrow_to_nearest::<false>(how, rows, tally) }
+    }
+
+    #[inline(always)]
+    fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        // SAFETY: as above.
+        unsafe { narrow_to_nearest::<true>(how, rows, tally) }
     }
 
     #[inline(always)]
@@ -269,6 +258,42 @@ impl Isa for Avx2 {
             }
             counts.end(tally);
         }
+    }
+}
+
+/// See [`ToNearest`]; what is negative stays where `SIGNED`.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn narrow_to_nearest<const SIGNED: bool>(how: &ToNearest, rows: Rows, tally: &mut Tally) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (t0, t1) = load16(&how.thresholds);
+        let shift = _mm_cvtsi32_si128(how.shift as i32);
+        let half = _mm256_set1_epi32(((1u32 << how.shift) >> 1) as i32);
+        let zero = _mm256_setzero_si256();
+        let mut counts = Counts::start(tally);
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            let (s0, s1) = load16(sums);
+            let (mut a0, mut a1) = (_mm256_sub_epi32(s0, t0), _mm256_sub_epi32(s1, t1));
+            if !SIGNED {
+                (a0, a1) = (_mm256_max_epi32(a0, zero), _mm256_max_epi32(a1, zero));
+            }
+            let y0 = _mm256_sra_epi32(_mm256_add_epi32(a0, half), shift);
+            let y1 = _mm256_sra_epi32(_mm256_add_epi32(a1, half), shift);
+            let mut y = _mm256_packs_epi32(y0, y1);
+            if SIGNED {
+                // The most negative number has no magnitude.
+                y = _mm256_max_epi16(y, _mm256_set1_epi16(-i16::MAX));
+                counts.note(_mm256_max_epi32(_mm256_abs_epi32(a0), _mm256_abs_epi32(a1)), _mm256_abs_epi16(y));
+                y = _mm256_max_epi16(y, _mm256_set1_epi16(-127));
+            } else {
+                counts.note(_mm256_max_epi32(a0, a1), y);
+            }
+            store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
+        }
+        counts.end(tally);
     }
 }
 

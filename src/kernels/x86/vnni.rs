@@ -7,8 +7,8 @@ use super::Avx2;
 use crate::fixed::random::Draws;
 use crate::kernels::narrow::{AtRandom, Rows, Tally, ToNearest};
 use crate::kernels::tile::{
-    COLUMNS, Format, Isa, OffsetQuads, Pairs, Portable, Product, QuadsOfUnsignedPanel, QuadsOfUnsignedRows, ROWS, Signs,
-    Sums, Work, multiply,
+    COLUMNS, Format, Isa, OffsetQuads, Pairs, Portable, Product, QuadsOfUnsignedPanel, QuadsOfUnsignedRows, ROWS,
+    Signs, Sums, Work, multiply,
 };
 
 /// Proof that the processor has AVX2 and one of the two kinds of VNNI: it can be had by detection alone.
@@ -97,6 +97,11 @@ impl Isa for Vnni {
     #[inline(always)]
     fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
         self.avx2.narrow_to_nearest(how, rows, tally);
+    }
+
+    #[inline(always)]
+    fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        self.avx2.narrow_with_sign(how, rows, tally);
     }
 
     #[inline(always)]
