@@ -6,6 +6,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+#[allow(dead_code)] // The benchmarks use the rest.
 #[path = "../benches/works/mobilenet.rs"]
 mod mobilenet;
 

@@ -83,8 +83,8 @@ def install(peers):
     # tract needs the models, which are made with ONNX Runtime.
     onnx = {"onnxruntime", "onnxruntime-int8", "tract"} & peers
     if onnx:
-        say("installing numpy, onnx and onnxruntime")
-        installed = has("onnx, onnxruntime") or done([*pip, "numpy", "onnx", "onnxruntime"])
+        say("installing numpy, onnx, onnxruntime and sympy")
+        installed = has("onnx, onnxruntime, sympy") or done([*pip, "numpy", "onnx", "onnxruntime", "sympy"])
         if installed and ((MODELS / "forms.json").exists() or done([PYTHON, HERE / "models.py", MODELS])):
             there |= onnx - {"tract"}
         else:

@@ -1,5 +1,5 @@
 //! What is different for a depthwise convolution, where every channel has a kernel of its own: channels stand side by side
-//! in the lanes, taps (or positions) go by pairs. The same bits as [`super::reference`].
+//! in the lanes, and two rows of taps (or of positions) go together. The same bits as [`super::reference`].
 
 use bytemuck::cast_slice_mut;
 
@@ -17,42 +17,42 @@ pub(super) fn lengths(conv: &Conv) -> Lengths {
     Lengths {
         forward: forward_panels(conv).len::<Pairs>(),
         back: phases(conv).map(|phase| phase.panels.len::<Pairs>()).sum(),
-        scratch: error.max(padded + block_rows(conv) * errors_of_row(conv)),
+        scratch: error.max(padded + block_rows(conv) / 2 * errors_of_rows(conv)),
     }
 }
 
-/// Packs weights for the forward product: `[channels / COLUMNS, kernel rows, pairs of taps, COLUMNS, 2]`.
-pub(super) fn pack_forward(conv: &Conv, weights: &[i8], out: &mut [i16]) {
-    pack(conv, weights, (0..conv.kernel.0, || 0..conv.kernel.1), &mut { out });
+/// Packs weights for the forward product: `[channels / COLUMNS, pairs of kernel rows, kernel columns, COLUMNS, 2]`.
+pub(super) fn pack_forward(conv: &Conv, weights: &[i8], mut out: &mut [i16]) {
+    pack(conv, weights, (0..conv.kernel.0, 0..conv.kernel.1), &mut out);
 }
 
 /// Packs weights for the input gradient: as for the forward product, for each phase its taps in turned order.
 pub(super) fn pack_back(conv: &Conv, weights: &[i8], mut out: &mut [i16]) {
     for Phase { y, x, .. } in phases(conv) {
         let rows = (0..y.taps).rev().map(|v| y.first_tap + v * conv.stride.0);
-        let columns = || (0..x.taps).rev().map(|u| x.first_tap + u * conv.stride.1);
+        let columns = (0..x.taps).rev().map(|u| x.first_tap + u * conv.stride.1);
         pack(conv, weights, (rows, columns), &mut out);
     }
 }
 
 /// Packs the taps at `rows` and `columns`, and moves `out` behind them.
-fn pack<C: Iterator<Item = usize>>(
+fn pack(
     conv: &Conv,
     weights: &[i8],
-    (rows, columns): (impl Iterator<Item = usize> + Clone, impl Fn() -> C),
+    (rows, columns): (impl Iterator<Item = usize> + Clone, impl Iterator<Item = usize> + Clone),
     out: &mut &mut [i16],
 ) {
     let taps = conv.kernel.0 * conv.kernel.1;
     for first in (0..conv.channels).step_by(COLUMNS) {
-        for ky in rows.clone() {
-            let mut columns = columns();
-            while let Some(one) = columns.next() {
-                let pair = [Some(one), columns.next()];
+        let mut rows = rows.clone();
+        while let Some(one) = rows.next() {
+            let pair = [Some(one), rows.next()];
+            for kx in columns.clone() {
                 let (slot, rest) = core::mem::take(out).split_at_mut(2 * COLUMNS);
                 *out = rest;
                 for (c, numbers) in slot.chunks_exact_mut(2).enumerate() {
-                    for (number, kx) in numbers.iter_mut().zip(pair) {
-                        let weight = kx.and_then(|kx| weights.get((first + c) * taps + ky * conv.kernel.1 + kx));
+                    for (number, ky) in numbers.iter_mut().zip(pair) {
+                        let weight = ky.and_then(|ky| weights.get((first + c) * taps + ky * conv.kernel.1 + kx));
                         *number = weight.map_or(0, |&w| i16::from(w));
                     }
                 }
@@ -61,14 +61,14 @@ fn pack<C: Iterator<Item = usize>>(
     }
 }
 
-/// Numbers of one row of errors, in pairs of positions.
-const fn errors_of_row(conv: &Conv) -> usize {
-    conv.output.width.div_ceil(2) * 2 * COLUMNS
+/// Numbers of two rows of errors.
+const fn errors_of_rows(conv: &Conv) -> usize {
+    2 * conv.output.width * COLUMNS
 }
 
-/// Rows of the output in a block of the weight gradient.
+/// Rows of the output in a block of the weight gradient, an even number.
 fn block_rows(conv: &Conv) -> usize {
-    (POSITIONS / conv.output.width.max(1)).clamp(1, conv.output.height.max(1))
+    (POSITIONS / conv.output.width.max(1)).clamp(2, conv.output.height.max(2)).next_multiple_of(2)
 }
 
 /// See [`super::reference::conv_weight_grad`]; summed over all views. The taps are the rows of the tile.
@@ -98,9 +98,9 @@ impl Work for WeightGrad<'_> {
                 let count = COLUMNS.min(channels - first);
                 for block in (0..output.height).step_by(rows) {
                     let rows = rows.min(output.height - block);
-                    let from = &error[block * output.width * output.channels + conv.first_filter + first..];
-                    for (y, errors) in errors.chunks_exact_mut(errors_of_row(conv)).take(rows).enumerate() {
-                        pack_errors(isa, &from[y * output.width * output.channels..], conv, count, errors);
+                    let pairs = errors.chunks_exact_mut(errors_of_rows(conv));
+                    for (y, errors) in (block..block + rows).step_by(2).zip(pairs) {
+                        pack_errors(isa, error, conv, (y, first), count, errors);
                     }
                     let mut sums: Sums = [[0; COLUMNS]; ROWS];
                     for tap in (0..taps).step_by(ROWS) {
@@ -130,13 +130,15 @@ impl Work for WeightGrad<'_> {
     }
 }
 
-/// The errors of `count` channels in one row of positions, as [`Pairs`] of neighbours.
+/// The errors of `count` channels from `first` on in rows `y` and `y + 1`, zeros where there is no other row.
 #[inline(always)]
-fn pack_errors<I: Isa>(isa: I, from: &[i8], conv: &Conv, count: usize, out: &mut [i16]) {
+fn pack_errors<I: Isa>(isa: I, error: &[i8], conv: &Conv, (y, first): (usize, usize), count: usize, out: &mut [i16]) {
     let (width, step) = (conv.output.width, conv.output.channels);
-    for (pair, out) in out.chunks_exact_mut(2 * COLUMNS).enumerate() {
-        let of = |x: usize| if x < width { load(&from[x * step..][..count]) } else { [0; COLUMNS] };
-        let (one, other): ([i8; COLUMNS], [i8; COLUMNS]) = (of(2 * pair), of(2 * pair + 1));
+    for (x, out) in out.chunks_exact_mut(2 * COLUMNS).enumerate() {
+        let at = (y * width + x) * step + conv.first_filter + first;
+        let one: [i8; COLUMNS] = load(&error[at..at + count]);
+        let other: [i8; COLUMNS] =
+            if y + 1 < conv.output.height { load(&error[at + width * step..][..count]) } else { [0; COLUMNS] };
         isa.interleave::<Pairs>([&one, &other, &one, &other], out);
     }
 }

@@ -3,15 +3,15 @@
 //! Kernels hand finished sums to a [`Sink`] while they are still in registers or the nearest cache, so no map of
 //! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
 
-use super::tile::{COLUMNS, Isa, Portable, lanes};
+use super::tile::{COLUMNS, Isa, Portable, ROWS, lanes};
 use super::{Grid, Map};
 use crate::fixed::random::Draws;
 use crate::fixed::{I8_MAX, Seen, round_nearest, saturate_i8};
 
 /// Takes sums as they are finished, each once, in any order.
 pub trait Sink {
-    /// Row `i` of `sums` holds `count` sums of consecutive channels from `channel` on, for the elements of the map from
-    /// `offsets[i]` on.
+    /// Row `i` of `sums`, of at most [`ROWS`], holds `count` sums of consecutive channels from `channel` on, for the
+    /// elements of the map from `offsets[i]` on.
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]);
 }
 
@@ -145,6 +145,40 @@ impl AtRandom<'_> {
     }
 }
 
+#[inline(always)]
+fn narrow_full<I: Isa, const SIGNED: bool>(isa: I, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+    if SIGNED {
+        isa.narrow_with_sign(how, rows, tally);
+    } else {
+        isa.narrow_to_nearest(how, rows, tally);
+    }
+}
+
+/// Narrows the first `count` sums of each row, row after row.
+#[inline(always)]
+fn narrow_aside<I: Isa, const SIGNED: bool>(
+    isa: I,
+    how: &ToNearest,
+    sums: &[[i32; COLUMNS]],
+    count: usize,
+    tally: &mut Tally,
+) -> [i8; ROWS * COLUMNS] {
+    let mut out = [0; ROWS * COLUMNS];
+    const OFFSETS: [usize; ROWS] = [0, COLUMNS, 2 * COLUMNS, 3 * COLUMNS, 4 * COLUMNS, 5 * COLUMNS];
+    let mut cut = [[0; COLUMNS]; ROWS];
+    let mut rows = Rows { offsets: &OFFSETS[..sums.len()], sums, out: &mut out };
+    if count < COLUMNS {
+        // What stands in the other lanes is no sum; 0 counts nothing.
+        let live: [i32; COLUMNS] = lanes(|l| if l < count { -1 } else { 0 });
+        for (cut, sums) in cut.iter_mut().zip(sums) {
+            *cut = lanes(|l| sums[l] & live[l]);
+        }
+        rows.sums = &cut[..sums.len()];
+    }
+    narrow_full::<I, SIGNED>(isa, how, rows, tally);
+    out
+}
+
 /// ReLU and narrowing: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
 pub type Relu<'a> = Nearest<'a, false>;
 
@@ -180,10 +214,15 @@ impl<const SIGNED: bool> Sink for Nearest<'_, SIGNED> {
         }
         let how = ToNearest { shift: self.shift, thresholds };
         let rows = Rows { offsets, sums, out: self.out };
-        match (count == COLUMNS, SIGNED) {
-            (true, false) => isa.narrow_to_nearest(&how, rows, &mut self.tally),
-            (true, true) => isa.narrow_with_sign(&how, rows, &mut self.tally),
-            (false, _) => how.narrow::<SIGNED>(rows, count, &mut self.tally),
+        if count == COLUMNS {
+            narrow_full::<I, SIGNED>(isa, &how, rows, &mut self.tally);
+        } else if sums.len() == 1 {
+            how.narrow::<SIGNED>(rows, count, &mut self.tally);
+        } else {
+            let narrowed = narrow_aside::<I, SIGNED>(isa, &how, sums, count, &mut self.tally);
+            for (&at, narrowed) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0) {
+                rows.out[at..at + count].copy_from_slice(&narrowed[..count]);
+            }
         }
     }
 }
@@ -237,15 +276,14 @@ impl<'a, 'w> Pool<'a, 'w> {
 
 impl Sink for Pool<'_, '_> {
     #[inline(always)]
-    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let mut thresholds = [0; COLUMNS];
         if !self.thresholds.is_empty() {
             thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
         }
         let how = ToNearest { shift: self.shift, thresholds };
-        let mut row = [0; COLUMNS];
-        for (&at, sums) in offsets.iter().zip(sums) {
-            how.plain(Rows { offsets: &[0], sums: core::slice::from_ref(sums), out: &mut row }, count, &mut self.tally);
+        let narrowed = narrow_aside::<I, false>(isa, &how, sums, count, &mut self.tally);
+        for (&at, row) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0) {
             let position = at / self.map.channels;
             let (y, x) = (position / self.map.width, position % self.map.width);
             self.windows.iter_mut().for_each(|windows| windows.add(y, x, channel, &row[..count]));

@@ -15,8 +15,12 @@ use super::{Conv, Map, depthwise};
 // Forward.
 
 pub(super) const fn forward_panels(conv: &Conv) -> Panels {
-    let run = if conv.is_dense() { conv.kernel.1 * conv.channels } else { conv.kernel.1 };
-    Panels { columns: conv.filters, runs: conv.kernel.0, run }
+    let (columns, kernel) = (conv.filters, conv.kernel);
+    if conv.is_dense() {
+        Panels { columns, runs: kernel.0, run: kernel.1 * conv.channels }
+    } else {
+        Panels { columns, runs: kernel.1, run: kernel.0 }
+    }
 }
 
 pub(super) const fn forward_padded(conv: &Conv) -> Padded {
@@ -225,10 +229,13 @@ fn axes(conv: &Conv) -> (impl Iterator<Item = Axis> + Clone, impl Iterator<Item 
 }
 
 pub(super) fn phases(conv: &Conv) -> impl Iterator<Item = Phase> {
-    let (columns, a_tap) = (conv.channels, if conv.is_dense() { conv.filters } else { 1 });
+    let (columns, filters, dense) = (conv.channels, conv.filters, conv.is_dense());
     let (ys, xs) = axes(conv);
     ys.flat_map(move |y| {
-        xs.clone().map(move |x| Phase { y, x, panels: Panels { columns, runs: y.taps, run: x.taps * a_tap } })
+        xs.clone().map(move |x| {
+            let (runs, run) = if dense { (y.taps, x.taps * filters) } else { (x.taps, y.taps) };
+            Phase { y, x, panels: Panels { columns, runs, run } }
+        })
     })
 }
 

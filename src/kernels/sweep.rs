@@ -15,7 +15,8 @@ pub(super) const fn in_words<F: Format>(numbers: usize) -> usize {
     (numbers * size_of::<F::Number>()).div_ceil(2)
 }
 
-/// Panels of a packed operand of `columns` columns, each `runs` runs of `run` numbers.
+/// Panels of a packed operand of `columns` columns, each `runs` runs of `run` numbers. Where each lane has a channel of
+/// its own, they are the columns of a kernel, as pairs go down.
 #[derive(Clone, Copy)]
 pub(super) struct Panels {
     pub columns: usize,
@@ -107,7 +108,7 @@ impl Sweep {
     /// Products of single channels: every lane of a panel meets its own channel, taps `channels` numbers apart.
     #[inline(always)]
     pub fn run_lanes<I: Isa, S: Sink>(&self, isa: I, values: &[i8], panels: &[i16], sink: &mut S) {
-        let Panels { columns: channels, runs, run: groups } = self.panels;
+        let Panels { columns: channels, runs: groups, run: runs } = self.panels;
         let (panels, len) = (&panels[..self.panels.len::<Pairs>()], self.panels.panel_len::<Pairs>());
         self.tiles(isa, sink, |number, offsets, sums| {
             let (rows, panel) = (&values[number * COLUMNS..], &panels[number * len..][..len]);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::narrow::{Keep, Linear, Random, Relu};
+use super::narrow::{Keep, Linear, Pool, Random, Relu, Windows};
 use super::tile::Tile;
 use super::*;
 use crate::fixed::Seen;
@@ -39,9 +39,9 @@ prop_compose! {
     }
 }
 
-/// Sums of the forward product, its narrowing by ReLU and with sign, the weight gradient of two views, the sums of the
+/// Sums of the forward product, its narrowing by ReLU, with sign and into sums over windows, the weight gradient of two views, the sums of the
 /// input gradient and their narrowing at random.
-type Products = (Vec<i32>, [(Vec<i8>, Seen); 2], Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
+type Products = (Vec<i32>, [(Vec<i8>, Seen); 2], (Vec<i32>, Seen), Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
 
 fn products(way: Kernels, conv: &Conv) -> Products {
     // Two views, with some numbers between them.
@@ -67,6 +67,12 @@ fn products(way: Kernels, conv: &Conv) -> Products {
     let mut linear = Linear::new(8, &thresholds, &mut with_sign);
     way.forward(conv, &x, &weights, &packed, &mut linear, &mut scratch);
     let linear = linear.seen();
+    let grid = Grid::new(conv.output, (3, 2), true);
+    let mut window_sums = vec![13; grid.len()];
+    let mut windows = [Windows::new(grid, &mut window_sums)];
+    let mut pool = Pool::new(7, &thresholds, conv.output, &mut windows);
+    way.forward(conv, &x, &weights, &packed, &mut pool, &mut scratch);
+    let pool = pool.seen();
 
     let mut grad = vec![31; conv.weights()];
     let views = |values, stride| Views { values, stride, count: 2 };
@@ -78,7 +84,7 @@ fn products(way: Kernels, conv: &Conv) -> Products {
     let mut random = Random::new(6, Draws::new(Seed(3), 1, 4), 99, Some(&x), &mut narrow_dx);
     way.input_grad(conv, &error, &weights, &packed_back, &mut random, &mut scratch);
     let random = random.seen();
-    (sums, [(out, relu), (with_sign, linear)], grad, dx, (narrow_dx, random))
+    (sums, [(out, relu), (with_sign, linear)], (window_sums, pool), grad, dx, (narrow_dx, random))
 }
 
 macro_rules! same_bits_as_the_reference {

@@ -114,7 +114,7 @@ pub struct Product<'a, N, P = N> {
     pub groups: usize,
     pub group_step: usize,
     /// `[runs · groups, COLUMNS, numbers of a group]`, behind the sums to start from where the format has them; of lanes
-    /// `[runs, groups / 2, COLUMNS, 2]`, with zeros where a last group has no other.
+    /// `[runs / 2, groups, COLUMNS, 2]`, with zeros where a last run has no other.
     pub panel: &'a [P],
 }
 
@@ -140,7 +140,7 @@ impl<N, P> Product<'_, N, P> {
     #[inline(always)]
     #[allow(dead_code)]
     pub(super) fn check_lanes(&self, rows: usize) {
-        self.check_reach(rows, COLUMNS, self.runs * self.groups.div_ceil(2) * 2);
+        self.check_reach(rows, COLUMNS, self.runs.div_ceil(2) * 2 * self.groups);
     }
 
     #[inline(always)]
@@ -188,11 +188,11 @@ pub trait Isa: Copy {
         sums[..R].fill([0; COLUMNS]);
         for run in 0..p.runs {
             for group in 0..p.groups {
-                let pair = run * p.groups.div_ceil(2) + group / 2;
+                let pair = run / 2 * p.groups + group;
                 let panel = &p.panel[pair * 2 * COLUMNS..][..2 * COLUMNS];
                 for (sums, offset) in sums[..R].iter_mut().zip(p.offsets) {
                     let row: [i8; COLUMNS] = load(&p.rows[offset + run * p.run_step + group * p.group_step..]);
-                    *sums = lanes(|c| sums[c] + i32::from(row[c]) * i32::from(panel[2 * c + group % 2]));
+                    *sums = lanes(|c| sums[c] + i32::from(row[c]) * i32::from(panel[2 * c + run % 2]));
                 }
             }
         }

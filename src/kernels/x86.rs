@@ -108,47 +108,61 @@ fn add_pairs(sums: __m256i, row: __m256i, panel: __m256i) -> __m256i {
     _mm256_add_epi32(sums, _mm256_madd_epi16(row, panel))
 }
 
-/// See [`Isa::multiply_lanes`]: two taps at a time, their mantissas interleaved and widened to 16 bits.
+/// See [`Isa::multiply_lanes`]: two runs at a time, their mantissas interleaved and widened to 16 bits.
 macro_rules! lanes_tile {
     ($name:ident: [$($feature:tt),*], $words:expr) => {
         $(#[target_feature(enable = $feature)])*
         fn $name<const R: usize>(p: &Product<i8, i16>, sums: &mut Sums) {
             p.check_lanes(R);
-            // SAFETY: `check_lanes` proved that 16 mantissas of every tap of every row, and 64 bytes of the panel for
-            // every two taps of a run, lie within their slices. A row of `sums` is 16 numbers, two registers.
+            // SAFETY: `check_lanes` proved that 16 mantissas of every group of every row, and 64 bytes of the panel for
+            // every group of two runs, lie within their slices. A row of `sums` is 16 numbers, two registers.
             unsafe {
                 let mut acc = [[_mm256_setzero_si256(); 2]; R];
                 let mut panel: *const u8 = p.panel.as_ptr().cast();
-                for run in 0..p.runs {
-                    let base: [*const i8; R] =
-                        core::array::from_fn(|r| p.rows.as_ptr().add(p.offsets[r] + run * p.run_step));
-                    let mut at = 0;
-                    for _ in 0..p.groups / 2 {
-                        let left = _mm256_loadu_si256(panel.cast());
-                        let right = _mm256_loadu_si256(panel.add(32).cast());
-                        for r in 0..R {
-                            let one = _mm_loadu_si128(base[r].add(at).cast());
-                            let other = _mm_loadu_si128(base[r].add(at + p.group_step).cast());
-                            let low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other));
-                            let high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other));
-                            acc[r][0] = $words(acc[r][0], low, left);
-                            acc[r][1] = $words(acc[r][1], high, right);
-                        }
-                        at += 2 * p.group_step;
-                        panel = panel.add(64);
-                    }
-                    if p.groups % 2 == 1 {
-                        let left = _mm256_loadu_si256(panel.cast());
-                        let right = _mm256_loadu_si256(panel.add(32).cast());
-                        for r in 0..R {
+                // Kernels of three taps on neighbours: each column is read once for the three rows that it belongs to.
+                let neighbours = p.groups == 3 && (1..R).all(|r| p.offsets[r] == p.offsets[0] + r * p.group_step);
+                for run in (0..p.runs).step_by(2) {
+                    let operand = |at: usize| {
+                        let from = p.rows.as_ptr().add(at + run * p.run_step);
+                        if run + 1 < p.runs {
+                            let (one, other) =
+                                (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(p.run_step).cast()));
+                            [
+                                _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, other)),
+                                _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, other)),
+                            ]
+                        } else {
                             // The upper half of each lane is the sign, and meets a weight of 0.
-                            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(base[r].add(at).cast()));
-                            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(base[r].add(at + 8).cast()));
-                            acc[r][0] = $words(acc[r][0], low, left);
-                            acc[r][1] = $words(acc[r][1], high, right);
+                            [
+                                _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())),
+                                _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
+                            ]
                         }
-                        panel = panel.add(64);
+                    };
+                    let weights = |panel: *const u8| {
+                        [_mm256_loadu_si256(panel.cast()), _mm256_loadu_si256(panel.add(32).cast())]
+                    };
+                    if neighbours {
+                        let taps = [weights(panel), weights(panel.add(64)), weights(panel.add(128))];
+                        for column in 0..R + 2 {
+                            let x = operand(p.offsets[0] + column * p.group_step);
+                            for (tap, w) in taps.iter().enumerate() {
+                                if column >= tap && column - tap < R {
+                                    let acc = &mut acc[column - tap];
+                                    *acc = [$words(acc[0], x[0], w[0]), $words(acc[1], x[1], w[1])];
+                                }
+                            }
+                        }
+                    } else {
+                        for group in 0..p.groups {
+                            let w = weights(panel.add(group * 64));
+                            for (acc, offset) in acc.iter_mut().zip(p.offsets) {
+                                let x = operand(offset + group * p.group_step);
+                                *acc = [$words(acc[0], x[0], w[0]), $words(acc[1], x[1], w[1])];
+                            }
+                        }
                     }
+                    panel = panel.add(p.groups * 64);
                 }
                 for (sums, acc) in sums.iter_mut().zip(acc) {
                     let to: *mut i32 = sums.as_mut_ptr();
@@ -220,13 +234,13 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
         // SAFETY: holding an `Avx2` proves that the processor has the instructions.
-        unsafe { narrow_to_nearest::<false>(how, rows, tally) }
+        unsafe { narrow_to_nearest(how, rows, tally) }
     }
 
     #[inline(always)]
     fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
         // SAFETY: as above.
-        unsafe { narrow_to_nearest::<true>(how, rows, tally) }
+        unsafe { narrow_with_sign(how, rows, tally) }
     }
 
     #[inline(always)]
@@ -234,7 +248,8 @@ impl Isa for Avx2 {
         // SAFETY: as above.
         unsafe {
             let shift = _mm_cvtsi32_si128(how.shift as i32);
-            let draw = _mm_cvtsi32_si128(31 - how.shift as i32);
+            // As many upper bits of the draw as are shifted out; a shift by 32 leaves 0.
+            let draw = _mm_cvtsi32_si128(32 - how.shift as i32);
             let mut counts = Counts::start(tally);
             for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
                 let (mut s0, mut s1) = load16(sums);
@@ -247,8 +262,8 @@ impl Isa for Avx2 {
                 let first = how.first.wrapping_add(at as u32);
                 let r0 = random_bits(how.draws, first);
                 let r1 = random_bits(how.draws, first.wrapping_add(8));
-                let y0 = _mm256_add_epi32(s0, _mm256_srl_epi32(_mm256_srli_epi32::<1>(r0), draw));
-                let y1 = _mm256_add_epi32(s1, _mm256_srl_epi32(_mm256_srli_epi32::<1>(r1), draw));
+                let y0 = _mm256_add_epi32(s0, _mm256_srl_epi32(r0, draw));
+                let y1 = _mm256_add_epi32(s1, _mm256_srl_epi32(r1, draw));
                 let y = _mm256_packs_epi32(_mm256_sra_epi32(y0, shift), _mm256_sra_epi32(y1, shift));
                 // The most negative number has no magnitude.
                 let y = _mm256_max_epi16(y, _mm256_set1_epi16(-i16::MAX));
@@ -261,37 +276,76 @@ impl Isa for Avx2 {
     }
 }
 
-/// See [`ToNearest`]; what is negative stays where `SIGNED`.
+/// See [`ToNearest::plain`]. Two rows at a time, whose mantissas fill a register.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn narrow_to_nearest<const SIGNED: bool>(how: &ToNearest, rows: Rows, tally: &mut Tally) {
-    // SAFETY: the caller's promise.
+unsafe fn narrow_to_nearest(how: &ToNearest, rows: Rows, tally: &mut Tally) {
+    // SAFETY: the caller's promise; the arrays of the tally hold 64 bytes each.
     unsafe {
-        let (t0, t1) = load16(&how.thresholds);
         let shift = _mm_cvtsi32_si128(how.shift as i32);
         let half = _mm256_set1_epi32(((1u32 << how.shift) >> 1) as i32);
+        // What is added for rounding is added beforehand: max(s − t, 0) + h = max(s − (t − h), h).
+        let (t0, t1) = load16(&how.thresholds);
+        let (t0, t1) = (_mm256_sub_epi32(t0, half), _mm256_sub_epi32(t1, half));
+        let raised = |sums: &[i32; COLUMNS]| {
+            let (s0, s1) = load16(sums);
+            let a0 = _mm256_max_epi32(_mm256_sub_epi32(s0, t0), half);
+            (a0, _mm256_max_epi32(_mm256_sub_epi32(s1, t1), half))
+        };
+        let words = |(a0, a1)| _mm256_packs_epi32(_mm256_sra_epi32(a0, shift), _mm256_sra_epi32(a1, shift));
         let zero = _mm256_setzero_si256();
+        let (mut max, mut clamped, mut upper_half) = (half, zero, zero);
+        for (offsets, sums) in rows.offsets.chunks(2).zip(rows.sums.chunks(2)) {
+            let one = raised(&sums[0]);
+            // A row that is missing narrows to 0 and counts nothing.
+            let other = sums.get(1).map_or((half, half), raised);
+            max = _mm256_max_epi32(max, _mm256_max_epi32(one.0, one.1));
+            max = _mm256_max_epi32(max, _mm256_max_epi32(other.0, other.1));
+            // Above 127 is what has a sign as a byte.
+            let y = _mm256_packus_epi16(words(one), words(other));
+            clamped = _mm256_sub_epi8(clamped, _mm256_cmpgt_epi8(zero, y));
+            let y = _mm256_min_epu8(y, _mm256_set1_epi8(127));
+            upper_half = _mm256_sub_epi8(upper_half, _mm256_cmpgt_epi8(y, _mm256_set1_epi8(63)));
+            let y = _mm256_permutevar8x32_epi32(y, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            let out = &mut rows.out[offsets[0]..][..COLUMNS];
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_castsi256_si128(y));
+            if let Some(&at) = offsets.get(1) {
+                let out = &mut rows.out[at..][..COLUMNS];
+                _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_extracti128_si256::<1>(y));
+            }
+        }
+        let max = _mm256_max_epi32(load16(&tally.max).0, _mm256_sub_epi32(max, half));
+        _mm256_storeu_si256(tally.max.as_mut_ptr().cast(), max);
+        for (lanes, counts) in [(&mut tally.clamped, clamped), (&mut tally.upper_half, upper_half)] {
+            let sum = _mm256_add_epi32(load16(lanes).0, _mm256_sad_epu8(counts, zero));
+            _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum);
+        }
+    }
+}
+
+/// See [`ToNearest::plain_with_sign`].
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn narrow_with_sign(how: &ToNearest, rows: Rows, tally: &mut Tally) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let shift = _mm_cvtsi32_si128(how.shift as i32);
+        let half = _mm256_set1_epi32(((1u32 << how.shift) >> 1) as i32);
+        let (t0, t1) = load16(&how.thresholds);
         let mut counts = Counts::start(tally);
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             let (s0, s1) = load16(sums);
-            let (mut a0, mut a1) = (_mm256_sub_epi32(s0, t0), _mm256_sub_epi32(s1, t1));
-            if !SIGNED {
-                (a0, a1) = (_mm256_max_epi32(a0, zero), _mm256_max_epi32(a1, zero));
-            }
+            let (a0, a1) = (_mm256_sub_epi32(s0, t0), _mm256_sub_epi32(s1, t1));
             let y0 = _mm256_sra_epi32(_mm256_add_epi32(a0, half), shift);
             let y1 = _mm256_sra_epi32(_mm256_add_epi32(a1, half), shift);
-            let mut y = _mm256_packs_epi32(y0, y1);
-            if SIGNED {
-                // The most negative number has no magnitude.
-                y = _mm256_max_epi16(y, _mm256_set1_epi16(-i16::MAX));
-                counts.note(_mm256_max_epi32(_mm256_abs_epi32(a0), _mm256_abs_epi32(a1)), _mm256_abs_epi16(y));
-                y = _mm256_max_epi16(y, _mm256_set1_epi16(-127));
-            } else {
-                counts.note(_mm256_max_epi32(a0, a1), y);
-            }
-            store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
+            // The most negative number has no magnitude.
+            let y = _mm256_max_epi16(_mm256_packs_epi32(y0, y1), _mm256_set1_epi16(-i16::MAX));
+            counts.note(_mm256_max_epi32(_mm256_abs_epi32(a0), _mm256_abs_epi32(a1)), _mm256_abs_epi16(y));
+            store_mantissas(_mm256_max_epi16(y, _mm256_set1_epi16(-127)), &mut rows.out[at..at + COLUMNS]);
         }
         counts.end(tally);
     }
