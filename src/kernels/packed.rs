@@ -68,7 +68,7 @@ fn forward_lengths<F: Format>(conv: &Conv) -> (usize, usize) {
 /// Whether the tile can read the input where it stands: it has no zeros around it, no channels of others between its
 /// own, and whole groups of mantissas as they are.
 const fn in_place<F: Format>(conv: &Conv) -> bool {
-    let whole = conv.kernel.1 * conv.channels % F::NUMBERS == 0 && conv.channels == conv.input.channels;
+    let whole = (conv.kernel.1 * conv.channels).is_multiple_of(F::NUMBERS) && conv.channels == conv.input.channels;
     whole && conv.padding.0 == 0 && conv.padding.1 == 0 && F::NUMBERS == 4 && F::STARTS == 0
 }
 
