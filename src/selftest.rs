@@ -34,7 +34,7 @@ pub fn spec() -> Spec {
             samples_per_step: 4,
             ..Default::default()
         }),
-        replay: ReplaySpec { policy: ReplayPolicy::Redundancy, capacity: 24, fresh: 2 },
+        replay: ReplaySpec { policy: ReplayPolicy::Redundancy, capacity: 24, fresh: 2, latents: false },
         guard: GuardSpec { lesson_steps: 10, canaries: 8 },
         ..Default::default()
     }
@@ -42,7 +42,7 @@ pub fn spec() -> Spec {
 
 /// How the lesson is run; `lanes` and `kernels` do not change the result.
 pub const fn options(lanes: usize, kernels: Kernels) -> Options {
-    Options { seed: Seed(20), expected_samples: Some(SAMPLES), lanes, kernels, recompute: false }
+    Options { seed: Seed(20), expected_samples: Some(SAMPLES), lanes, kernels, lean: false, flash_weights: false }
 }
 
 /// Runs the lesson in `memory` and gives the FNV-1a hash of the learner's state after it.

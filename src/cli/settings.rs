@@ -84,9 +84,9 @@ pub struct RunArgs {
     /// step is worth.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Take views forward twice instead of keeping their activations: less memory, more work, the same result.
+    /// As little memory as can be: what can be computed again is not kept. More work, the same result.
     #[arg(long)]
-    pub recompute: bool,
+    pub lean: bool,
 }
 
 impl RunArgs {
@@ -97,6 +97,6 @@ impl RunArgs {
 
     pub fn options(&self, spec: &Spec, expected_samples: Option<u64>) -> Options {
         let lanes = if self.threads == 0 { Learner::lanes_worth(spec, self.threads()) } else { self.threads };
-        Options { expected_samples, lanes, recompute: self.recompute, ..Options::new(Seed(self.seed)) }
+        Options { expected_samples, lanes, lean: self.lean, ..Options::new(Seed(self.seed)) }
     }
 }

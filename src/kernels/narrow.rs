@@ -3,6 +3,8 @@
 //! Kernels hand finished sums to a [`Sink`] while they are still in registers or the nearest cache, so no map of
 //! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
 
+use core::ops::AddAssign;
+
 use super::tile::{COLUMNS, Isa, Portable, lanes};
 use super::{Grid, Map};
 use crate::fixed::random::Draws;
@@ -170,18 +172,14 @@ impl Sink for Relu<'_> {
     }
 }
 
-/// The window sums of a map whose values are not kept.
-pub struct Windows<'a> {
+/// The window sums of a map whose values are not kept, in 16 or 32 bits.
+pub struct Windows<'a, T> {
     pub grid: Grid,
     /// `[cells down, cells across, channels]`.
-    pub sums: &'a mut [i32],
+    pub sums: &'a mut [T],
 }
 
-impl<'a> Windows<'a> {
-    pub fn new(grid: Grid, sums: &'a mut [i32]) -> Self {
-        Windows { grid, sums }
-    }
-
+impl<T: Copy + Default + AddAssign + From<i8>> Windows<'_, T> {
     /// Adds `values`, the channels from `channel` on at `(y, x)`, to all windows that hold the position.
     #[inline(always)]
     fn add(&mut self, y: usize, x: usize, channel: usize, values: &[i8]) {
@@ -189,25 +187,25 @@ impl<'a> Windows<'a> {
             for column in (0..self.grid.cells.1).filter(|&column| self.grid.columns(column).contains(&x)) {
                 let cell = row * self.grid.cells.1 + column;
                 let sums = &mut self.sums[cell * self.grid.map.channels + channel..][..values.len()];
-                sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += i32::from(v));
+                sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += T::from(v));
             }
         }
     }
 }
 
 /// ReLU and narrowing as by [`Relu`], into sums over windows: the map itself is never stored.
-pub struct Pool<'a, 'w> {
+pub struct Pool<'a, 'w, T> {
     shift: u32,
     thresholds: &'a [i32],
     map: Map,
-    windows: &'a mut [Windows<'w>],
+    windows: &'a mut [Windows<'w, T>],
     tally: Tally,
 }
 
-impl<'a, 'w> Pool<'a, 'w> {
+impl<'a, 'w, T: Copy + Default> Pool<'a, 'w, T> {
     /// Over `map`; the sums of `windows` start at 0.
-    pub fn new(shift: u32, thresholds: &'a [i32], map: Map, windows: &'a mut [Windows<'w>]) -> Self {
-        windows.iter_mut().for_each(|w| w.sums.fill(0));
+    pub fn new(shift: u32, thresholds: &'a [i32], map: Map, windows: &'a mut [Windows<'w, T>]) -> Self {
+        windows.iter_mut().for_each(|w| w.sums.fill(T::default()));
         Pool { shift, thresholds, map, windows, tally: Tally::default() }
     }
 
@@ -217,7 +215,7 @@ impl<'a, 'w> Pool<'a, 'w> {
     }
 }
 
-impl Sink for Pool<'_, '_> {
+impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let mut thresholds = [0; COLUMNS];
@@ -278,9 +276,10 @@ pub fn feed(sums: &[i32], sink: &mut impl Sink) {
 }
 
 /// Narrowing to nearest, with sign: `out = clamp(RN(sum, shift), ±127)`.
-pub fn nearest(sums: &[i32], shift: u32, out: &mut [i8]) -> Seen {
+pub fn nearest<T: Copy + Into<i32>>(sums: &[T], shift: u32, out: &mut [i8]) -> Seen {
     let mut seen = Seen { total: sums.len() as u32, ..Seen::default() };
     for (&a, o) in sums.iter().zip(out) {
+        let a = a.into();
         seen.max = seen.max.max(a.unsigned_abs());
         let y = round_nearest(a, shift);
         seen.clamped += u32::from(y.abs() > I8_MAX);
@@ -292,6 +291,6 @@ pub fn nearest(sums: &[i32], shift: u32, out: &mut [i8]) -> Seen {
 
 /// Largest magnitude.
 #[inline(always)]
-pub fn largest(values: &[i32]) -> u32 {
-    values.iter().fold(0, |m, v| m.max(v.unsigned_abs()))
+pub fn largest<T: Copy + Into<i32>>(values: &[T]) -> u32 {
+    values.iter().fold(0, |m, &v| m.max(v.into().unsigned_abs()))
 }

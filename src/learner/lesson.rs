@@ -4,8 +4,6 @@
 use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
-use crate::kernels::Grid;
-use crate::kernels::narrow::Windows;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::network::Network;
@@ -32,12 +30,6 @@ pub(super) struct CanaryBuffers<'a> {
     scratch: Scratch<'a>,
 }
 
-/// The last layer, pooled over all positions.
-fn meter_grid(network: &Network) -> Grid {
-    let map = network.layers.last().map_or(Default::default(), |l| l.output);
-    Grid::new(map, (1, 1), false)
-}
-
 impl<'a> CanaryBuffers<'a> {
     pub fn take(spec: &Spec, network: &Network, arena: &mut Arena<'a>) -> Self {
         let (head_input, hidden) =
@@ -49,10 +41,10 @@ impl<'a> CanaryBuffers<'a> {
             head_input: arena.take(head_input),
             hidden: arena.take(hidden),
             input: arena.take(network.input.len()),
-            rows: arena.take(spec.guard.canaries * meter_grid(network).len()),
+            rows: arena.take(spec.guard.canaries * network.meter_grid().len()),
             embeddings: arena.take(rows * dim),
             loss: contrastive::Buffers::take(rows, dim, arena),
-            scratch: Scratch::take(network, arena),
+            scratch: Scratch::take(network, 1, arena),
         }
     }
 }
@@ -100,7 +92,7 @@ impl Learner<'_> {
             self.fold_stem();
             self.settle_shifts();
         }
-        if !self.is_judged() {
+        if !self.network.judged {
             return self.publish_unjudged();
         }
         let Some(old) = self.measure_published() else { return Did::Idle };
@@ -118,7 +110,7 @@ impl Learner<'_> {
 
     /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
     pub(super) fn publish_stem(&mut self) {
-        if !self.is_judged() {
+        if !self.network.judged {
             self.publish_unjudged();
             return;
         }
@@ -142,7 +134,7 @@ impl Learner<'_> {
 
     /// A lesson of an encoder that nobody judges is published as it is; only its saturation is known.
     fn publish_unjudged(&mut self) -> Did {
-        let saturation = guard::saturation(&self.learning.weights[self.network.trained_range()]);
+        let saturation = guard::saturation(self.learning.trained(&self.network));
         let feature = self.learning.shifts[0].feature;
         self.publish(&Measured { health: Health { saturation, ..Health::default() }, feature })
     }
@@ -218,20 +210,20 @@ impl Learner<'_> {
         let (spec, network) = (&self.spec, &self.network);
         let mut b = CanaryBuffers::take(spec, network, &mut Arena::over(scratch));
         let params = encoder.params();
-        let grid = meter_grid(network);
+        let grid = network.meter_grid();
         // For each block of the feature, how many sums need how many bits.
         let mut bits = [[0u32; 32]; MAX_LAYERS];
         let pick = |canary| canary_pick(canary, canaries, held);
         for (canary, row) in b.rows.chunks_exact_mut(grid.len()).take(canaries).enumerate() {
             batch::input_of(spec, self.scales, self.replay.sample(pick(canary), 0), b.input);
-            let meter = Some(Windows::new(grid, row));
+            let meter = Some((grid, row));
             forward::blocks(network, params, b.input, b.activations, meter, &mut b.scratch, |block, sums| {
-                sums.iter().for_each(|s| bits[block][bit_length(s.unsigned_abs()) as usize & 31] += 1);
+                sums.for_each(|s| bits[block][bit_length(s.unsigned_abs()) as usize & 31] += 1);
             });
         }
         let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
         let loss = self.canary_loss(params, &mut b, canaries, pick);
-        let saturation = guard::saturation(&encoder.weights[network.trained_range()]);
+        let saturation = guard::saturation(encoder.trained(network));
         let health = Health { effective_rank, spread, loss, saturation };
         Some(Measured { health, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
     }

@@ -121,6 +121,7 @@ pub(super) fn take<'m>(
 ) -> Result<Learner<'m>, PlanError> {
     check(spec, options)?;
     let network = Network::new(spec, options.kernels)?;
+    let network = if options.lean { network.lean() } else { network };
     let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
@@ -137,11 +138,12 @@ pub(super) fn take<'m>(
     let counters = arena.take(1);
     let health = arena.take(1);
     mark("counters", arena);
-    let learning = Encoder::take(&network, arena);
+    let in_flash = if options.flash_weights { network.trained_range().start } else { 0 };
+    let learning = Encoder::take(&network, in_flash, arena);
     mark("learning encoder", arena);
     // Without canaries nothing is judged, and what learns is what is read.
-    let judged = spec.guard.canaries > 0;
-    let published = if judged { Encoder::take(&network, arena) } else { Encoder::none() };
+    let judged = network.judged;
+    let published = if judged { Encoder::take(&network, in_flash, arena) } else { Encoder::none() };
     mark("published encoder", arena);
     let packed_back = arena.take(if contrastive.is_some() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
@@ -152,8 +154,9 @@ pub(super) fn take<'m>(
     let accepted_masters = arena.take(if judged { trained } else { 0 });
     let accepted_momentum = arena.take(if judged { with_momentum } else { 0 });
     mark("last accepted lesson", arena);
-    let whitening = arena.take(stem_sum(|d, _| d * d));
-    let dictionary = arena.take(stem_sum(|_, weights| weights));
+    let learns_stem = usize::from(!options.flash_weights);
+    let whitening = arena.take(learns_stem * stem_sum(|d, _| d * d));
+    let dictionary = arena.take(learns_stem * stem_sum(|_, weights| weights));
     mark("dictionary", arena);
     let scales = arena.take(if spec.input.kind == InputKind::Window { spec.input.channels } else { 0 });
     let mut replay_spec = spec.replay.clone();
@@ -166,12 +169,15 @@ pub(super) fn take<'m>(
         replay_spec.fresh = 0;
         alone.samples_per_step = 0;
     }
-    let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), frame, descriptor_len(&network), arena);
+    let held = if network.base > 0 { network.base_input().len() } else { frame };
+    let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), held, descriptor_len(&network), arena);
     mark("replay", arena);
     let stored = arena.take(frame);
     // An image that nobody stores is turned into the encoder's input where it stands.
-    let in_place = spec.input.kind == InputKind::Image && replay_spec.capacity == 0 && contrastive.is_none();
+    let not_stored = network.base > 0 || (replay_spec.capacity == 0 && contrastive.is_none());
+    let in_place = spec.input.kind == InputKind::Image && not_stored;
     let input = arena.take(if in_place { 0 } else { network.input.len() });
+    let feature = arena.take(if judged { 0 } else { network.feature_dim });
     mark("newest sample", arena);
     let scratch_len = scratch_len(spec, &network, options);
     let scratch = arena.take(scratch_len);
@@ -188,7 +194,7 @@ pub(super) fn take<'m>(
         spec: spec.clone(),
         network,
         lanes: options.lanes,
-        recompute: options.recompute,
+        lean: options.lean,
         counters,
         health,
         learning,
@@ -204,6 +210,7 @@ pub(super) fn take<'m>(
         replay,
         stored,
         input,
+        feature,
         scratch,
     })
 }
@@ -223,11 +230,11 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
         }),
         counted(&|arena| {
             let _: &mut [i8] = arena.take(network.kept_len());
-            Scratch::take(network, arena);
-            let _: &mut [i8] = arena.take(descriptor_len(network).max(network.feature_dim));
+            Scratch::take(network, 1, arena);
+            let _: &mut [i8] = arena.take(if network.describes { descriptor_len(network) } else { 0 });
         }),
         counted(&|arena| {
-            step::StepBuffers::take(spec, network, options.lanes, options.recompute, arena);
+            step::StepBuffers::take(spec, network, options.lanes, options.lean, arena);
         }),
         counted(&|arena| {
             super::lesson::CanaryBuffers::take(spec, network, arena);

@@ -7,6 +7,7 @@ mod batch;
 mod encoder;
 mod lesson;
 mod memory;
+mod observe;
 mod step;
 
 pub use batch::{SampleError, input_of, pick_of, store_sample, view_of};
@@ -19,23 +20,19 @@ pub(crate) use step::step_size;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::augment::{fit, signal};
-use crate::fixed::random::Draws;
+use crate::augment::signal;
 use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
-use crate::net::forward::{self, Params, Scratch, Shifts};
+use crate::net::forward::{Params, Shifts};
 use crate::net::network::{Network, PlanError};
 use crate::net::spec::{InputKind, Spec};
 use crate::net::{arena::Arena, update};
 use crate::pretext::dictionary;
 use crate::replay::Replay;
-use crate::sample::{EncoderVersion, Sample, Seed};
+use crate::sample::{EncoderVersion, Seed};
 
 /// Most lanes (threads) that a step is split over.
 pub const MAX_LANES: usize = 16;
-
-/// Samples after its lesson for which the shift of a stem that nobody judges still follows them.
-const SETTLING: u64 = 64;
 
 /// Runs two jobs, at the same time where it can.
 pub trait Join: Sync {
@@ -129,15 +126,23 @@ pub struct Options {
     /// Lanes that a step is split over; the bits do not depend on it.
     pub lanes: usize,
     pub kernels: Kernels,
-    /// Take each view forward a second time for the backward pass instead of keeping its activations: less memory, half
-    /// as much work again, the same bits.
-    pub recompute: bool,
+    /// As little memory as can be: what can be computed again is not kept. More work, the same bits.
+    pub lean: bool,
+    /// The weights below the lowest trained layer are read where they lie, in flash: [`Learner::with_flash_weights`].
+    pub flash_weights: bool,
 }
 
 impl Options {
     /// An endless stream, one lane, the fastest kernels of this processor, activations kept.
     pub fn new(seed: Seed) -> Self {
-        Options { seed, expected_samples: None, lanes: 1, kernels: Kernels::detect(), recompute: false }
+        Options {
+            seed,
+            expected_samples: None,
+            lanes: 1,
+            kernels: Kernels::detect(),
+            lean: false,
+            flash_weights: false,
+        }
     }
 }
 
@@ -179,7 +184,7 @@ pub struct Learner<'m> {
     spec: Spec,
     network: Network,
     lanes: usize,
-    recompute: bool,
+    lean: bool,
     counters: &'m mut [Counters],
     /// Health of the published encoder when it was published, and of the last lesson judged.
     health: &'m mut [[u32; 4]],
@@ -199,6 +204,8 @@ pub struct Learner<'m> {
     /// The newest sample as it is stored, and as the encoder takes it; where the latter is empty, in place of the former.
     stored: &'m mut [u8],
     input: &'m mut [i8],
+    /// Feature of the newest sample, where nobody judges lessons.
+    feature: &'m mut [i8],
     /// Shared by everything that is needed within one call only.
     scratch: &'m mut [u8],
 }
@@ -226,11 +233,31 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// As [`Learner::plan`], or [`PlanError::MemoryTooSmall`].
     pub fn new(spec: &Spec, options: &Options, memory: &'m mut [u8]) -> Result<Self, PlanError> {
+        Self::with_flash_weights(spec, options, &[], memory)
+    }
+
+    /// As [`Learner::new`], for [`Options::flash_weights`]: `flash` holds the weights of all tensors below the lowest
+    /// trained one, `i8`, in their order; they are no part of the learner's state. The stem is not learned.
+    ///
+    /// # Errors
+    /// As [`Learner::new`], or [`PlanError::FlashWeights`].
+    pub fn with_flash_weights(
+        spec: &Spec,
+        options: &Options,
+        flash: &'m [i8],
+        memory: &'m mut [u8],
+    ) -> Result<Self, PlanError> {
         let needed = Self::plan(spec, options)?.block_len();
         if memory.len() < needed {
             return Err(PlanError::MemoryTooSmall { needed, given: memory.len() });
         }
         let mut learner = memory::take(spec, options, &mut Arena::over(memory), None)?;
+        let in_flash = learner.network.weights_len - learner.learning.weights.len();
+        if in_flash != flash.len() {
+            return Err(PlanError::FlashWeights { needed: in_flash, given: flash.len() });
+        }
+        learner.learning.flash = flash;
+        learner.published.flash = flash;
         learner.start(options);
         Ok(learner)
     }
@@ -249,7 +276,8 @@ impl<'m> Learner<'m> {
                 update::remove_filter_means(tensor.conv.fan_in(), masters);
             }
         }
-        for number in 0..self.network.first_trained {
+        let below = if options.flash_weights { 0 } else { self.network.first_trained };
+        for number in 0..below {
             let tensor = self.network.tensors[number];
             if self.network.layers[0].tensors.contains(&number) && self.network.layers[0].dictionary {
                 continue;
@@ -260,7 +288,7 @@ impl<'m> Learner<'m> {
                 self.learning.weights[tensor.weights + element] = update::narrow(master);
             }
         }
-        if has_stem {
+        if has_stem && !options.flash_weights {
             self.with_banks(|banks, _| {
                 for (number, bank) in banks.iter_mut().enumerate() {
                     bank.start(30, options.seed, number as u32);
@@ -275,20 +303,16 @@ impl<'m> Learner<'m> {
 
     /// Makes the encoder that learns the published one, and its masters those to come back to.
     fn accept(&mut self) {
-        if self.is_judged() {
+        if self.network.judged {
             self.published.copy_from(&self.learning);
             self.accepted_masters.copy_from_slice(self.masters);
             self.accepted_momentum.copy_from_slice(self.momentum);
         }
     }
 
-    /// Lessons are judged on canaries; otherwise the encoder that learns is the published one.
-    fn is_judged(&self) -> bool {
-        self.spec.guard.canaries > 0
-    }
-
+    /// Without a judge the encoder that learns is the published one.
     fn serving(&self) -> &Encoder<'m> {
-        if self.is_judged() { &self.published } else { &self.learning }
+        if self.network.judged { &self.published } else { &self.learning }
     }
 
     /// Calls `f` with the stem's banks and their scratch.
@@ -329,141 +353,19 @@ impl<'m> Learner<'m> {
     /// 8-bit weights from the masters, and their packed forms.
     fn narrow_masters(&mut self) {
         let range = self.network.trained_range();
-        self.network.kernels.run(update::Narrow { masters: self.masters, weights: &mut self.learning.weights[range] });
+        let in_flash = self.learning.flash.len();
+        let weights = &mut self.learning.weights[range.start - in_flash..range.end - in_flash];
+        self.network.kernels.run(update::Narrow { masters: self.masters, weights });
         self.learning.repack(&self.network, self.network.first_trained);
         self.pack_back();
     }
 
     fn pack_back(&mut self) {
         for tensor in self.network.tensors.iter().skip(self.network.first_trained) {
-            let weights = &self.learning.weights[tensor.weight_range()];
+            let weights = tensor.weights_in(self.learning.flash, self.learning.weights);
             let out = &mut self.packed_back[tensor.packed_back..];
             self.network.kernels.pack_back(&tensor.conv, weights, out);
         }
-    }
-
-    /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
-    ///
-    /// # Errors
-    /// [`SampleError`]; the learner is then as it was.
-    pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        self.take_in(sample)?;
-        let draws = self.replay_draws();
-        if self.learns_stem() {
-            self.observe_stem();
-        }
-        self.push_replay(sample, draws);
-        if !self.is_judged() {
-            self.follow_newest();
-        }
-        let counters = &mut self.counters[0];
-        counters.observed += 1;
-        if self.spec.contrastive.is_none() {
-            counters.lesson_progress += 1;
-        } else if counters.observed > counters.stem_samples {
-            counters.credit += 1;
-        }
-        Ok(())
-    }
-
-    /// Takes in one sample for the canaries and the scales only: nothing is learned from it.
-    ///
-    /// # Errors
-    /// [`SampleError`].
-    pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        self.take_in(sample)?;
-        let draws = self.replay_draws();
-        self.push_replay(sample, draws);
-        self.counters[0].observed += 1;
-        Ok(())
-    }
-
-    fn replay_draws(&self) -> Draws {
-        Draws::new(Seed(self.counters[0].seed), self.counters[0].observed, tensor::REPLAY)
-    }
-
-    /// Scales and stores the sample, and makes it the encoder's input.
-    fn take_in(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        if self.spec.input.kind == InputKind::Window {
-            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
-        }
-        self.make_input();
-        Ok(())
-    }
-
-    fn make_input(&mut self) {
-        if self.input.is_empty() {
-            fit::to_input_in_place(self.stored, self.spec.input.channels);
-        } else {
-            input_of(&self.spec, self.scales, self.stored, self.input);
-        }
-    }
-
-    /// The newest sample as the encoder takes it.
-    fn newest(&self) -> &[i8] {
-        if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
-    }
-
-    /// Lets the shifts of the feature, and of a stem that still learns, follow what the newest sample wants.
-    fn follow_newest(&mut self) {
-        let scratch = core::mem::take(&mut self.scratch);
-        let mut arena = Arena::over(scratch);
-        let activations = arena.take(self.network.kept_len());
-        let feature = arena.take(self.network.feature_dim);
-        let mut buffers = Scratch::take(&self.network, &mut arena);
-        let params = self.learning.params();
-        let (seen, blocks) = forward::feature(&self.network, params, self.newest(), activations, feature, &mut buffers);
-        let settles = self.learns_stem() || self.counters[0].observed < self.counters[0].stem_samples + SETTLING;
-        let shifts = &mut self.learning.shifts[0];
-        if settles && self.network.layers[0].dictionary {
-            shifts.layers[0].follow(seen.layers[0]);
-        }
-        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
-        self.scratch = scratch;
-    }
-
-    /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
-    fn learns_stem(&self) -> bool {
-        let c = &self.counters[0];
-        c.stem_samples > 0 && (c.observed < c.stem_samples || self.spec.contrastive.is_none())
-    }
-
-    fn observe_stem(&mut self) {
-        let remove = self.spec.input.kind == InputKind::Image;
-        let mut counters = self.counters[0];
-        let schedule = dictionary::Schedule { patches: counters.stem_samples * counters.stem_patches };
-        let (stored, input) = (core::mem::take(&mut self.stored), core::mem::take(&mut self.input));
-        let x: &[i8] = if input.is_empty() { bytemuck::cast_slice(stored) } else { input };
-        self.with_banks(|banks, scratch| {
-            for _ in 0..counters.stem_patches {
-                for (number, bank) in banks.iter_mut().enumerate() {
-                    let draws = Draws::new(Seed(counters.seed), counters.patches, tensor::PATCH + number as u32);
-                    let deviation = &mut counters.deviation[number];
-                    bank.observe(x, remove, counters.patches, schedule, deviation, draws, scratch);
-                }
-                counters.patches += 1;
-            }
-        });
-        (self.stored, self.input) = (stored, input);
-        self.counters[0] = counters;
-        if counters.observed + 1 == counters.stem_samples {
-            self.fold_stem();
-            self.publish_stem();
-        }
-    }
-
-    fn push_replay(&mut self, sample: &Sample, draws: Draws) {
-        let mut arena = Arena::over(self.scratch);
-        let descriptor: &mut [i8] = if self.replay.wants_descriptor() {
-            let mut scratch = Scratch::take(&self.network, &mut arena);
-            let descriptor = arena.take(memory::descriptor_len(&self.network));
-            batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut scratch);
-            descriptor
-        } else {
-            &mut []
-        };
-        self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
     }
 
     pub fn spec(&self) -> &Spec {
@@ -498,28 +400,6 @@ impl<'m> Learner<'m> {
         (self.serving().params(), self.scales)
     }
 
-    /// The feature of `sample` by the published encoder: `i8`, [`Network::feature_dim`] long.
-    ///
-    /// # Errors
-    /// [`SampleError`].
-    pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        self.make_input();
-        self.feature(out);
-        Ok(())
-    }
-
-    /// The feature of the sample that was observed or perceived last, as [`Learner::perceive`].
-    pub fn feature(&mut self, out: &mut [i8]) {
-        let scratch = core::mem::take(&mut self.scratch);
-        let mut arena = Arena::over(scratch);
-        let activations = arena.take(self.network.kept_len());
-        let mut buffers = Scratch::take(&self.network, &mut arena);
-        let params = self.serving().params();
-        forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
-        self.scratch = scratch;
-    }
-
     /// Names and numbers of the whole state, in a fixed order: what a checkpoint stores and the state hash covers.
     ///
     /// After writing to them call [`Learner::restored`].
@@ -545,7 +425,7 @@ impl<'m> Learner<'m> {
     /// Makes the derived forms again after the state was written.
     pub fn restored(&mut self) {
         self.learning.repack(&self.network, 0);
-        if self.is_judged() {
+        if self.network.judged {
             self.published.repack(&self.network, 0);
         }
         self.pack_back();

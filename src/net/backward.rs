@@ -18,7 +18,7 @@ pub struct Group<'a> {
     /// Number of the first view in the step: the draws follow from it.
     pub number: usize,
     pub count: usize,
-    /// The encoder's inputs; read only where the first layer is trained.
+    /// Inputs of the first layer of a step; read only where that is trained.
     pub inputs: &'a [i8],
     pub activations: &'a [i8],
     /// Pooled inputs and hidden layers of the head.
@@ -26,12 +26,17 @@ pub struct Group<'a> {
     pub hidden: &'a [i8],
 }
 
+/// Gets the number of a tensor and its gradient.
+pub type EachGradient<'f> = &'f mut dyn FnMut(usize, &[i32]);
+
 /// Buffers that one lane keeps for the backward pass.
-pub struct Buffers<'a> {
+pub struct Buffers<'a, 'f> {
     /// Two error maps for each view.
     pub errors: [&'a mut [i8]; 2],
-    /// Gradient sums of all trained weights, `i32`.
+    /// Gradient sums of all trained weights, `i32`; or of the largest tensor.
     pub gradients: &'a mut [i32],
+    /// Where there is room for one tensor: gets the gradient of each in turn, which is that of the group alone.
+    pub one_at_a_time: Option<EachGradient<'f>>,
 }
 
 /// Who draws: the random bits of the errors of one step.
@@ -72,17 +77,29 @@ pub fn group(
             Views::one(group.head_inputs)
         } else {
             match net.layers.iter().position(|l| l.tensors.contains(&index)) {
-                Some(0) | None => map(group.inputs, net.input.len()),
-                Some(layer) => map(&group.activations[net.layers[layer - 1].activations..], net.activations_len),
+                Some(layer) if layer > net.base => {
+                    map(&group.activations[net.step_offset(&net.layers[layer - 1])..], net.step_len())
+                }
+                _ => map(group.inputs, net.base_input().len()),
             }
         };
         let errors = Views { values: current, stride: conv.output.len(), count: maps };
-        let gradients = &mut buffers.gradients[tensor.weights - trained_from..][..conv.weights()];
-        net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
+        match &mut buffers.one_at_a_time {
+            Some(each) => {
+                let gradients = &mut buffers.gradients[..conv.weights()];
+                gradients.fill(0);
+                net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
+                each(index, gradients);
+            }
+            None => {
+                let gradients = &mut buffers.gradients[tensor.weights - trained_from..][..conv.weights()];
+                net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
+            }
+        }
         if index == net.first_trained {
             break;
         }
-        let weights = &params.weights[tensor.weight_range()];
+        let weights = params.weights_of(tensor);
         let packed = &packed_back[tensor.packed_back..];
         let draws = Draws::new(step.seed, step.number, super::update::error_tensor(index));
         let len = conv.input.len();
@@ -107,7 +124,7 @@ pub fn group(
             let (pooled, maps) = (head.grid.len(), last.output.len());
             for (view, map) in next.chunks_exact_mut(maps).take(group.count).enumerate() {
                 pool_sums_grad(&head.grid, &current[view * pooled..][..pooled], map);
-                let activations = &group.activations[view * net.activations_len + last.activations..];
+                let activations = &group.activations[view * net.step_len() + net.step_offset(last)..];
                 map.iter_mut().zip(activations).for_each(|(e, &a)| *e = if a > 0 { *e } else { 0 });
             }
             core::mem::swap(current, next);

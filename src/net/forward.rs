@@ -1,8 +1,10 @@
 //! The forward pass, of one view in training and of one sample to its feature.
 
+use core::ops::{AddAssign, Range};
+
 use bytemuck::{Pod, Zeroable};
 
-use super::network::{MAX_TENSORS, Network};
+use super::network::{MAX_TENSORS, Network, Tensor};
 use super::spec::MAX_LAYERS;
 use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, shift_for};
@@ -34,6 +36,9 @@ impl Shifts {
 /// Weights in the forms that a forward pass reads.
 #[derive(Clone, Copy)]
 pub struct Params<'a> {
+    /// The first weights of all, where they are read from flash; see [`Options::flash_weights`](crate::learner::Options).
+    pub flash: &'a [i8],
+    /// All others.
     pub weights: &'a [i8],
     pub packed: &'a [i16],
     /// Thresholds of the dictionary's filters; empty where there is none.
@@ -45,12 +50,18 @@ pub struct Params<'a> {
 pub struct Scratch<'a> {
     pub kernel: &'a mut [i16],
     pub accumulators: &'a mut [i32],
+    /// Window sums of a last layer that is not kept.
+    pub windows: &'a mut [i16],
 }
 
 impl<'m> Scratch<'m> {
-    /// Takes the scratch of a forward pass.
-    pub fn take(network: &Network, arena: &mut super::arena::Arena<'m>) -> Self {
-        Scratch { kernel: arena.take(network.scratch_len()), accumulators: arena.take(network.accumulator_len()) }
+    /// Takes the scratch of a pass whose head takes `views` at a time.
+    pub fn take(network: &Network, views: usize, arena: &mut super::arena::Arena<'m>) -> Self {
+        Scratch {
+            kernel: arena.take(network.scratch_len(views)),
+            accumulators: arena.take(network.accumulator_len()),
+            windows: arena.take(network.windows_len()),
+        }
     }
 }
 
@@ -68,58 +79,50 @@ impl ForwardSeen {
     }
 }
 
-/// The shift in force; where none is yet, the exact one for `sums`.
-fn shift_or_exact(shift: LaggedShift, sums: &[i32]) -> u32 {
-    if shift.is_set() { shift.get() } else { shift_for(narrow::largest(sums), 8) }
+/// The shift in force; where none is yet, the exact one for a largest magnitude.
+fn shift_or_exact(shift: LaggedShift, largest: impl FnOnce() -> u32) -> u32 {
+    if shift.is_set() { shift.get() } else { shift_for(largest(), 8) }
 }
 
-/// Activations of all layers for `x` (`[height, width, channels]`, `i8`), into `activations`.
+/// Activations of the layers that a step computes, for `x` (`[height, width, channels]`, `i8`), the input of the first
+/// of them; into `activations`, [`Network::step_len`] long.
 ///
 /// Layers whose shift is not set yet are narrowed by their exact shift.
 pub fn layers(net: &Network, params: Params, x: &[i8], activations: &mut [i8], scratch: &mut Scratch) -> ForwardSeen {
-    through(net, params, net.layers.len(), x, activations, None, scratch)
+    through(net, params, net.base..net.layers.len(), x, activations, None::<&mut [Windows<i32>]>, scratch)
 }
 
-/// As [`layers`], but the last layer is not kept, only summed over `windows`: `activations` is
-/// [`Network::kept_len`] long or longer.
-pub fn pooled(
-    net: &Network,
-    params: Params,
-    x: &[i8],
-    activations: &mut [i8],
-    windows: &mut [Windows],
-    scratch: &mut Scratch,
-) -> ForwardSeen {
-    through(net, params, net.layers.len(), x, activations, Some(windows), scratch)
+/// The layers below those that a step computes; the last of them is at [`Network::step_input`] of `activations`.
+pub fn below(net: &Network, params: Params, x: &[i8], activations: &mut [i8], scratch: &mut Scratch) -> ForwardSeen {
+    through(net, params, 0..net.base, x, activations, None::<&mut [Windows<i32>]>, scratch)
 }
 
 /// The first layer alone, summed over `windows`.
-pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: &mut [Windows], scratch: &mut Scratch) {
-    through(net, params, 1, x, &mut [], Some(windows), scratch);
+pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: Windows<i32>, scratch: &mut Scratch) {
+    through(net, params, 0..1, x, &mut [], Some(&mut [windows]), scratch);
 }
 
-/// The first `count` layers; the last of them into `windows` where they are given.
-fn through(
+/// The layers `which`, the first of which reads `x`; the last one into `windows` where they are given.
+fn through<T: Copy + Default + AddAssign + From<i8>>(
     net: &Network,
     params: Params,
-    count: usize,
+    which: Range<usize>,
     x: &[i8],
     activations: &mut [i8],
-    mut last: Option<&mut [Windows]>,
+    mut windows: Option<&mut [Windows<T>]>,
     scratch: &mut Scratch,
 ) -> ForwardSeen {
     let mut seen = ForwardSeen::default();
-    for (index, layer) in net.layers.iter().enumerate().take(count) {
-        let (before, from_here) = activations.split_at_mut(layer.activations);
-        let input = match index {
-            0 => x,
-            _ => &before[net.layers[index - 1].activations..],
-        };
+    let start = net.layers[which.start.min(net.layers.len() - 1)].activations;
+    for index in which.clone() {
+        let layer = &net.layers[index];
+        let (before, from_here) = activations.split_at_mut((layer.activations - start).min(activations.len()));
+        let input = if index == which.start { x } else { &before[net.layers[index - 1].activations - start..] };
         let thresholds: &[i32] = if layer.dictionary { params.thresholds } else { &[] };
         let tensors = layer.tensors.clone();
         // Thresholds only lower the maximum, so the exact shift without them is safe.
         let shift = params.shift_of(params.shifts.layers[index], net, tensors.clone(), input, scratch);
-        if let Some(windows) = last.take_if(|_| index + 1 == count) {
+        if let Some(windows) = windows.take_if(|_| index + 1 == which.end) {
             let mut sink = Pool::new(shift, thresholds, layer.output, windows);
             params.layer(net, tensors, input, &mut sink, scratch);
             seen.layers[index] = sink.seen();
@@ -132,7 +135,12 @@ fn through(
     seen
 }
 
-impl Params<'_> {
+impl<'a> Params<'a> {
+    /// The 8-bit weights of `tensor`.
+    pub fn weights_of(&self, tensor: &Tensor) -> &'a [i8] {
+        tensor.weights_in(self.flash, self.weights)
+    }
+
     /// The products of all tensors of a layer.
     fn layer<S: Sink>(
         &self,
@@ -158,7 +166,7 @@ impl Params<'_> {
         scratch: &mut Scratch,
     ) {
         let tensor = &net.tensors[number];
-        let weights = &self.weights[tensor.weight_range()];
+        let weights = self.weights_of(tensor);
         net.kernels.forward(conv, x, weights, &self.packed[tensor.packed..], sink, scratch.kernel);
     }
 
@@ -193,8 +201,8 @@ pub struct HeadActivations<'a> {
 pub fn pool(net: &Network, params: Params, activations: &[i8], out: &mut [i8], scratch: &mut Scratch) -> Seen {
     let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return Seen::default() };
     let sums = &mut scratch.accumulators[..head.grid.len()];
-    pool_sums(&head.grid, &activations[last.activations..], sums);
-    narrow::nearest(sums, shift_or_exact(params.shifts.head[0], sums), out)
+    pool_sums(&head.grid, &activations[net.step_offset(last)..], sums);
+    narrow::nearest(sums, shift_or_exact(params.shifts.head[0], || narrow::largest(sums)), out)
 }
 
 /// The head over the pooled inputs of as many views as stand in `at`; returns what narrowing the hidden layer saw.
@@ -218,6 +226,43 @@ pub fn head(net: &Network, params: Params, at: &mut HeadActivations, scratch: &m
     seen
 }
 
+/// Sums of a block of the feature before they are narrowed.
+#[derive(Clone, Copy)]
+pub enum Sums<'a> {
+    Wide(&'a [i32]),
+    Narrow(&'a [i16]),
+}
+
+impl Sums<'_> {
+    fn len(self) -> usize {
+        match self {
+            Sums::Wide(sums) => sums.len(),
+            Sums::Narrow(sums) => sums.len(),
+        }
+    }
+
+    fn largest(self) -> u32 {
+        match self {
+            Sums::Wide(sums) => narrow::largest(sums),
+            Sums::Narrow(sums) => narrow::largest(sums),
+        }
+    }
+
+    fn nearest(self, shift: u32, out: &mut [i8]) -> Seen {
+        match self {
+            Sums::Wide(sums) => narrow::nearest(sums, shift, out),
+            Sums::Narrow(sums) => narrow::nearest(sums, shift, out),
+        }
+    }
+
+    pub fn for_each(self, mut each: impl FnMut(i32)) {
+        match self {
+            Sums::Wide(sums) => sums.iter().for_each(|&sum| each(sum)),
+            Sums::Narrow(sums) => sums.iter().for_each(|&sum| each(i32::from(sum))),
+        }
+    }
+}
+
 /// The feature of `x`: the pooled layers, `i8`, each layer's block by its own shift. `activations` is
 /// [`Network::kept_len`] long. Returns what narrowing the layers and the blocks saw.
 pub fn feature(
@@ -231,49 +276,59 @@ pub fn feature(
     let mut seen = [Seen::default(); MAX_LAYERS];
     let layers = blocks(net, params, x, activations, None, scratch, |block, sums| {
         let before: usize = net.feature[..block].iter().map(|(_, grid)| grid.len()).sum();
-        let shift = shift_or_exact(params.shifts.feature[block], sums);
-        seen[block] = narrow::nearest(sums, shift, &mut out[before..before + sums.len()]);
+        let shift = shift_or_exact(params.shifts.feature[block], || sums.largest());
+        seen[block] = sums.nearest(shift, &mut out[before..before + sums.len()]);
     });
     (layers, seen)
 }
 
-/// Calls `each` with every block of the feature of `x` before it is narrowed. `meter` gets its sums over the last layer.
+/// Calls `each` with every block of the feature of `x` before it is narrowed. `meter`, a grid over the last layer and
+/// room for its sums, is filled.
 pub fn blocks(
     net: &Network,
     params: Params,
     x: &[i8],
     activations: &mut [i8],
-    meter: Option<Windows>,
+    meter: Option<(Grid, &mut [i32])>,
     scratch: &mut Scratch,
-    mut each: impl FnMut(usize, &[i32]),
+    mut each: impl FnMut(usize, Sums),
 ) -> ForwardSeen {
     let last = net.layers.len() - 1;
-    let of_last = |block: &(usize, Grid)| block.0 == last;
-    let all_sums = core::mem::take(&mut scratch.accumulators);
-    let seen = if net.keeps_last() {
-        let seen = layers(net, params, x, activations, scratch);
-        if let Some(meter) = meter {
-            pool_sums(&meter.grid, &activations[net.layers[last].activations..], meter.sums);
+    let all = 0..net.layers.len();
+    let seen = if net.pools_last {
+        let windows = core::mem::take(&mut scratch.windows);
+        let (of_feature, of_meter) = windows.split_at_mut(net.last_grid().map_or(0, |grid| grid.len()));
+        let mut sums: heapless::Vec<Windows<i16>, 2> = heapless::Vec::new();
+        // There is room for two.
+        if let Some(grid) = net.last_grid() {
+            let _ = sums.push(Windows { grid, sums: of_feature });
         }
+        if let Some((grid, _)) = &meter {
+            let _ = sums.push(Windows { grid: *grid, sums: &mut of_meter[..grid.len()] });
+        }
+        let seen = through(net, params, all, x, activations, Some(&mut sums), scratch);
+        drop(sums);
+        if let Some((grid, row)) = meter {
+            row.iter_mut().zip(&of_meter[..grid.len()]).for_each(|(to, &sum)| *to = i32::from(sum));
+        }
+        scratch.windows = windows;
         seen
     } else {
-        // All blocks have the same number of cells, so one set of windows serves every block of the last layer.
-        let mut windows: heapless::Vec<Windows, 2> = meter.into_iter().collect();
-        if let Some((_, grid)) = net.feature.iter().find(|block| of_last(block)) {
-            let _ = windows.push(Windows::new(*grid, &mut all_sums[..grid.len()]));
+        let seen = through(net, params, all, x, activations, None::<&mut [Windows<i32>]>, scratch);
+        if let Some((grid, row)) = meter {
+            pool_sums(&grid, &activations[net.layers[last].activations..], row);
         }
-        pooled(net, params, x, activations, &mut windows, scratch)
+        seen
     };
-    // Sums of the last layer may stand in the scratch already: its blocks come first.
-    let numbered = || net.feature.iter().enumerate();
-    for (block, (layer, grid)) in numbered().filter(|(_, b)| of_last(b)).chain(numbered().filter(|(_, b)| !of_last(b)))
-    {
-        let sums = &mut all_sums[..grid.len()];
-        if *layer < last || net.keeps_last() {
+    for (block, (layer, grid)) in net.feature.iter().enumerate() {
+        if net.pools_last && *layer == last {
+            // All blocks have the same number of cells, so one set of windows serves every block of the last layer.
+            each(block, Sums::Narrow(&scratch.windows[..grid.len()]));
+        } else {
+            let sums = &mut scratch.accumulators[..grid.len()];
             pool_sums(grid, &activations[net.layers[*layer].activations..], sums);
+            each(block, Sums::Wide(sums));
         }
-        each(block, sums);
     }
-    scratch.accumulators = all_sums;
     seen
 }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, Spec};
+use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, ReplayPolicy, Spec};
 use crate::kernels::{Conv, Grid, Kernels, Map};
 
 /// Most convolutions: two for the stem, one for each further layer, two for the head.
@@ -30,6 +30,14 @@ pub struct Tensor {
 impl Tensor {
     pub fn weight_range(&self) -> core::ops::Range<usize> {
         self.weights..self.weights + self.conv.weights()
+    }
+
+    /// Its weights, where the first of all are in `flash` and the others in `ram`.
+    pub fn weights_in<'a>(&self, flash: &'a [i8], ram: &'a [i8]) -> &'a [i8] {
+        match self.weights.checked_sub(flash.len()) {
+            Some(from) => &ram[from..from + self.conv.weights()],
+            None => &flash[self.weight_range()],
+        }
     }
 }
 
@@ -95,6 +103,13 @@ pub enum PlanError {
     Sparse {
         layer: usize,
     },
+    /// The model is none that can learn from latents.
+    Latents,
+    /// Weights to be read from flash were given in another number than the model has.
+    FlashWeights {
+        needed: usize,
+        given: usize,
+    },
     /// The memory block is smaller than planned.
     MemoryTooSmall {
         needed: usize,
@@ -136,6 +151,14 @@ impl fmt::Display for PlanError {
                 "layer {layer}: trained must be at most its filters; dictionary layers are not trained by the pretext and \
                  depthwise ones not in part, and the model may have at most {MAX_TENSORS} convolutions"
             ),
+            PlanError::Latents => write!(
+                f,
+                "[replay] latents = true needs images, [contrastive] neighbours (positives are two samples), a lowest \
+                 layer that is not trained (trained = 0), and [guard] canaries = 0"
+            ),
+            PlanError::FlashWeights { needed, given } => {
+                write!(f, "the model reads {needed} weights from flash and was given {given}")
+            }
             PlanError::MemoryTooSmall { needed, given } => {
                 write!(f, "the learner needs {needed} bytes of memory and was given {given}")
             }
@@ -216,6 +239,14 @@ pub struct Network {
     pub views_at_a_time: usize,
     /// Length of all gradient sums of 64 bits.
     pub wide_len: usize,
+    /// First layer that a step computes: 0, or the lowest trained one where the replay buffer holds what that reads.
+    pub base: usize,
+    /// The last layer is summed over the windows of the feature as it is made, in 16 bits, and not stored.
+    pub pools_last: bool,
+    /// Lessons are judged on canaries.
+    pub judged: bool,
+    /// The replay buffer compares samples by a descriptor.
+    pub describes: bool,
 }
 
 impl Network {
@@ -256,6 +287,10 @@ impl Network {
             feature_dim: 0,
             views_at_a_time: kernels.views_at_a_time(),
             wide_len: 0,
+            base: 0,
+            pools_last: false,
+            judged: spec.guard.canaries > 0,
+            describes: spec.replay.policy == ReplayPolicy::Redundancy,
         };
         let sparse = SparseUpdate::of(spec)?;
         let mut map = input;
@@ -277,7 +312,28 @@ impl Network {
             network.head = Some(Head { grid, hidden, output });
             network.plan_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
         }
+        if spec.replay.latents {
+            network.base = network.base_of_latents(spec)?;
+        }
         Ok(network)
+    }
+
+    /// Stores no last layer that is only pooled.
+    pub fn lean(mut self) -> Self {
+        // 16 bits hold the sum of so many mantissas of at most 127.
+        let fits = self.meter_grid().map.positions() <= i16::MAX as usize / 127;
+        self.pools_last = self.head.is_none() && fits;
+        self
+    }
+
+    /// The lowest trained layer, whose inputs the replay buffer is to hold.
+    fn base_of_latents(&self, spec: &Spec) -> Result<usize, PlanError> {
+        let neighbours = spec.contrastive.as_ref().map_or(0, |c| c.neighbours);
+        let base = self.layers.iter().position(|l| l.tensors.contains(&self.first_trained)).unwrap_or(0);
+        if spec.input.kind != InputKind::Image || neighbours == 0 || base == 0 || self.judged {
+            return Err(PlanError::Latents);
+        }
+        Ok(base)
     }
 
     fn add_layer(
@@ -414,25 +470,65 @@ impl Network {
         self.tensors.get(self.first_trained).map_or(self.weights_len, |t| t.weights)..self.weights_len
     }
 
-    /// Whether the last layer's activations are stored: training reads them. An encoder that is its dictionary alone
-    /// sums them over the windows of its feature as they are made.
-    pub fn keeps_last(&self) -> bool {
-        self.head.is_some()
-    }
-
     /// Length of the activations that perceiving stores.
     pub fn kept_len(&self) -> usize {
         match self.layers.last() {
-            Some(last) if !self.keeps_last() => last.activations,
+            Some(last) if self.pools_last => last.activations,
             _ => self.activations_len,
         }
     }
 
+    /// Map that the first layer of a step reads.
+    pub fn base_input(&self) -> Map {
+        self.layers.get(self.base).map_or(self.input, |l| l.input)
+    }
+
+    /// Length of the activations of the layers below those of a step.
+    pub fn below_len(&self) -> usize {
+        self.layers.get(self.base).map_or(0, |l| l.activations)
+    }
+
+    /// The lowest trained layer reads what a step starts from.
+    pub fn trains_base(&self) -> bool {
+        self.layers.get(self.base).is_some_and(|l| l.tensors.contains(&self.first_trained))
+    }
+
+    /// Where the output of `layer` stands among the activations of a view in a step.
+    pub fn step_offset(&self, layer: &Layer) -> usize {
+        layer.activations - self.layers[self.base].activations
+    }
+
+    /// Length of the activations of a view in a step.
+    pub fn step_len(&self) -> usize {
+        self.activations_len - self.layers[self.base].activations
+    }
+
+    /// Grid of the feature over the last layer.
+    pub fn last_grid(&self) -> Option<Grid> {
+        self.feature.iter().find(|(layer, _)| layer + 1 == self.layers.len()).map(|&(_, grid)| grid)
+    }
+
+    /// The last layer, pooled over all positions: what rank and spread are measured on.
+    pub fn meter_grid(&self) -> Grid {
+        let map = self.layers.last().map_or(Default::default(), |l| l.output);
+        Grid::new(map, (1, 1), false)
+    }
+
+    /// Window sums of a last layer that is not kept: of the feature, and of the guard's meter.
+    pub fn windows_len(&self) -> usize {
+        if !self.pools_last {
+            return 0;
+        }
+        self.last_grid().map_or(0, |grid| grid.len()) + if self.judged { self.meter_grid().len() } else { 0 }
+    }
+
     /// Longest row of pooled sums: of the feature, the head, or the replay's descriptor.
     pub fn accumulator_len(&self) -> usize {
-        let feature = self.feature.iter().map(|(_, grid)| grid.len());
+        let pooled = |layer: usize| !(self.pools_last && layer + 1 == self.layers.len());
+        let feature = self.feature.iter().filter(|(layer, _)| pooled(*layer)).map(|(_, grid)| grid.len());
         let head = self.head.map(|h| h.grid.len());
-        feature.chain(head).chain([self.descriptor_grid().len()]).max().unwrap_or(0)
+        let descriptor = self.describes.then(|| self.descriptor_grid().len());
+        feature.chain(head).chain(descriptor).max().unwrap_or(0)
     }
 
     /// Grid of the replay's descriptor: the first layer, pooled.
@@ -448,9 +544,8 @@ impl Network {
         if self.head.is_some_and(|h| number >= h.hidden) { conv.over(views) } else { conv }
     }
 
-    /// Scratch of the kernels.
-    pub fn scratch_len(&self) -> usize {
-        let views = self.views_at_a_time;
+    /// Scratch of the kernels where the head takes `views` at a time.
+    pub fn scratch_len(&self, views: usize) -> usize {
         let lengths = (0..self.tensors.len()).map(|t| self.kernels.scratch_len(&self.conv_over(t, views)));
         lengths.max().unwrap_or(0)
     }

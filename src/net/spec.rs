@@ -160,6 +160,9 @@ spec! {
         pub capacity: usize = 1024,
         /// Of a step's samples, how many are the newest ones rather than drawn from the buffer.
         pub fresh: usize = 8,
+        /// Hold what the lowest trained layer reads instead of samples, seen through changed light: less memory where the
+        /// layers below shrink it, and they are computed once a sample.
+        pub latents: bool = false,
     }
 }
 

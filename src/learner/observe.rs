@@ -1,0 +1,180 @@
+//! Taking samples in: the stem's lesson, the replay buffer, and the feature of the newest sample.
+
+use super::{Learner, batch, memory, tensor};
+use crate::augment::{fit, image, signal};
+use crate::fixed::random::Draws;
+use crate::net::arena::Arena;
+use crate::net::forward::{self, Scratch};
+use crate::net::spec::InputKind;
+use crate::pretext::dictionary;
+use crate::sample::{Sample, Seed};
+
+use super::{SampleError, input_of, store_sample};
+
+/// Samples after the stem's lesson for which the shifts of layers that nobody trains or judges still follow them.
+const SETTLING: u64 = 64;
+
+impl Learner<'_> {
+    /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
+    ///
+    /// # Errors
+    /// [`SampleError`]; the learner is then as it was.
+    pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        self.take_in(sample)?;
+        if self.learns_stem() {
+            self.observe_stem();
+        }
+        if !self.network.judged {
+            self.follow_newest();
+        }
+        self.remember_newest(sample);
+        let counters = &mut self.counters[0];
+        counters.observed += 1;
+        if self.spec.contrastive.is_none() {
+            counters.lesson_progress += 1;
+        } else if counters.observed > counters.stem_samples {
+            counters.credit += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes in one sample for the canaries and the scales only: nothing is learned from it.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        self.take_in(sample)?;
+        self.remember_newest(sample);
+        self.counters[0].observed += 1;
+        Ok(())
+    }
+
+    /// Scales and stores the sample, and makes it the encoder's input.
+    fn take_in(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        if self.spec.input.kind == InputKind::Window {
+            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
+        }
+        self.make_input();
+        Ok(())
+    }
+
+    fn make_input(&mut self) {
+        if self.input.is_empty() {
+            fit::to_input_in_place(self.stored, self.spec.input.channels);
+        } else {
+            input_of(&self.spec, self.scales, self.stored, self.input);
+        }
+    }
+
+    /// The newest sample as the encoder takes it.
+    fn newest(&self) -> &[i8] {
+        if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
+    }
+
+    /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
+    fn learns_stem(&self) -> bool {
+        let c = &self.counters[0];
+        c.stem_samples > 0 && (self.spec.contrastive.is_none() || c.observed < c.stem_samples)
+    }
+
+    /// The layers that are not trained have their last shifts.
+    fn is_settled(&self) -> bool {
+        !self.learns_stem() && self.counters[0].observed >= self.counters[0].stem_samples + SETTLING
+    }
+
+    fn observe_stem(&mut self) {
+        let remove = self.spec.input.kind == InputKind::Image;
+        let mut counters = self.counters[0];
+        let schedule = dictionary::Schedule { patches: counters.stem_samples * counters.stem_patches };
+        let (stored, input) = (core::mem::take(&mut self.stored), core::mem::take(&mut self.input));
+        let x: &[i8] = if input.is_empty() { bytemuck::cast_slice(stored) } else { input };
+        self.with_banks(|banks, scratch| {
+            for _ in 0..counters.stem_patches {
+                for (number, bank) in banks.iter_mut().enumerate() {
+                    let draws = Draws::new(Seed(counters.seed), counters.patches, tensor::PATCH + number as u32);
+                    let deviation = &mut counters.deviation[number];
+                    bank.observe(x, remove, counters.patches, schedule, deviation, draws, scratch);
+                }
+                counters.patches += 1;
+            }
+        });
+        (self.stored, self.input) = (stored, input);
+        self.counters[0] = counters;
+        if counters.observed + 1 == counters.stem_samples {
+            self.fold_stem();
+            self.publish_stem();
+        }
+    }
+
+    /// The feature of the newest sample; the shifts of the feature, and of layers that are still settling, follow it.
+    fn follow_newest(&mut self) {
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        let activations = arena.take(self.network.kept_len());
+        let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+        let feature = core::mem::take(&mut self.feature);
+        let params = self.learning.params();
+        let (seen, blocks) = forward::feature(&self.network, params, self.newest(), activations, feature, &mut buffers);
+        self.feature = feature;
+        self.scratch = scratch;
+        let settled = self.is_settled();
+        let shifts = &mut self.learning.shifts[0];
+        for (index, layer) in self.network.layers.iter().enumerate() {
+            if (layer.dictionary || index < self.network.base) && !settled {
+                shifts.layers[index].follow(seen.layers[index]);
+            }
+        }
+        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
+    }
+
+    /// Puts the newest sample, or what the lowest trained layer reads of it, into the replay buffer.
+    fn remember_newest(&mut self, sample: &Sample) {
+        let (seed, observed) = (Seed(self.counters[0].seed), self.counters[0].observed);
+        let draws = Draws::new(seed, observed, tensor::REPLAY);
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        if self.network.base == 0 {
+            let mut descriptor: &mut [i8] = &mut [];
+            if self.replay.wants_descriptor() {
+                let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+                descriptor = arena.take(memory::descriptor_len(&self.network));
+                batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut buffers);
+            }
+            self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
+        } else if self.is_settled() {
+            let input = bytemuck::cast_slice_mut(self.stored);
+            image::relight(&self.spec.views, self.network.input, Draws::new(seed, observed, tensor::VIEW), input);
+            let activations: &mut [i8] = arena.take(self.network.below_len());
+            let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+            forward::below(&self.network, self.learning.params(), input, activations, &mut buffers);
+            let latent = &activations[self.network.layers[self.network.base - 1].activations..];
+            self.replay.push(bytemuck::cast_slice(latent), sample.time.0, sample.segment, &[], draws);
+        }
+        self.scratch = scratch;
+    }
+
+    /// The feature of `sample` by the published encoder: `i8`, [`Network::feature_dim`](crate::net::network::Network)
+    /// long.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        self.make_input();
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        let activations = arena.take(self.network.kept_len());
+        let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+        let params = self.serving().params();
+        forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// The feature of the sample that was observed last, where nobody judges lessons; else empty, as it is the perceiver
+    /// who knows it.
+    pub fn newest_feature(&self) -> &[i8] {
+        self.feature
+    }
+}
