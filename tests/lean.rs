@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use common::Gratings;
@@ -43,6 +44,7 @@ fn learner<'m>(spec: &Spec, options: &Options, flash: &'m [i8], memory: &'m mut 
 
 #[test]
 fn what_is_not_kept_changes_no_bits() {
+    let newest_features = RefCell::new(Vec::new());
     for (name, spec) in
         [("judged", selftest::spec()), ("dictionary", dictionary()), ("sparse", sparse()), ("latents", latents())]
     {
@@ -52,6 +54,10 @@ fn what_is_not_kept_changes_no_bits() {
             let mut learner = learner(&spec, &options, &[], &mut memory);
             Gratings::new(16).feed(&mut learner, 600, &Alone);
             assert!(learner.counters().version > 0, "{name}");
+            let mut newest = Vec::new();
+            learner.newest_feature(|part| newest.extend_from_slice(part));
+            assert_eq!(newest.iter().any(|&v| v != 0), spec.guard.canaries == 0, "{name}");
+            newest_features.borrow_mut().push((name, newest));
             (state_hash(&mut learner), Learner::plan(&spec, &options).expect("a sound plan").ram_bytes)
         };
         let (hash, bytes) = run(Kernels::Reference, false, 1);
@@ -62,6 +68,10 @@ fn what_is_not_kept_changes_no_bits() {
         assert_eq!(run(Kernels::detect(), true, 1).0, hash, "{name}, fast and lean");
         assert_eq!(run(Kernels::detect(), true, 3).0, hash, "{name}, lean in lanes");
     }
+    // Narrowed from the sums on demand, or kept: the same feature.
+    newest_features.borrow().chunk_by(|a, b| a.0 == b.0).for_each(|of_one| {
+        assert!(of_one.iter().all(|(_, feature)| *feature == of_one[0].1), "{}", of_one[0].0);
+    });
 }
 
 /// A learner whose lower weights lie in flash learns what one with all of them in memory does.
@@ -107,7 +117,13 @@ fn weights_in_flash_change_no_bits() {
             compared += bytes.len();
         });
         assert!(compared > 1000);
-        assert_eq!(whole.newest_feature(), half.newest_feature());
+        let feature = |learner: &Learner| {
+            let mut all = Vec::new();
+            learner.newest_feature(|part| all.extend_from_slice(part));
+            assert_eq!(all.len(), learner.newest_exponents().map(|(len, _)| len).sum::<usize>());
+            all
+        };
+        assert_eq!(feature(&whole), feature(&half));
     }
 }
 

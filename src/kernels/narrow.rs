@@ -277,14 +277,25 @@ pub fn feed(sums: &[i32], sink: &mut impl Sink) {
 
 /// Narrowing to nearest, with sign: `out = clamp(RN(sum, shift), ±127)`.
 pub fn nearest<T: Copy + Into<i32>>(sums: &[T], shift: u32, out: &mut [i8]) -> Seen {
+    let mut out = out.iter_mut();
+    nearest_each(sums, shift, |y| {
+        if let Some(out) = out.next() {
+            *out = y;
+        }
+    })
+}
+
+/// As [`nearest`], the mantissas to `each` in order.
+#[inline(always)]
+pub fn nearest_each<T: Copy + Into<i32>>(sums: &[T], shift: u32, mut each: impl FnMut(i8)) -> Seen {
     let mut seen = Seen { total: sums.len() as u32, ..Seen::default() };
-    for (&a, o) in sums.iter().zip(out) {
+    for &a in sums {
         let a = a.into();
         seen.max = seen.max.max(a.unsigned_abs());
         let y = round_nearest(a, shift);
         seen.clamped += u32::from(y.abs() > I8_MAX);
         seen.upper_half += u32::from(y.abs() > I8_MAX / 2);
-        *o = saturate_i8(y);
+        each(saturate_i8(y));
     }
     seen
 }

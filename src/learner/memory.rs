@@ -1,10 +1,11 @@
 //! The memory plan: one function takes all buffers, over real memory or while counting.
 
 use super::{Encoder, Learner, MAX_LANES, Options, step};
+use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
 use crate::net::forward::Scratch;
 use crate::net::network::{Network, PlanError};
-use crate::net::spec::{ContrastiveSpec, InputKind, Spec};
+use crate::net::spec::{ContrastiveSpec, InputKind, MAX_LAYERS, Spec};
 use crate::pretext::dictionary;
 use crate::replay::Replay;
 
@@ -177,7 +178,9 @@ pub(super) fn take<'m>(
     let not_stored = network.base > 0 || (replay_spec.capacity == 0 && contrastive.is_none());
     let in_place = spec.input.kind == InputKind::Image && not_stored;
     let input = arena.take(if in_place { 0 } else { network.input.len() });
-    let feature = arena.take(if judged { 0 } else { network.feature_dim });
+    let keeps_feature = !judged && !network.pools_last;
+    let feature = arena.take(if keeps_feature { network.feature_dim } else { 0 });
+    let windows = arena.take(if judged { 0 } else { network.windows_len() });
     mark("newest sample", arena);
     let scratch_len = scratch_len(spec, &network, options);
     let scratch = arena.take(scratch_len);
@@ -211,6 +214,8 @@ pub(super) fn take<'m>(
         stored,
         input,
         feature,
+        windows,
+        feature_shifts: [LaggedShift::unset(); MAX_LAYERS],
         scratch,
     })
 }
@@ -237,7 +242,9 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
             step::StepBuffers::take(spec, network, options.lanes, options.lean, arena);
         }),
         counted(&|arena| {
-            super::lesson::CanaryBuffers::take(spec, network, arena);
+            if network.judged {
+                super::lesson::CanaryBuffers::take(spec, network, arena);
+            }
         }),
     ];
     // The scratch block itself starts aligned.

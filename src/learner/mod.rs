@@ -21,11 +21,12 @@ pub(crate) use step::step_size;
 use bytemuck::{Pod, Zeroable};
 
 use crate::augment::signal;
+use crate::fixed::LaggedShift;
 use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
 use crate::net::forward::{Params, Shifts};
 use crate::net::network::{Network, PlanError};
-use crate::net::spec::{InputKind, Spec};
+use crate::net::spec::{InputKind, MAX_LAYERS, Spec};
 use crate::net::{arena::Arena, update};
 use crate::pretext::dictionary;
 use crate::replay::Replay;
@@ -204,8 +205,11 @@ pub struct Learner<'m> {
     /// The newest sample as it is stored, and as the encoder takes it; where the latter is empty, in place of the former.
     stored: &'m mut [u8],
     input: &'m mut [i8],
-    /// Feature of the newest sample, where nobody judges lessons.
+    /// Feature of the newest sample, where nobody judges lessons; or the window sums that it is narrowed from.
     feature: &'m mut [i8],
+    windows: &'m mut [i16],
+    /// Shifts of the blocks of that feature.
+    feature_shifts: [LaggedShift; MAX_LAYERS],
     /// Shared by everything that is needed within one call only.
     scratch: &'m mut [u8],
 }

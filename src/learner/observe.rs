@@ -3,6 +3,7 @@
 use super::{Learner, batch, memory, tensor};
 use crate::augment::{fit, image, signal};
 use crate::fixed::random::Draws;
+use crate::kernels::narrow;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, Scratch};
 use crate::net::spec::InputKind;
@@ -113,19 +114,27 @@ impl Learner<'_> {
         let mut arena = Arena::over(scratch);
         let activations = arena.take(self.network.kept_len());
         let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+        let windows = core::mem::take(&mut self.windows);
+        buffers.windows = &mut *windows;
         let feature = core::mem::take(&mut self.feature);
         let params = self.learning.params();
         let (seen, blocks) = forward::feature(&self.network, params, self.newest(), activations, feature, &mut buffers);
         self.feature = feature;
+        self.windows = windows;
         self.scratch = scratch;
         let settled = self.is_settled();
         let shifts = &mut self.learning.shifts[0];
+        let before = shifts.feature;
         for (index, layer) in self.network.layers.iter().enumerate() {
             if (layer.dictionary || index < self.network.base) && !settled {
                 shifts.layers[index].follow(seen.layers[index]);
             }
         }
         shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
+        // A shift that was not known was the exact one, which it now follows.
+        let used =
+            before.iter().zip(&shifts.feature).map(|(before, after)| if before.is_set() { before } else { after });
+        self.feature_shifts.iter_mut().zip(used).for_each(|(slot, used)| *slot = *used);
     }
 
     /// Puts the newest sample, or what the lowest trained layer reads of it, into the replay buffer.
@@ -166,15 +175,35 @@ impl Learner<'_> {
         let mut arena = Arena::over(scratch);
         let activations = arena.take(self.network.kept_len());
         let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+        let windows = core::mem::take(&mut self.windows);
+        if !self.network.judged {
+            buffers.windows = &mut *windows;
+        }
         let params = self.serving().params();
         forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
+        self.windows = windows;
         self.scratch = scratch;
         Ok(())
     }
 
-    /// The feature of the sample that was observed last, where nobody judges lessons; else empty, as it is the perceiver
-    /// who knows it.
-    pub fn newest_feature(&self) -> &[i8] {
-        self.feature
+    /// The feature of the sample that was observed last, where nobody judges lessons: calls `each` with its mantissas,
+    /// some at a time, in order. Elsewhere there is none, as it is the perceiver who knows it.
+    pub fn newest_feature(&self, mut each: impl FnMut(&[i8])) {
+        const CHUNK: usize = 64;
+        if !self.feature.is_empty() {
+            return each(self.feature);
+        }
+        for ((_, grid), shift) in self.network.feature.iter().zip(&self.feature_shifts) {
+            for sums in self.windows.get(..grid.len()).unwrap_or_default().chunks(CHUNK) {
+                let mut narrow = [0; CHUNK];
+                narrow::nearest(sums, shift.get(), &mut narrow);
+                each(&narrow[..sums.len()]);
+            }
+        }
+    }
+
+    /// Lengths and exponents of the blocks of [`Learner::newest_feature`]: `value = m · 2^e` relative to the block's sums.
+    pub fn newest_exponents(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.network.feature.iter().zip(&self.feature_shifts).map(|((_, grid), shift)| (grid.len(), shift.get()))
     }
 }

@@ -50,7 +50,7 @@ pub struct Params<'a> {
 pub struct Scratch<'a> {
     pub kernel: &'a mut [i16],
     pub accumulators: &'a mut [i32],
-    /// Window sums of a last layer that is not kept.
+    /// Window sums of a last layer that is not kept; where nobody judges, the learner's own, which outlive the scratch.
     pub windows: &'a mut [i16],
 }
 
@@ -60,7 +60,7 @@ impl<'m> Scratch<'m> {
         Scratch {
             kernel: arena.take(network.scratch_len(views)),
             accumulators: arena.take(network.accumulator_len()),
-            windows: arena.take(network.windows_len()),
+            windows: arena.take(if network.judged { network.windows_len() } else { 0 }),
         }
     }
 }
@@ -263,7 +263,7 @@ impl Sums<'_> {
     }
 }
 
-/// The feature of `x`: the pooled layers, `i8`, each layer's block by its own shift. `activations` is
+/// The feature of `x`: the pooled layers, `i8`, each layer's block by its own shift; `out` may be empty. `activations` is
 /// [`Network::kept_len`] long. Returns what narrowing the layers and the blocks saw.
 pub fn feature(
     net: &Network,
@@ -277,7 +277,8 @@ pub fn feature(
     let layers = blocks(net, params, x, activations, None, scratch, |block, sums| {
         let before: usize = net.feature[..block].iter().map(|(_, grid)| grid.len()).sum();
         let shift = shift_or_exact(params.shifts.feature[block], || sums.largest());
-        seen[block] = sums.nearest(shift, &mut out[before..before + sums.len()]);
+        // Where there is no room for the feature, what narrowing would see is seen all the same.
+        seen[block] = sums.nearest(shift, out.get_mut(before..before + sums.len()).unwrap_or_default());
     });
     (layers, seen)
 }
