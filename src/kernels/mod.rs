@@ -91,6 +91,10 @@ impl Kernels {
         match self {
             Kernels::Reference => packed::Lengths::default(),
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
+            Kernels::Packed(_) if !conv.is_depthwise() => {
+                let one = self.lengths(&conv.group(0));
+                packed::Lengths { forward: one.forward * conv.groups, back: 0, scratch: one.scratch }
+            }
             Kernels::Packed(_) => {
                 let len = depthwise::packed_len(conv);
                 packed::Lengths { forward: len, back: len, scratch: 0 }
@@ -118,6 +122,12 @@ impl Kernels {
         match self {
             Kernels::Reference => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackForward { conv, weights, out }),
+            Kernels::Packed(_) if !conv.is_depthwise() => {
+                let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
+                for (g, weights) in weights.chunks_exact(weights_len).enumerate() {
+                    self.pack(&conv.group(g), weights, &mut out[g * len..]);
+                }
+            }
             Kernels::Packed(_) => depthwise::pack(conv, weights, out),
         }
     }
@@ -127,6 +137,7 @@ impl Kernels {
         match self {
             Kernels::Reference => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackBack { conv, weights, out }),
+            Kernels::Packed(_) if !conv.is_depthwise() => {}
             Kernels::Packed(_) => depthwise::pack(conv, weights, out),
         }
     }
@@ -146,22 +157,29 @@ impl Kernels {
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::Forward { conv, x, packed, sink, scratch });
             }
+            Kernels::Packed(_) if !conv.is_depthwise() => {
+                let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
+                for (g, weights) in weights.chunks_exact(weights_len).enumerate() {
+                    self.forward(&conv.group(g), x, weights, &packed[g * len..], sink, scratch);
+                }
+            }
             Kernels::Packed(tile) => tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink }),
         }
     }
 
-    /// `grad[f, …] += Σ e · x` over all views; see [`reference::conv_weight_grad`].
+    /// `grad[f, …] += Σ e · x` over all views; see [`reference::conv_weight_grad`]. Grouped convolutions, which no pretext
+    /// trains, have no faster form of the backward products.
     pub fn weight_grad(self, conv: &Conv, x: Views, error: Views, grad: &mut [i32], scratch: &mut [i16]) {
         match self {
-            Kernels::Reference => {
+            Kernels::Packed(tile) if conv.is_dense() => {
+                tile.run(weight_grad::WeightGrad { conv, x, error, grad, scratch });
+            }
+            Kernels::Packed(tile) if conv.is_depthwise() => tile.run(depthwise::WeightGrad { conv, x, error, grad }),
+            _ => {
                 for view in 0..x.count {
                     reference::conv_weight_grad(conv, x.of(view), error.of(view), grad);
                 }
             }
-            Kernels::Packed(tile) if conv.is_dense() => {
-                tile.run(weight_grad::WeightGrad { conv, x, error, grad, scratch });
-            }
-            Kernels::Packed(tile) => tile.run(depthwise::WeightGrad { conv, x, error, grad }),
         }
     }
 
@@ -176,13 +194,13 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
-            Kernels::Reference => reference::conv_input_grad(conv, error, weights, sink),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
             }
-            Kernels::Packed(tile) => {
+            Kernels::Packed(tile) if conv.is_depthwise() => {
                 tile.run(depthwise::Sweep { conv, from: error, packed: packed_back, back: true, sink });
             }
+            _ => reference::conv_input_grad(conv, error, weights, sink),
         }
     }
 }

@@ -72,6 +72,7 @@ impl Learner<'_> {
         let progress = self.counters[0].lesson_progress;
         match self.spec.contrastive {
             Some(_) => progress >= u64::from(self.spec.guard.lesson_steps),
+            None if self.stack_is_learned() => false,
             None => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
         }
     }
@@ -80,17 +81,21 @@ impl Learner<'_> {
     pub fn finish(&mut self) -> Did {
         let stem_cut_short = self.counters[0].observed < self.counters[0].stem_samples;
         if stem_cut_short && self.counters[0].observed > 0 {
-            self.fold_stem();
-            self.publish_stem();
+            self.fold_dictionary();
+            self.publish_stem(0);
         }
-        if self.counters[0].lesson_progress == 0 || stem_cut_short { Did::Idle } else { self.end_lesson() }
+        if self.counters[0].lesson_progress == 0 || stem_cut_short || self.stack_is_learned() {
+            Did::Idle
+        } else {
+            self.end_lesson()
+        }
     }
 
     pub(super) fn end_lesson(&mut self) -> Did {
         self.counters[0].lesson_progress = 0;
         if self.spec.contrastive.is_none() {
-            self.fold_stem();
-            self.settle_shifts();
+            self.fold_dictionary();
+            self.settle_shifts(0);
         }
         if !self.network.judged {
             return self.publish_unjudged();
@@ -108,13 +113,13 @@ impl Learner<'_> {
         }
     }
 
-    /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
-    pub(super) fn publish_stem(&mut self) {
+    /// Publishes dictionary `layer` as soon as it is learned; there is nothing to compare it with.
+    pub(super) fn publish_stem(&mut self, layer: usize) {
         if !self.network.judged {
             self.publish_unjudged();
             return;
         }
-        self.settle_shifts();
+        self.settle_shifts(layer);
         if let Some(measured) = self.measure_learning() {
             self.publish(&measured);
         }
@@ -151,11 +156,12 @@ impl Learner<'_> {
 
     /// Publishes the encoder as it is, with shifts found on what was remembered: what an untrained encoder is judged by.
     pub fn publish_as_is(&mut self) {
-        self.publish_stem();
+        self.publish_stem(0);
     }
 
-    /// Finds the shifts of the layers on the canaries, when a stem has just been folded: training never moves the stem's.
-    fn settle_shifts(&mut self) {
+    /// Finds the shifts of the layers from `from` on by the canaries, when a dictionary has just been folded: training
+    /// never moves a dictionary's.
+    fn settle_shifts(&mut self, from: usize) {
         /// Passes over the canaries at most; one moves each shift by one, after the first has set it.
         const PASSES: usize = 12;
         let scratch = core::mem::take(&mut self.scratch);
@@ -172,7 +178,7 @@ impl Learner<'_> {
                 seen.merge(&forward::blocks(network, params, input, activations, None, scratch, |_, _| {}));
             }
             let shifts = &mut self.learning.shifts[0].layers;
-            let settling = shifts.iter_mut().zip(&seen.layers).take(self.network.layers.len());
+            let settling = shifts.iter_mut().zip(&seen.layers).take(self.network.layers.len()).skip(from);
             settling.for_each(|(shift, seen)| shift.follow(*seen));
             if *shifts == before {
                 break;

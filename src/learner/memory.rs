@@ -1,12 +1,11 @@
 //! The memory plan: one function takes all buffers, over real memory or while counting.
 
-use super::{Encoder, Learner, MAX_LANES, Options, step};
+use super::{Encoder, Learner, MAX_LANES, Options, stem, step};
 use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
 use crate::net::forward::Scratch;
 use crate::net::network::{Network, PlanError};
 use crate::net::spec::{ContrastiveSpec, InputKind, MAX_LAYERS, Spec};
-use crate::pretext::dictionary;
 use crate::replay::Replay;
 
 /// One line of the plan.
@@ -127,10 +126,7 @@ pub(super) fn take<'m>(
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
     let trained = if contrastive.is_some() { trained } else { 0 };
-    let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
-    let stem_sum = |f: fn(usize, usize) -> usize| -> usize {
-        network.tensors[stem.clone()].iter().map(|t| f(t.conv.fan_in(), t.conv.weights())).sum()
-    };
+    let (whitening_len, dictionary_len, _) = stem::lengths(&network);
     let mut marks: heapless::Vec<(&'static str, usize), 16> = heapless::Vec::new();
     let mut mark = |name, arena: &Arena| {
         let _ = marks.push((name, arena.used()));
@@ -156,8 +152,8 @@ pub(super) fn take<'m>(
     let accepted_momentum = arena.take(if judged { with_momentum } else { 0 });
     mark("last accepted lesson", arena);
     let learns_stem = usize::from(!options.flash_weights);
-    let whitening = arena.take(learns_stem * stem_sum(|d, _| d * d));
-    let dictionary = arena.take(learns_stem * stem_sum(|_, weights| weights));
+    let whitening = arena.take(learns_stem * whitening_len);
+    let dictionary = arena.take(learns_stem * dictionary_len);
     mark("dictionary", arena);
     let scales = arena.take(if spec.input.kind == InputKind::Window { spec.input.channels } else { 0 });
     let mut replay_spec = spec.replay.clone();
@@ -227,11 +223,9 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
         take(&mut arena);
         arena.used()
     };
-    let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
-    let widest = network.tensors[stem].iter().map(|t| t.conv.fan_in()).max().unwrap_or(0);
     let largest = [
         counted(&|arena| {
-            dictionary::Scratch::take(widest, arena);
+            stem::LessonBuffers::take(network, arena);
         }),
         counted(&|arena| {
             let _: &mut [i8] = arena.take(network.kept_len());

@@ -8,6 +8,7 @@ mod encoder;
 mod lesson;
 mod memory;
 mod observe;
+mod stem;
 mod step;
 
 pub use batch::{SampleError, input_of, pick_of, store_sample, view_of};
@@ -26,9 +27,8 @@ use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
 use crate::net::forward::{Params, Shifts};
 use crate::net::network::{Network, PlanError};
-use crate::net::spec::{InputKind, MAX_LAYERS, Spec};
+use crate::net::spec::{MAX_LAYERS, Spec};
 use crate::net::{arena::Arena, update};
-use crate::pretext::dictionary;
 use crate::replay::Replay;
 use crate::sample::{EncoderVersion, Seed};
 
@@ -85,9 +85,10 @@ pub struct Counters {
     /// Activations and errors that were clamped, and all that were narrowed.
     pub clamped: u64,
     pub narrowed: u64,
-    /// Deviation of the stem's patches, in 1/16, for each of its two convolutions.
+    /// Deviation of the stem's patches, in 1/16, for each of its two convolutions; of the patches of a dictionary on
+    /// another, and the shift that its filters share.
     pub deviation: [u32; 2],
-    /// Samples from which the stem is to be learned, and patches of each.
+    /// Samples from which the dictionaries are to be learned, and patches of each.
     pub stem_samples: u64,
     pub stem_patches: u64,
     /// Steps that this learner expects to make in all, for the decay of the step size; 0: an endless stream.
@@ -99,13 +100,14 @@ impl Counters {
     pub(crate) fn at_start(spec: &Spec, network: &Network, options: &Options) -> Self {
         let per_step = spec.contrastive.as_ref().map_or(1, |c| u64::from(c.samples_per_step));
         // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
-        let wanted = spec.dictionary.samples.max(1);
+        let dictionaries = network.dictionaries().len() as u64;
+        let wanted = spec.dictionary.samples.max(1).saturating_mul(dictionaries.max(1));
         let stem_samples = match options.expected_samples {
             Some(expected) if spec.contrastive.is_some() => wanted.min(expected / 4).max(1),
             Some(expected) => wanted.min(expected).max(1),
             None => wanted,
         };
-        let has_stem = network.layers.first().is_some_and(|l| l.dictionary);
+        let has_stem = dictionaries > 0 && !options.flash_weights;
         let stem_patches = (wanted * u64::from(spec.dictionary.patches)).div_ceil(stem_samples).min(64);
         let learned = options.expected_samples.map(|n| n.saturating_sub(if has_stem { stem_samples } else { 0 }));
         Counters {
@@ -268,7 +270,6 @@ impl<'m> Learner<'m> {
 
     fn start(&mut self, options: &Options) {
         self.counters[0] = Counters::at_start(&self.spec, &self.network, options);
-        let has_stem = self.network.layers.first().is_some_and(|l| l.dictionary);
         self.learning.shifts[0] = Shifts::unset();
         let from = self.network.trained_range().start;
         for (number, tensor) in self.network.tensors.iter().enumerate().skip(self.network.first_trained) {
@@ -283,7 +284,7 @@ impl<'m> Learner<'m> {
         let below = if options.flash_weights { 0 } else { self.network.first_trained };
         for number in 0..below {
             let tensor = self.network.tensors[number];
-            if self.network.layers[0].tensors.contains(&number) && self.network.layers[0].dictionary {
+            if self.network.dictionaries().iter().any(|l| l.tensors.contains(&number)) {
                 continue;
             }
             // Not trained and no dictionary: random and fixed, or to be restored from a checkpoint.
@@ -292,13 +293,8 @@ impl<'m> Learner<'m> {
                 self.learning.weights[tensor.weights + element] = update::narrow(master);
             }
         }
-        if has_stem && !options.flash_weights {
-            self.with_banks(|banks, _| {
-                for (number, bank) in banks.iter_mut().enumerate() {
-                    bank.start(30, options.seed, number as u32);
-                }
-            });
-            self.fold_stem();
+        if !options.flash_weights {
+            self.start_dictionaries();
         }
         self.narrow_masters();
         self.learning.repack(&self.network, 0);
@@ -317,41 +313,6 @@ impl<'m> Learner<'m> {
     /// Without a judge the encoder that learns is the published one.
     fn serving(&self) -> &Encoder<'m> {
         if self.network.judged { &self.published } else { &self.learning }
-    }
-
-    /// Calls `f` with the stem's banks and their scratch.
-    fn with_banks(&mut self, f: impl FnOnce(&mut [dictionary::Bank], &mut dictionary::Scratch)) {
-        let Some(layer) = self.network.layers.first().filter(|l| l.dictionary) else { return };
-        let tensors = &self.network.tensors[layer.tensors.clone()];
-        let mut arena = Arena::over(self.scratch);
-        let widest = tensors.iter().map(|t| t.conv.fan_in()).max().unwrap_or(0);
-        let mut scratch = dictionary::Scratch::take(widest, &mut arena);
-        let (mut whitening, mut dictionary) = (&mut *self.whitening, &mut *self.dictionary);
-        let mut banks: heapless::Vec<dictionary::Bank, 2> = heapless::Vec::new();
-        for tensor in tensors {
-            let d = tensor.conv.fan_in();
-            let (w, rest) = whitening.split_at_mut(d * d);
-            whitening = rest;
-            let (units, rest) = dictionary.split_at_mut(tensor.conv.weights());
-            dictionary = rest;
-            let bank = dictionary::Bank { conv: tensor.conv, whitening: w, dictionary: units };
-            // A dictionary layer has at most two convolutions.
-            let _ = banks.push(bank);
-        }
-        f(&mut banks, &mut scratch);
-    }
-
-    /// Folds the stem's banks into its `i8` filters and thresholds.
-    fn fold_stem(&mut self) {
-        let remove = self.spec.input.kind == InputKind::Image;
-        // The folded filters are the first weights of all; they are written apart, as the banks borrow the learner.
-        let weights = core::mem::take(&mut self.learning.weights);
-        let thresholds = core::mem::take(&mut self.learning.thresholds);
-        self.with_banks(|banks, _| dictionary::fold(banks, remove, weights, thresholds));
-        self.learning.weights = weights;
-        self.learning.thresholds = thresholds;
-        self.learning.shifts[0].layers[0] = crate::fixed::LaggedShift::unset();
-        self.learning.repack(&self.network, 0);
     }
 
     /// 8-bit weights from the masters, and their packed forms.

@@ -6,14 +6,10 @@ use crate::fixed::random::Draws;
 use crate::kernels::narrow;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, Scratch};
-use crate::net::spec::InputKind;
-use crate::pretext::dictionary;
+use crate::net::spec::{InputKind, MAX_LAYERS};
 use crate::sample::{Sample, Seed};
 
 use super::{SampleError, input_of, store_sample};
-
-/// Samples after the stem's lesson for which the shifts of layers that nobody trains or judges still follow them.
-const SETTLING: u64 = 64;
 
 impl Learner<'_> {
     /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
@@ -23,7 +19,7 @@ impl Learner<'_> {
     pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
         self.take_in(sample)?;
         if self.learns_stem() {
-            self.observe_stem();
+            self.observe_dictionary();
         }
         if !self.network.judged {
             self.follow_newest();
@@ -73,41 +69,6 @@ impl Learner<'_> {
         if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
     }
 
-    /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
-    fn learns_stem(&self) -> bool {
-        let c = &self.counters[0];
-        c.stem_samples > 0 && (self.spec.contrastive.is_none() || c.observed < c.stem_samples)
-    }
-
-    /// The layers that are not trained have their last shifts.
-    fn is_settled(&self) -> bool {
-        !self.learns_stem() && self.counters[0].observed >= self.counters[0].stem_samples + SETTLING
-    }
-
-    fn observe_stem(&mut self) {
-        let remove = self.spec.input.kind == InputKind::Image;
-        let mut counters = self.counters[0];
-        let schedule = dictionary::Schedule { patches: counters.stem_samples * counters.stem_patches };
-        let (stored, input) = (core::mem::take(&mut self.stored), core::mem::take(&mut self.input));
-        let x: &[i8] = if input.is_empty() { bytemuck::cast_slice(stored) } else { input };
-        self.with_banks(|banks, scratch| {
-            for _ in 0..counters.stem_patches {
-                for (number, bank) in banks.iter_mut().enumerate() {
-                    let draws = Draws::new(Seed(counters.seed), counters.patches, tensor::PATCH + number as u32);
-                    let deviation = &mut counters.deviation[number];
-                    bank.observe(x, remove, counters.patches, schedule, deviation, draws, scratch);
-                }
-                counters.patches += 1;
-            }
-        });
-        (self.stored, self.input) = (stored, input);
-        self.counters[0] = counters;
-        if counters.observed + 1 == counters.stem_samples {
-            self.fold_stem();
-            self.publish_stem();
-        }
-    }
-
     /// The feature of the newest sample; the shifts of the feature, and of layers that are still settling, follow it.
     fn follow_newest(&mut self) {
         let scratch = core::mem::take(&mut self.scratch);
@@ -122,11 +83,11 @@ impl Learner<'_> {
         self.feature = feature;
         self.windows = windows;
         self.scratch = scratch;
-        let settled = self.is_settled();
+        let settled: [bool; MAX_LAYERS] = core::array::from_fn(|layer| self.has_settled(layer));
         let shifts = &mut self.learning.shifts[0];
         let before = shifts.feature;
         for (index, layer) in self.network.layers.iter().enumerate() {
-            if (layer.dictionary || index < self.network.base) && !settled {
+            if (layer.dictionary || index < self.network.base) && !settled[index] {
                 shifts.layers[index].follow(seen.layers[index]);
             }
         }
@@ -151,7 +112,7 @@ impl Learner<'_> {
                 batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut buffers);
             }
             self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
-        } else if self.is_settled() {
+        } else if self.has_settled(self.network.base - 1) {
             let input = bytemuck::cast_slice_mut(self.stored);
             image::relight(&self.spec.views, self.network.input, Draws::new(seed, observed, tensor::VIEW), input);
             let activations: &mut [i8] = arena.take(self.network.below_len());

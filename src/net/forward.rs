@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::network::{MAX_TENSORS, Network, Tensor};
 use super::spec::MAX_LAYERS;
 use crate::fixed::Seen;
-use crate::fixed::{LaggedShift, shift_for};
+use crate::fixed::{LaggedShift, round_nearest, shift_for};
 use crate::kernels::narrow::{self, Keep, Largest, Pool, Relu, Sink, Windows};
 use crate::kernels::reference::pool_sums;
 use crate::kernels::{Conv, Grid};
@@ -52,15 +52,23 @@ pub struct Scratch<'a> {
     pub accumulators: &'a mut [i32],
     /// Window sums of a last layer that is not kept; where nobody judges, the learner's own, which outlive the scratch.
     pub windows: &'a mut [i16],
+    /// Window sums of the layers that are kept as their averages.
+    pub averaged: &'a mut [i16],
 }
 
 impl<'m> Scratch<'m> {
+    /// No memory: for where nothing is taken forward.
+    pub fn none() -> Self {
+        Scratch { kernel: &mut [], accumulators: &mut [], windows: &mut [], averaged: &mut [] }
+    }
+
     /// Takes the scratch of a pass whose head takes `views` at a time.
     pub fn take(network: &Network, views: usize, arena: &mut super::arena::Arena<'m>) -> Self {
         Scratch {
             kernel: arena.take(network.scratch_len(views)),
             accumulators: arena.take(network.accumulator_len()),
             windows: arena.take(if network.judged { network.windows_len() } else { 0 }),
+            averaged: arena.take(network.averaged_len()),
         }
     }
 }
@@ -97,6 +105,18 @@ pub fn below(net: &Network, params: Params, x: &[i8], activations: &mut [i8], sc
     through(net, params, 0..net.base, x, activations, None::<&mut [Windows<i32>]>, scratch)
 }
 
+/// The first `count` layers of all.
+pub fn first_layers(
+    net: &Network,
+    params: Params,
+    count: usize,
+    x: &[i8],
+    activations: &mut [i8],
+    scratch: &mut Scratch,
+) {
+    through(net, params, 0..count, x, activations, None::<&mut [Windows<i32>]>, scratch);
+}
+
 /// The first layer alone, summed over `windows`.
 pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: Windows<i32>, scratch: &mut Scratch) {
     through(net, params, 0..1, x, &mut [], Some(&mut [windows]), scratch);
@@ -118,7 +138,7 @@ fn through<T: Copy + Default + AddAssign + From<i8>>(
         let layer = &net.layers[index];
         let (before, from_here) = activations.split_at_mut((layer.activations - start).min(activations.len()));
         let input = if index == which.start { x } else { &before[net.layers[index - 1].activations - start..] };
-        let thresholds: &[i32] = if layer.dictionary { params.thresholds } else { &[] };
+        let thresholds: &[i32] = if layer.dictionary && index == 0 { params.thresholds } else { &[] };
         let tensors = layer.tensors.clone();
         // Thresholds only lower the maximum, so the exact shift without them is safe.
         let shift = params.shift_of(params.shifts.layers[index], net, tensors.clone(), input, scratch);
@@ -126,12 +146,49 @@ fn through<T: Copy + Default + AddAssign + From<i8>>(
             let mut sink = Pool::new(shift, thresholds, layer.output, windows);
             params.layer(net, tensors, input, &mut sink, scratch);
             seen.layers[index] = sink.seen();
+        } else if let Some(grid) = layer.averaged {
+            seen.layers[index] = averaged(net, params, index, grid, (shift, thresholds), input, from_here, scratch);
         } else {
             let mut sink = Relu::new(shift, thresholds, &mut from_here[..layer.output.len()]);
             params.layer(net, tensors, input, &mut sink, scratch);
             seen.layers[index] = sink.seen();
         }
     }
+    seen
+}
+
+/// Layer `index` of `input`, summed over the windows of its block of the feature and of `grid`; the averages over the
+/// latter into `out`.
+#[allow(clippy::too_many_arguments)]
+fn averaged(
+    net: &Network,
+    params: Params,
+    index: usize,
+    grid: Grid,
+    (shift, thresholds): (u32, &[i32]),
+    input: &[i8],
+    out: &mut [i8],
+    scratch: &mut Scratch,
+) -> Seen {
+    let layer = &net.layers[index];
+    let all = core::mem::take(&mut scratch.averaged);
+    let (of_block, of_averages) = net.averaged_places(index, grid);
+    let (before, sums) = all.split_at_mut(of_averages.start);
+    let sums = &mut sums[..grid.len()];
+    let mut windows: heapless::Vec<Windows<i16>, 2> = heapless::Vec::new();
+    // There is room for two.
+    let _ = windows.push(Windows { grid, sums: &mut *sums });
+    if let Some(grid) = net.block_of(index) {
+        let _ = windows.push(Windows { grid, sums: &mut before[of_block] });
+    }
+    let mut sink = Pool::new(shift, thresholds, layer.output, &mut windows);
+    params.layer(net, layer.tensors.clone(), input, &mut sink, scratch);
+    let seen = sink.seen();
+    drop(windows);
+    // Windows hold a power of two of positions.
+    let shift = grid.window_positions().trailing_zeros();
+    sums.iter().zip(out).for_each(|(&sum, o)| *o = round_nearest(i32::from(sum), shift) as i8);
+    scratch.averaged = all;
     seen
 }
 
@@ -325,6 +382,8 @@ pub fn blocks(
         if net.pools_last && *layer == last {
             // All blocks have the same number of cells, so one set of windows serves every block of the last layer.
             each(block, Sums::Narrow(&scratch.windows[..grid.len()]));
+        } else if let Some(averaged) = net.layers[*layer].averaged {
+            each(block, Sums::Narrow(&scratch.averaged[net.averaged_places(*layer, averaged).0]));
         } else {
             let sums = &mut scratch.accumulators[..grid.len()];
             pool_sums(grid, &activations[net.layers[*layer].activations..], sums);

@@ -2,6 +2,7 @@
 //! no accumulator overflows. Built once from a [`Spec`]; the passes only read it.
 
 use core::fmt;
+use core::ops::Range;
 
 use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, ReplayPolicy, Spec};
 use crate::kernels::{Conv, Grid, Kernels, Map};
@@ -28,7 +29,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    pub fn weight_range(&self) -> core::ops::Range<usize> {
+    pub fn weight_range(&self) -> Range<usize> {
         self.weights..self.weights + self.conv.weights()
     }
 
@@ -45,13 +46,25 @@ impl Tensor {
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// Its convolutions, as numbers of tensors.
-    pub tensors: core::ops::Range<usize>,
+    pub tensors: Range<usize>,
     pub input: Map,
     pub output: Map,
-    /// Offset of its output in the activations of one view.
+    /// Where the layer above, a dictionary, reads the averages over windows of the output: these are kept in its place.
+    pub averaged: Option<Grid>,
+    /// Offset of what is kept of its output in the activations of one view.
     pub activations: usize,
     /// Learned as a dictionary, with thresholds.
     pub dictionary: bool,
+}
+
+impl Layer {
+    /// What the layer above reads.
+    pub fn kept(&self) -> Map {
+        match self.averaged {
+            Some(grid) => Map::new(grid.cells.0, grid.cells.1, self.output.channels),
+            None => self.output,
+        }
+    }
 }
 
 /// The pretext's own layers: pooled last activations → hidden → embedding.
@@ -75,8 +88,12 @@ pub enum PlanError {
     LayerShape {
         layer: usize,
     },
-    /// Only the first layer can be a dictionary.
+    /// Dictionaries are the first layers.
     DictionaryPlace {
+        layer: usize,
+    },
+    /// `group` or `pool` of `layer` does not divide what it reads, or the layer is no dictionary on another.
+    Groups {
         layer: usize,
     },
     /// Colour filters need a colour input and leave at least one grey filter.
@@ -131,8 +148,13 @@ impl fmt::Display for PlanError {
                 write!(f, "layer {layer}: its kernel, stride and filters must be at least 1 and its kernel must fit")
             }
             PlanError::DictionaryPlace { layer } => {
-                write!(f, "layer {layer}: only the first layer can be a dictionary")
+                write!(f, "layer {layer}: a dictionary is the first layer or stands on another dictionary")
             }
+            PlanError::Groups { layer } => write!(
+                f,
+                "layer {layer}: group and pool are for a dictionary on another; group must divide the channels below into \
+                 parts that divide its filters, and pool be 1, 2, 4 or 8 and divide the map below"
+            ),
             PlanError::ColourFilters { layer } => write!(
                 f,
                 "layer {layer}: colour-filters need an input of 3 channels and at least one filter must stay grey"
@@ -298,6 +320,12 @@ impl Network {
             map = network.add_layer(spec, index, layer, sparse.trained[index], map)?;
         }
         network.add_features(spec)?;
+        for (layer, _) in network.layers.iter().enumerate().filter(|(_, l)| l.averaged.is_some()) {
+            let block = network.block_of(layer).map_or(0, |grid| grid.window_positions());
+            if block > MOST_IN_16_BITS {
+                return Err(PlanError::Groups { layer: layer + 1 });
+            }
+        }
         network.first_trained = network.tensors.iter().take_while(|t| !t.trained).count();
         if let Some(contrastive) = &spec.contrastive {
             if network.first_trained == network.tensors.len() {
@@ -320,8 +348,7 @@ impl Network {
 
     /// Stores no last layer that is only pooled.
     pub fn lean(mut self) -> Self {
-        // 16 bits hold the sum of so many mantissas of at most 127.
-        let fits = self.meter_grid().map.positions() <= i16::MAX as usize / 127;
+        let fits = self.meter_grid().map.positions() <= MOST_IN_16_BITS;
         self.pools_last = self.head.is_none() && fits;
         self
     }
@@ -349,6 +376,14 @@ impl Network {
         if !fits(layer.kernel, 31) || !fits(layer.stride, 16) || !fits(layer.filters, 4096) {
             return Err(shape);
         }
+        let dictionary = layer.kind == LayerKind::Dictionary;
+        let below = index.checked_sub(1).map(|below| self.layers[below].dictionary);
+        if dictionary && below == Some(false) {
+            return Err(PlanError::DictionaryPlace { layer: index });
+        }
+        let stacked = dictionary && below == Some(true);
+        let groups = self.stack(index, layer, stacked, map)?;
+        let map = self.layers.last().map_or(map, Layer::kept);
         let side = |extent: usize, n: usize| if extent == 1 && spec.input.height == 1 { 1 } else { n };
         let kernel = (side(map.height, layer.kernel), layer.kernel);
         let stride = (side(map.height, layer.stride), layer.stride);
@@ -361,10 +396,6 @@ impl Network {
         let depthwise = layer.kind == LayerKind::Depthwise;
         if output.is_empty() || (depthwise && layer.filters != map.channels) {
             return Err(shape);
-        }
-        let dictionary = layer.kind == LayerKind::Dictionary;
-        if dictionary && index > 0 {
-            return Err(PlanError::DictionaryPlace { layer: index });
         }
         let colour = layer.colour_filters;
         if colour > 0 && (!dictionary || map.channels != 3 || colour >= layer.filters) {
@@ -379,7 +410,7 @@ impl Network {
             kernel,
             stride,
             padding,
-            groups: if depthwise { map.channels } else { 1 },
+            groups: if depthwise { map.channels } else { groups },
             output,
             first_filter: 0,
             unsigned: index > 0,
@@ -399,10 +430,31 @@ impl Network {
             self.add_tensor(conv, trained > 0, zero_mean, index)?;
         }
         let tensors = first..self.tensors.len();
-        let layer = Layer { tensors, input: map, output, activations: self.activations_len, dictionary };
+        let activations = self.activations_len;
+        let layer = Layer { tensors, input: map, output, averaged: None, activations, dictionary };
         self.activations_len += output.len();
         self.layers.push(layer).map_err(|_| shape)?;
         Ok(output)
+    }
+
+    /// How many groups a dictionary on another reads; the layer below is told to keep its averages.
+    fn stack(&mut self, index: usize, layer: &LayerSpec, stacked: bool, map: Map) -> Result<usize, PlanError> {
+        let wrong = PlanError::Groups { layer: index };
+        let group = if layer.group == 0 { map.channels } else { layer.group };
+        let (rows, pool) = (if map.height == 1 { 1 } else { layer.pool }, layer.pool);
+        let groups = map.channels / group;
+        let divides = matches!(pool, 1 | 2 | 4 | 8) && map.height % rows == 0 && map.width % pool == 0;
+        if !divides || map.channels % group != 0 || layer.filters % groups.max(1) != 0 {
+            return Err(wrong);
+        }
+        if (groups > 1 || pool > 1) && !stacked {
+            return Err(wrong);
+        }
+        if let Some(below) = self.layers.last_mut().filter(|_| pool > 1) {
+            below.averaged = Some(Grid::new(map, (map.height / rows, map.width / pool), false));
+            self.activations_len = below.activations + below.kept().len();
+        }
+        Ok(groups)
     }
 
     fn add_tensor(&mut self, conv: Conv, trained: bool, zero_mean: bool, layer: usize) -> Result<usize, PlanError> {
@@ -466,7 +518,7 @@ impl Network {
     }
 
     /// Numbers of the trained weights: they stand at the end of the array of all weights.
-    pub fn trained_range(&self) -> core::ops::Range<usize> {
+    pub fn trained_range(&self) -> Range<usize> {
         self.tensors.get(self.first_trained).map_or(self.weights_len, |t| t.weights)..self.weights_len
     }
 
@@ -505,7 +557,7 @@ impl Network {
 
     /// Grid of the feature over the last layer.
     pub fn last_grid(&self) -> Option<Grid> {
-        self.feature.iter().find(|(layer, _)| layer + 1 == self.layers.len()).map(|&(_, grid)| grid)
+        self.block_of(self.layers.len() - 1)
     }
 
     /// The last layer, pooled over all positions: what rank and spread are measured on.
@@ -524,11 +576,42 @@ impl Network {
 
     /// Longest row of pooled sums: of the feature, the head, or the replay's descriptor.
     pub fn accumulator_len(&self) -> usize {
-        let pooled = |layer: usize| !(self.pools_last && layer + 1 == self.layers.len());
-        let feature = self.feature.iter().filter(|(layer, _)| pooled(*layer)).map(|(_, grid)| grid.len());
+        let stored = |layer: usize| {
+            self.layers[layer].averaged.is_none() && !(self.pools_last && layer + 1 == self.layers.len())
+        };
+        let feature = self.feature.iter().filter(|(layer, _)| stored(*layer)).map(|(_, grid)| grid.len());
         let head = self.head.map(|h| h.grid.len());
         let descriptor = self.describes.then(|| self.descriptor_grid().len());
         feature.chain(head).chain(descriptor).max().unwrap_or(0)
+    }
+
+    /// Where the window sums for the feature of a layer that is kept as its averages begin, and the length of all of them.
+    fn sums_of_averaged(&self, layer: usize) -> usize {
+        let below = self.layers[..layer].iter().enumerate().filter(|(_, l)| l.averaged.is_some());
+        below.filter_map(|(index, _)| self.block_of(index)).map(|grid| grid.len()).sum()
+    }
+
+    /// Where, in [`Network::averaged_len`] numbers, a layer that is kept as its averages has the sums for its block of the
+    /// feature, and where those for its averages.
+    pub fn averaged_places(&self, layer: usize, averaged: Grid) -> (Range<usize>, Range<usize>) {
+        let (from, all) = (self.sums_of_averaged(layer), self.sums_of_averaged(self.layers.len()));
+        (from..from + self.block_of(layer).map_or(0, |grid| grid.len()), all..all + averaged.len())
+    }
+
+    /// Sums of 16 bits that layers kept as their averages need.
+    pub fn averaged_len(&self) -> usize {
+        let averages = self.layers.iter().filter_map(|l| l.averaged).map(|grid| grid.len()).max().unwrap_or(0);
+        self.sums_of_averaged(self.layers.len()) + averages
+    }
+
+    /// Grid of the feature over `layer`.
+    pub fn block_of(&self, layer: usize) -> Option<Grid> {
+        self.feature.iter().find(|block| block.0 == layer).map(|block| block.1)
+    }
+
+    /// The dictionaries: the first layers, learned one after the other.
+    pub fn dictionaries(&self) -> &[Layer] {
+        &self.layers[..self.layers.iter().take_while(|l| l.dictionary).count()]
     }
 
     /// Grid of the replay's descriptor: the first layer, pooled.
@@ -583,6 +666,9 @@ impl Network {
         forward + backward
     }
 }
+
+/// 16 bits hold the sum of so many mantissas of at most 127.
+const MOST_IN_16_BITS: usize = i16::MAX as usize / 127;
 
 /// So many products of two mantissas within ±127, and the half that rounding adds, stay below 2³¹:
 /// 127² · n · (1 + 2⁻⁷) < 2³¹, as rounding adds at most 2^(shift − 1) ≤ max · 2⁻⁷.

@@ -51,7 +51,7 @@ spec! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum LayerKind {
-    /// Learned online by clustering of decorrelated patches, forward only; the first layer alone.
+    /// Learned online by clustering of decorrelated patches, forward only; the first layers, one after the other.
     Dictionary,
     /// Convolution, trained by the pretext.
     Conv,
@@ -68,6 +68,10 @@ spec! {
         /// luma. 0: every filter reads all channels.
         pub colour_filters: usize = 0,
         /// Side of the kernel (1-D for windows); padding is half of it.
+        /// A dictionary on another: its units read so many channels each, in equal parts side by side. 0: all channels.
+        pub group: usize = 0,
+        /// A dictionary on another: it reads the map below averaged over squares of this side, 1, 2, 4 or 8.
+        pub pool: usize = 1,
         pub kernel: usize = 3,
         pub stride: usize = 1,
         /// Trained layers: subtract each filter's mean after an update, in place of a normalisation layer.
@@ -89,9 +93,9 @@ spec! {
 }
 
 spec! {
-    /// `[dictionary]`: the stem's lesson.
+    /// `[dictionary]`: the lessons of the dictionary layers.
     pub struct DictionarySpec {
-        /// Samples from which the stem is learned before the layers above it begin.
+        /// Samples from which a dictionary is learned before the layers above it begin.
         pub samples: u64 = 2500,
         /// Patches taken from each of them.
         pub patches: u32 = 8,

@@ -101,6 +101,7 @@ pub struct Perceiver {
     kernel: Vec<i16>,
     accumulators: Vec<i32>,
     windows: Vec<i16>,
+    averaged: Vec<i16>,
 }
 
 impl Perceiver {
@@ -116,6 +117,7 @@ impl Perceiver {
             kernel: vec![0; network.scratch_len(1)],
             accumulators: vec![0; network.accumulator_len()],
             windows: vec![0; network.windows_len()],
+            averaged: vec![0; network.averaged_len()],
             network,
         }
     }
@@ -155,8 +157,12 @@ impl Perceiver {
         let e = &self.encoder;
         let params =
             Params { flash: &[], weights: &e.weights, packed: &e.packed, thresholds: &e.thresholds, shifts: &e.shifts };
-        let mut scratch =
-            Scratch { kernel: &mut self.kernel, accumulators: &mut self.accumulators, windows: &mut self.windows };
+        let mut scratch = Scratch {
+            kernel: &mut self.kernel,
+            accumulators: &mut self.accumulators,
+            windows: &mut self.windows,
+            averaged: &mut self.averaged,
+        };
         forward::feature(&self.network, params, &self.input, &mut self.activations, out, &mut scratch);
         Ok(())
     }
