@@ -87,7 +87,10 @@ impl<E: core::fmt::Debug> core::error::Error for FlashError<E> {}
 
 impl<E> From<MapError<E>> for FlashError<E> {
     fn from(problem: MapError<E>) -> Self {
-        FlashError::Map(problem)
+        match problem {
+            MapError::BufferTooSmall(needed) => FlashError::Buffer { needed },
+            problem => FlashError::Map(problem),
+        }
     }
 }
 
@@ -114,7 +117,6 @@ pub struct FlashStore<F: NorFlash> {
     last_number: u32,
     /// Pages erased before this start.
     erases_before: u32,
-    was_unreadable: bool,
 }
 
 impl<F: NorFlash> FlashStore<F> {
@@ -122,7 +124,7 @@ impl<F: NorFlash> FlashStore<F> {
     /// began from the image with checksum `image` ([`Image::checksum`](crate::image::Image::checksum)). `buffer` holds
     /// one chunk at a time; it must be no shorter than it was when the state was saved.
     ///
-    /// Bytes that are no store at all, such as old firmware, are erased.
+    /// Where the range holds no generation at all, of whatever image, it is erased unless it is blank.
     ///
     /// # Errors
     /// [`FlashError`].
@@ -133,16 +135,55 @@ impl<F: NorFlash> FlashStore<F> {
         let config = MapConfig::try_new(range).map_err(FlashError::Range)?;
         let metered = Metered { flash, erases: 0, written: 0 };
         let map = MapStorage::new(metered, config, Cache::new_uncached());
-        let mut store =
-            FlashStore { map, image, newest: None, last_number: 0, erases_before: 0, was_unreadable: false };
-        match store.find_newest(buffer) {
-            Err(FlashError::Map(MapError::Corrupted { .. })) => {
-                block_on(store.map.erase_all())?;
-                store.was_unreadable = true;
-            }
-            found => found?,
+        let mut store = FlashStore { map, image, newest: None, last_number: 0, erases_before: 0 };
+        store.finish_erasing(buffer)?;
+        let found = match store.find_newest(buffer) {
+            Err(FlashError::Map(MapError::Corrupted { .. })) => Ok(()),
+            found => found,
+        };
+        found?;
+        // Old firmware, or the pieces of a first save that was cut off.
+        if store.last_number == 0 && !store.is_blank(store.map.flash_range(), buffer)? {
+            block_on(store.map.erase_all())?;
         }
         Ok(store)
+    }
+
+    /// Erases pages whose erasure was cut off. The map marks a page with zeros at its start before all else, and takes a
+    /// page without that mark for blank, which half an erased one is not.
+    fn finish_erasing(&mut self, buffer: &mut [u8]) -> Result<(), FlashError<F::Error>> {
+        /// Zero bits of the first word from which on the map takes it for marked.
+        const MARKED: u32 = 4;
+        let pages = self.map.flash_range();
+        for start in pages.step_by(F::ERASE_SIZE) {
+            let page = start..start + F::ERASE_SIZE as u32;
+            let first = &mut buffer[..F::READ_SIZE];
+            self.read(start, first)?;
+            let zeros: u32 = first.iter().map(|byte| byte.count_zeros()).sum();
+            if zeros < MARKED && !self.is_blank(page.clone(), buffer)? {
+                let erased = block_on(self.map.flash().erase(page.start, page.end));
+                erased.map_err(|value| MapError::Storage { value })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError<F::Error>> {
+        let read = block_on(self.map.flash().read(offset, bytes));
+        Ok(read.map_err(|value| MapError::Storage { value })?)
+    }
+
+    fn is_blank(&mut self, range: Range<u32>, buffer: &mut [u8]) -> Result<bool, FlashError<F::Error>> {
+        let Range { start, end } = range;
+        let step = buffer.len() / F::READ_SIZE * F::READ_SIZE;
+        for offset in (start..end).step_by(step) {
+            let part = &mut buffer[..step.min((end - offset) as usize)];
+            self.read(offset, part)?;
+            if part.iter().any(|&byte| byte != 0xFF) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn find_newest(&mut self, buffer: &mut [u8]) -> Result<(), FlashError<F::Error>> {
@@ -167,10 +208,6 @@ impl<F: NorFlash> FlashStore<F> {
 
     /// Whether all chunks of `commit` are there and have its checksum.
     fn is_whole(&mut self, commit: &Commit, slot: u8, buffer: &mut [u8]) -> Result<bool, FlashError<F::Error>> {
-        let needed = usize::from(commit.chunk_len) + KEY;
-        if buffer.len() < needed {
-            return Err(FlashError::Buffer { needed });
-        }
         let (mut checksum, mut len) = (CRC.digest(), 0u64);
         for chunk in 0..commit.chunks {
             match block_on(self.map.fetch_item::<&[u8]>(buffer, &key(slot, chunk))) {
@@ -178,8 +215,7 @@ impl<F: NorFlash> FlashStore<F> {
                     checksum.update(bytes);
                     len += bytes.len() as u64;
                 }
-                // A later save, cut off, left a longer chunk there.
-                Ok(None) | Err(MapError::BufferTooSmall(_)) => return Ok(false),
+                Ok(None) => return Ok(false),
                 Err(problem) => return Err(problem.into()),
             }
         }
@@ -189,11 +225,6 @@ impl<F: NorFlash> FlashStore<F> {
     /// What [`FlashStore::restore`] would restore.
     pub fn newest(&self) -> Option<Generation> {
         self.newest.map(|(c, _)| Generation { number: c.generation, samples: c.samples, len: c.len })
-    }
-
-    /// The range held something that was no store, and was erased when it was opened.
-    pub fn was_unreadable(&self) -> bool {
-        self.was_unreadable
     }
 
     /// What saving has cost so far.

@@ -18,7 +18,7 @@
 //! A record is one byte length of the name, one byte kind ([`Kind`]), two zeros, four bytes length of the data, the name
 //! and the data, each with zeros to the next multiple of 4.
 
-use crate::learner::{Learner, Numbers, Options};
+use crate::learner::{Learner, Options};
 use crate::net::spec::Spec;
 use crate::sample::Seed;
 use crate::state::CRC;
@@ -103,16 +103,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    #[cfg(feature = "std")]
-    fn of(numbers: &Numbers) -> Self {
-        match numbers {
-            Numbers::I8(_) => Kind::I8,
-            Numbers::I16(_) => Kind::I16,
-            Numbers::I32(_) => Kind::I32,
-            Numbers::Bytes(_) => Kind::Bytes,
-        }
-    }
-
     fn from_byte(byte: u8) -> Option<Self> {
         [Kind::I8, Kind::I16, Kind::I32, Kind::Bytes].into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -276,45 +266,10 @@ pub fn encode_spec<'b>(spec: &Spec, buffer: &'b mut [u8]) -> Result<&'b [u8], Im
     postcard::to_slice(spec, buffer).map(|written| &*written).map_err(|_| ImageError::Buffer)
 }
 
-/// An image of `spec` and the options that decide its bits, with the state of `learner` where one is given.
-///
-/// # Panics
-/// Where the image would pass 4 GiB.
 #[cfg(feature = "std")]
-pub fn to_bytes(spec: &Spec, seed: Seed, expected_samples: Option<u64>, learner: Option<&mut Learner>) -> Vec<u8> {
-    fn pad(out: &mut Vec<u8>) {
-        out.resize(out.len().next_multiple_of(4), 0);
-    }
-    fn length(bytes: usize) -> [u8; 4] {
-        u32::try_from(bytes).expect("an image of less than 4 GiB").to_le_bytes()
-    }
-    let mut out = [MAGIC.as_slice(), &FORMAT.to_le_bytes(), &[0; 12]].concat();
-    let head = postcard::to_extend(&(seed.0, expected_samples), Vec::new());
-    let head = head.and_then(|head| postcard::to_extend(spec, head)).expect("a vector takes all");
-    out[20..24].copy_from_slice(&length(head.len()));
-    out.extend(head);
-    pad(&mut out);
-    if let Some(learner) = learner {
-        learner.visit_state(|name, mut numbers| {
-            let kind = Kind::of(&numbers);
-            let bytes = numbers.bytes();
-            if bytes.is_empty() {
-                return;
-            }
-            out.extend([u8::try_from(name.len()).expect("a short name"), kind as u8, 0, 0]);
-            out.extend(length(bytes.len()));
-            for part in [name.as_bytes(), bytes] {
-                out.extend(part);
-                pad(&mut out);
-            }
-        });
-    }
-    let len = length(out.len());
-    out[12..16].copy_from_slice(&len);
-    let checksum = CRC.checksum(&out[CHECKED..]);
-    out[16..20].copy_from_slice(&checksum.to_le_bytes());
-    out
-}
+mod write;
+#[cfg(feature = "std")]
+pub use write::to_bytes;
 
 #[cfg(all(test, feature = "std"))]
 mod tests;
