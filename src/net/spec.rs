@@ -2,7 +2,7 @@
 //!
 //! Plain data with defaults, read from TOML above the line and checked in [`super::network::Network::new`].
 
-#[cfg(feature = "std")]
+#[cfg(feature = "link")]
 use serde::{Deserialize, Serialize};
 
 /// Most layers that an encoder may have.
@@ -13,7 +13,7 @@ macro_rules! spec {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
-        #[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(deny_unknown_fields, default))]
+        #[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(deny_unknown_fields, default))]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
         impl Default for $name {
             fn default() -> Self { $name { $($field: $default,)* } }
@@ -23,7 +23,7 @@ macro_rules! spec {
 
 /// What kind of samples an encoder takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum InputKind {
     /// Frames, fitted to `height` × `width`.
     Image,
@@ -49,7 +49,7 @@ spec! {
 
 /// How a layer learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum LayerKind {
     /// Learned online by clustering of decorrelated patches, forward only; the first layers, one after the other.
     Dictionary,
@@ -148,7 +148,7 @@ impl OptimizerSpec {
 
 /// Which sample leaves a full buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum ReplayPolicy {
     /// Every sample of the stream is kept with equal probability.
     Reservoir,
