@@ -95,7 +95,10 @@ impl Kernels {
     fn lengths(self, conv: &Conv) -> packed::Lengths {
         match self {
             Kernels::Reference => packed::Lengths::default(),
-            Kernels::Lean => packed::Lengths { scratch: lean::scratch_len(conv), ..Default::default() },
+            Kernels::Lean if conv.is_dense() || conv.is_depthwise() => {
+                packed::Lengths { scratch: lean::scratch_len(conv), ..Default::default() }
+            }
+            Kernels::Lean => self.lengths(&conv.group(0)),
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
             Kernels::Packed(_) if !conv.is_depthwise() => {
                 let one = self.lengths(&conv.group(0));
