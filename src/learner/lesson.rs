@@ -44,7 +44,7 @@ impl<'a> CanaryBuffers<'a> {
             rows: arena.take(spec.guard.canaries * network.meter_grid().len()),
             embeddings: arena.take(rows * dim),
             loss: contrastive::Buffers::take(rows, dim, arena),
-            scratch: Scratch::take(network, 1, arena),
+            scratch: Scratch::take(network, arena),
         }
     }
 }

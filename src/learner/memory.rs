@@ -229,7 +229,7 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
         }),
         counted(&|arena| {
             let _: &mut [i8] = arena.take(network.kept_len());
-            Scratch::take(network, 1, arena);
+            Scratch::take(network, arena);
             let _: &mut [i8] = arena.take(if network.describes { descriptor_len(network) } else { 0 });
         }),
         counted(&|arena| {

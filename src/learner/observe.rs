@@ -74,7 +74,7 @@ impl Learner<'_> {
         let scratch = core::mem::take(&mut self.scratch);
         let mut arena = Arena::over(scratch);
         let activations = arena.take(self.network.kept_len());
-        let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+        let mut buffers = Scratch::take(&self.network, &mut arena);
         let windows = core::mem::take(&mut self.windows);
         buffers.windows = &mut *windows;
         let feature = core::mem::take(&mut self.feature);
@@ -107,7 +107,7 @@ impl Learner<'_> {
         if self.network.base == 0 {
             let mut descriptor: &mut [i8] = &mut [];
             if self.replay.wants_descriptor() {
-                let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+                let mut buffers = Scratch::take(&self.network, &mut arena);
                 descriptor = arena.take(memory::descriptor_len(&self.network));
                 batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut buffers);
             }
@@ -115,11 +115,12 @@ impl Learner<'_> {
         } else if self.has_settled(self.network.base - 1) {
             let input = bytemuck::cast_slice_mut(self.stored);
             image::relight(&self.spec.views, self.network.input, Draws::new(seed, observed, tensor::VIEW), input);
-            let activations: &mut [i8] = arena.take(self.network.below_len());
-            let mut buffers = Scratch::take(&self.network, 1, &mut arena);
-            forward::below(&self.network, self.learning.params(), input, activations, &mut buffers);
-            let latent = &activations[self.network.layers[self.network.base - 1].activations..];
-            self.replay.push(bytemuck::cast_slice(latent), sample.time.0, sample.segment, &[], draws);
+            let activations = arena.take(self.network.kept_len());
+            let mut buffers = Scratch::take(&self.network, &mut arena);
+            let (replay, params) = (&mut self.replay, self.learning.params());
+            forward::below(&self.network, params, input, activations, &mut buffers, |latent| {
+                replay.push(bytemuck::cast_slice(latent), sample.time.0, sample.segment, &[], draws);
+            });
         }
         self.scratch = scratch;
     }
@@ -135,7 +136,7 @@ impl Learner<'_> {
         let scratch = core::mem::take(&mut self.scratch);
         let mut arena = Arena::over(scratch);
         let activations = arena.take(self.network.kept_len());
-        let mut buffers = Scratch::take(&self.network, 1, &mut arena);
+        let mut buffers = Scratch::take(&self.network, &mut arena);
         let windows = core::mem::take(&mut self.windows);
         if !self.network.judged {
             buffers.windows = &mut *windows;

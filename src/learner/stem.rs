@@ -111,7 +111,7 @@ impl<'a> LessonBuffers<'a> {
         let below = below_len(network);
         let dictionary = dictionary::Scratch::take(lengths(network).2, arena);
         let activations = arena.take(below);
-        let forward = if below > 0 { forward::Scratch::take(network, 1, arena) } else { forward::Scratch::none() };
+        let forward = if below > 0 { forward::Scratch::take(network, arena) } else { forward::Scratch::none() };
         (!network.dictionaries().is_empty()).then_some(LessonBuffers { activations, forward, dictionary })
     }
 }

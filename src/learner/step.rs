@@ -109,7 +109,7 @@ impl<'a> StepBuffers<'a> {
                 errors: [arena.take(group * network.error_len()), arena.take(group * network.error_len())],
                 gradients: arena.take(gradients),
                 wide: arena.take(network.wide_len),
-                scratch: Scratch::take(network, group.max(network.views_at_a_time), arena),
+                scratch: Scratch::take_for_step(network, group.max(network.views_at_a_time), arena),
                 forward_seen: ForwardSeen::default(),
                 backward_seen: [Seen::default(); MAX_TENSORS],
             };

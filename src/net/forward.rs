@@ -4,6 +4,7 @@ use core::ops::{AddAssign, Range};
 
 use bytemuck::{Pod, Zeroable};
 
+use super::arena::Arena;
 use super::network::{MAX_TENSORS, Network, Tensor};
 use super::spec::MAX_LAYERS;
 use crate::fixed::Seen;
@@ -62,12 +63,22 @@ impl<'m> Scratch<'m> {
         Scratch { kernel: &mut [], accumulators: &mut [], windows: &mut [], averaged: &mut [] }
     }
 
-    /// Takes the scratch of a pass whose head takes `views` at a time.
-    pub fn take(network: &Network, views: usize, arena: &mut super::arena::Arena<'m>) -> Self {
+    /// Takes the scratch of perceiving.
+    pub fn take(network: &Network, arena: &mut Arena<'m>) -> Self {
+        let windows = if network.judged { network.windows_len() } else { 0 };
+        Self::take_parts(network, 1, network.accumulator_len(), windows, arena)
+    }
+
+    /// Takes the scratch of a step whose head takes `views` at a time.
+    pub fn take_for_step(network: &Network, views: usize, arena: &mut Arena<'m>) -> Self {
+        Self::take_parts(network, views, network.head.map_or(0, |head| head.grid.len()), 0, arena)
+    }
+
+    fn take_parts(network: &Network, views: usize, sums: usize, windows: usize, arena: &mut Arena<'m>) -> Self {
         Scratch {
             kernel: arena.take(network.scratch_len(views)),
-            accumulators: arena.take(network.accumulator_len()),
-            windows: arena.take(if network.judged { network.windows_len() } else { 0 }),
+            accumulators: arena.take(sums),
+            windows: arena.take(windows),
             averaged: arena.take(network.averaged_len()),
         }
     }
@@ -100,9 +111,53 @@ pub fn layers(net: &Network, params: Params, x: &[i8], activations: &mut [i8], s
     through(net, params, net.base..net.layers.len(), x, activations, None::<&mut [Windows<i32>]>, scratch)
 }
 
-/// The layers below those that a step computes; the last of them is at [`Network::step_input`] of `activations`.
-pub fn below(net: &Network, params: Params, x: &[i8], activations: &mut [i8], scratch: &mut Scratch) -> ForwardSeen {
-    through(net, params, 0..net.base, x, activations, None::<&mut [Windows<i32>]>, scratch)
+/// The layers below those that a step computes; `take` gets the output of the last of them. `activations` is
+/// [`Network::kept_len`] long.
+pub fn below(
+    net: &Network,
+    params: Params,
+    x: &[i8],
+    activations: &mut [i8],
+    scratch: &mut Scratch,
+    take: impl FnOnce(&[i8]),
+) {
+    let mut take = Some(take);
+    two_at_a_time(net, params, net.base, x, activations, scratch, |layer, output, _| {
+        if let Some(take) = take.take_if(|_| layer + 1 == net.base) {
+            take(output);
+        }
+    });
+}
+
+/// The first `count` layers, of which no more are kept than the newest and the one that it reads: in turns at the two ends
+/// of `activations`. `each` gets the output of every layer.
+fn two_at_a_time(
+    net: &Network,
+    params: Params,
+    count: usize,
+    x: &[i8],
+    activations: &mut [i8],
+    scratch: &mut Scratch,
+    mut each: impl FnMut(usize, &[i8], &mut Scratch),
+) -> ForwardSeen {
+    let mut seen = ForwardSeen::default();
+    let mut below_len = 0;
+    for (index, layer) in net.layers.iter().enumerate().take(count) {
+        let len = layer.kept().len();
+        let (below, output) = if index % 2 == 0 {
+            let (output, rest) = activations.split_at_mut(len);
+            (&rest[rest.len() - below_len..], output)
+        } else {
+            let (rest, output) = activations.split_at_mut(activations.len() - len);
+            (&rest[..below_len], output)
+        };
+        let input = if index == 0 { x } else { below };
+        let one = index..index + 1;
+        seen.merge(&through(net, params, one, input, output, None::<&mut [Windows<i32>]>, scratch));
+        each(index, output, scratch);
+        below_len = len;
+    }
+    seen
 }
 
 /// The first `count` layers of all.
@@ -351,6 +406,15 @@ pub fn blocks(
     scratch: &mut Scratch,
     mut each: impl FnMut(usize, Sums),
 ) -> ForwardSeen {
+    if net.two_at_a_time {
+        return two_at_a_time(net, params, net.layers.len(), x, activations, scratch, |layer, output, scratch| {
+            for (block, (_, grid)) in net.feature.iter().enumerate().filter(|(_, block)| block.0 == layer) {
+                let sums = &mut scratch.accumulators[..grid.len()];
+                pool_sums(grid, output, sums);
+                each(block, Sums::Wide(sums));
+            }
+        });
+    }
     let last = net.layers.len() - 1;
     let all = 0..net.layers.len();
     let seen = if net.pools_last {

@@ -265,6 +265,8 @@ pub struct Network {
     pub base: usize,
     /// The last layer is summed over the windows of the feature as it is made, in 16 bits, and not stored.
     pub pools_last: bool,
+    /// Perceiving keeps no more activations than those of a layer and of the one that it reads.
+    pub two_at_a_time: bool,
     /// Lessons are judged on canaries.
     pub judged: bool,
     /// The replay buffer compares samples by a descriptor.
@@ -311,6 +313,7 @@ impl Network {
             wide_len: 0,
             base: 0,
             pools_last: false,
+            two_at_a_time: false,
             judged: spec.guard.canaries > 0,
             describes: spec.replay.policy == ReplayPolicy::Redundancy,
         };
@@ -350,6 +353,8 @@ impl Network {
     pub fn lean(mut self) -> Self {
         let fits = self.meter_grid().map.positions() <= MOST_IN_16_BITS;
         self.pools_last = self.head.is_none() && fits;
+        // A judge looks at the last layer too, and what is averaged has sums of its own.
+        self.two_at_a_time = !self.pools_last && !self.judged && self.layers.iter().all(|l| l.averaged.is_none());
         self
     }
 
@@ -443,8 +448,8 @@ impl Network {
         let group = if layer.group == 0 { map.channels } else { layer.group };
         let (rows, pool) = (if map.height == 1 { 1 } else { layer.pool }, layer.pool);
         let groups = map.channels / group;
-        let divides = matches!(pool, 1 | 2 | 4 | 8) && map.height % rows == 0 && map.width % pool == 0;
-        if !divides || map.channels % group != 0 || layer.filters % groups.max(1) != 0 {
+        let divides = matches!(pool, 1 | 2 | 4 | 8) && map.height.is_multiple_of(rows) && map.width.is_multiple_of(pool);
+        if !divides || !map.channels.is_multiple_of(group) || !layer.filters.is_multiple_of(groups.max(1)) {
             return Err(wrong);
         }
         if (groups > 1 || pool > 1) && !stacked {
@@ -524,7 +529,11 @@ impl Network {
 
     /// Length of the activations that perceiving stores.
     pub fn kept_len(&self) -> usize {
+        let output = |layer: usize| self.layers[layer].output.len();
         match self.layers.last() {
+            Some(_) if self.two_at_a_time => {
+                (0..self.layers.len()).map(|l| output(l) + l.checked_sub(1).map_or(0, output)).max().unwrap_or(0)
+            }
             Some(last) if self.pools_last => last.activations,
             _ => self.activations_len,
         }
@@ -533,11 +542,6 @@ impl Network {
     /// Map that the first layer of a step reads.
     pub fn base_input(&self) -> Map {
         self.layers.get(self.base).map_or(self.input, |l| l.input)
-    }
-
-    /// Length of the activations of the layers below those of a step.
-    pub fn below_len(&self) -> usize {
-        self.layers.get(self.base).map_or(0, |l| l.activations)
     }
 
     /// The lowest trained layer reads what a step starts from.
