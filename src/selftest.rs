@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn every_kernel_and_number_of_lanes_gives_the_expected_bits() {
         let packed = Tile::all().into_iter().map(Kernels::Packed);
-        for kernels in core::iter::once(Kernels::Reference).chain(packed) {
+        for kernels in [Kernels::Reference, Kernels::Lean].into_iter().chain(packed) {
             for lanes in [1, 2, 3, 5] {
                 let plan = Learner::plan(&spec(), &options(lanes, kernels)).expect("a sound plan");
                 let mut memory = vec![0xA5; plan.block_len()];

@@ -19,13 +19,14 @@ pub mod x86;
 
 mod depthwise;
 mod geometry;
+mod lean;
 mod packed;
 mod weight_grad;
 
 pub use geometry::{Conv, Grid, Map};
 
 use narrow::Sink;
-use tile::{Portable, Tile, Work};
+use tile::{OneByOne, Portable, Tile, Work};
 
 /// Maps of several views, `stride` numbers apart.
 #[derive(Clone, Copy)]
@@ -52,6 +53,8 @@ impl<'a> Views<'a> {
 pub enum Kernels {
     /// The definition itself: no scratch memory, for microcontrollers and as the measure of the others.
     Reference,
+    /// No packed weights and little scratch, for microcontrollers.
+    Lean,
     /// Packed panels and a register tile.
     Packed(Tile),
 }
@@ -66,6 +69,7 @@ impl Kernels {
     pub fn name(self) -> &'static str {
         match self {
             Kernels::Reference => "reference",
+            Kernels::Lean => lean::NAME,
             Kernels::Packed(tile) => tile.name(),
         }
     }
@@ -73,7 +77,7 @@ impl Kernels {
     /// Views whose weight gradients are best summed at a time.
     pub fn views_at_a_time(self) -> usize {
         match self {
-            Kernels::Reference => 1,
+            Kernels::Reference | Kernels::Lean => 1,
             Kernels::Packed(_) => 16,
         }
     }
@@ -83,6 +87,7 @@ impl Kernels {
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self {
             Kernels::Reference => work.run(Portable),
+            Kernels::Lean => work.run(OneByOne),
             Kernels::Packed(tile) => tile.run(work),
         }
     }
@@ -90,6 +95,7 @@ impl Kernels {
     fn lengths(self, conv: &Conv) -> packed::Lengths {
         match self {
             Kernels::Reference => packed::Lengths::default(),
+            Kernels::Lean => packed::Lengths { scratch: lean::scratch_len(conv), ..Default::default() },
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
             Kernels::Packed(_) if !conv.is_depthwise() => {
                 let one = self.lengths(&conv.group(0));
@@ -120,7 +126,7 @@ impl Kernels {
     /// Packs `weights` for [`Kernels::forward`]; once after each update.
     pub fn pack(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
         match self {
-            Kernels::Reference => {}
+            Kernels::Reference | Kernels::Lean => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackForward { conv, weights, out }),
             Kernels::Packed(_) if !conv.is_depthwise() => {
                 let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
@@ -135,7 +141,7 @@ impl Kernels {
     /// Packs `weights` for [`Kernels::input_grad`].
     pub fn pack_back(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
         match self {
-            Kernels::Reference => {}
+            Kernels::Reference | Kernels::Lean => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackBack { conv, weights, out }),
             Kernels::Packed(_) if !conv.is_depthwise() => {}
             Kernels::Packed(_) => depthwise::pack(conv, weights, out),
@@ -153,7 +159,8 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
-            Kernels::Reference => reference::conv_forward(conv, x, weights, sink),
+            Kernels::Lean if conv.is_dense() => lean::forward(conv, x, weights, sink, scratch),
+            Kernels::Reference | Kernels::Lean => reference::conv_forward(conv, x, weights, sink),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::Forward { conv, x, packed, sink, scratch });
             }
@@ -171,6 +178,7 @@ impl Kernels {
     /// trains, have no faster form of the backward products.
     pub fn weight_grad(self, conv: &Conv, x: Views, error: Views, grad: &mut [i32], scratch: &mut [i16]) {
         match self {
+            Kernels::Lean if conv.is_dense() => lean::weight_grad(conv, x, error, grad, scratch),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(weight_grad::WeightGrad { conv, x, error, grad, scratch });
             }
@@ -194,6 +202,7 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
+            Kernels::Lean if conv.is_dense() => lean::input_grad(conv, error, weights, sink, scratch),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
             }

@@ -67,6 +67,14 @@ impl Tally {
         self.upper_half = lanes(|l| self.upper_half[l] + i32::from(y[l] > I8_MAX / 2));
     }
 
+    /// Notes what was seen one by one: in the first lane.
+    #[inline(always)]
+    fn note_one(&mut self, max: i32, clamped: i32, upper_half: i32) {
+        self.max[0] = self.max[0].max(max);
+        self.clamped[0] += clamped;
+        self.upper_half[0] += upper_half;
+    }
+
     fn seen(&self, total: usize) -> Seen {
         let sum = |lanes: &[i32; COLUMNS]| lanes.iter().map(|&n| n as u32).sum();
         Seen {
@@ -78,9 +86,11 @@ impl Tally {
     }
 }
 
-/// Rows of sums that are narrowed at a time: as a [`Sink`] gets them, all [`COLUMNS`] wide.
+/// Rows of sums that are narrowed at a time, as a [`Sink`] gets them.
 pub struct Rows<'a> {
     pub offsets: &'a [usize],
+    /// Sums of each row: [`COLUMNS`], or fewer for an [`Isa`] with `ANY_COUNT`.
+    pub count: usize,
     pub sums: &'a [[i32; COLUMNS]],
     pub out: &'a mut [i8],
 }
@@ -103,10 +113,33 @@ pub struct AtRandom<'a> {
 }
 
 impl ToNearest {
-    /// In plain code, for the first `count` sums of each row.
+    fn half(&self) -> i32 {
+        if self.shift == 0 { 0 } else { 1 << (self.shift - 1) }
+    }
+
+    /// One sum after the other, for processors without vector registers.
     #[inline(always)]
-    pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
-        let half = if self.shift == 0 { 0 } else { 1 << (self.shift - 1) };
+    pub fn one_by_one(&self, rows: Rows, tally: &mut Tally) {
+        let (half, shift) = (self.half(), self.shift);
+        let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            let out = &mut rows.out[at..at + rows.count];
+            for ((out, &sum), &threshold) in out.iter_mut().zip(sums).zip(&self.thresholds) {
+                let a = (sum - threshold).max(0);
+                let y = (a + half) >> shift;
+                max = a.max(max);
+                clamped += i32::from(y > I8_MAX);
+                upper_half += i32::from(y > I8_MAX / 2);
+                *out = y.min(I8_MAX) as i8;
+            }
+        }
+        tally.note_one(max, clamped, upper_half);
+    }
+
+    /// In plain code, for vector registers.
+    #[inline(always)]
+    pub fn plain(&self, rows: Rows, tally: &mut Tally) {
+        let (half, count) = (self.half(), rows.count);
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(0) } else { 0 });
             let y = lanes(|l| (a[l] + half) >> self.shift);
@@ -117,9 +150,33 @@ impl ToNearest {
 }
 
 impl AtRandom<'_> {
-    /// In plain code, for the first `count` sums of each row.
+    /// One sum after the other, for processors without vector registers.
     #[inline(always)]
-    pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
+    pub fn one_by_one(&self, rows: Rows, tally: &mut Tally) {
+        let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            let out = &mut rows.out[at..at + rows.count];
+            for (lane, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+                *out = 0;
+                if self.active.is_some_and(|active| active[at + lane] <= 0) {
+                    continue;
+                }
+                // As in `plain`.
+                let bits = self.draws.bits(self.first.wrapping_add((at + lane) as u32));
+                let y = (sum + ((bits >> 1) >> (31 - self.shift)) as i32) >> self.shift;
+                max = sum.abs().max(max);
+                clamped += i32::from(y.abs() > I8_MAX);
+                upper_half += i32::from(y.abs() > I8_MAX / 2);
+                *out = saturate_i8(y);
+            }
+        }
+        tally.note_one(max, clamped, upper_half);
+    }
+
+    /// In plain code, for vector registers.
+    #[inline(always)]
+    pub fn plain(&self, rows: Rows, tally: &mut Tally) {
+        let count = rows.count;
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             // A sum of 0 narrows to 0 whatever is drawn.
             let live = |l| l < count && self.active.is_none_or(|active| active[at + l] > 0);
@@ -163,11 +220,11 @@ impl Sink for Relu<'_> {
             thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
         }
         let how = ToNearest { shift: self.shift, thresholds };
-        let rows = Rows { offsets, sums, out: self.out };
-        if count == COLUMNS {
+        let rows = Rows { offsets, count, sums, out: self.out };
+        if I::ANY_COUNT || count == COLUMNS {
             isa.narrow_to_nearest(&how, rows, &mut self.tally);
         } else {
-            how.plain(rows, count, &mut self.tally);
+            how.plain(rows, &mut self.tally);
         }
     }
 }
@@ -217,7 +274,7 @@ impl<'a, 'w, T: Copy + Default> Pool<'a, 'w, T> {
 
 impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
     #[inline(always)]
-    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let mut thresholds = [0; COLUMNS];
         if !self.thresholds.is_empty() {
             thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
@@ -225,7 +282,12 @@ impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
         let how = ToNearest { shift: self.shift, thresholds };
         let mut row = [0; COLUMNS];
         for (&at, sums) in offsets.iter().zip(sums) {
-            how.plain(Rows { offsets: &[0], sums: core::slice::from_ref(sums), out: &mut row }, count, &mut self.tally);
+            let rows = Rows { offsets: &[0], count, sums: core::slice::from_ref(sums), out: &mut row };
+            if I::ANY_COUNT {
+                isa.narrow_to_nearest(&how, rows, &mut self.tally);
+            } else {
+                how.plain(rows, &mut self.tally);
+            }
             let position = at / self.map.channels;
             let (y, x) = (position / self.map.width, position % self.map.width);
             self.windows.iter_mut().for_each(|windows| windows.add(y, x, channel, &row[..count]));
@@ -257,11 +319,11 @@ impl<'a> Random<'a> {
 impl Sink for Random<'_> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let rows = Rows { offsets, sums, out: self.out };
-        if count == COLUMNS {
+        let rows = Rows { offsets, count, sums, out: self.out };
+        if I::ANY_COUNT || count == COLUMNS {
             isa.narrow_at_random(&self.how, rows, &mut self.tally);
         } else {
-            self.how.plain(rows, count, &mut self.tally);
+            self.how.plain(rows, &mut self.tally);
         }
     }
 }

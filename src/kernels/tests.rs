@@ -120,6 +120,7 @@ macro_rules! same_bits_as_the_reference {
 
 same_bits_as_the_reference! {
     portable: Some(Kernels::Packed(Tile::Portable));
+    lean: Some(Kernels::Lean);
     #[cfg(target_arch = "x86_64")]
     avx2: named("packed/avx2");
     #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,263 @@
+//! The lean way, for microcontrollers: no packed weights, and scratch for a few patches only; the same bits as
+//! [`super::reference`]. Weights are read as the `i8` that they are, so they may stay in flash.
+//!
+//! - **Forward** widens the patches of two outputs to `i16` and multiplies them by two filters at a time, whose weights
+//!   are widened as they are read (the way of CMSIS-NN: Lai, Suda, Chandra 2018, arXiv:1801.06601).
+//! - **Input gradient** is gathered: the weights of four channels are widened once and stay while every position of the
+//!   input takes the errors of the outputs that read it. No sum is scattered.
+//! - **Weight gradient** adds the outer products of four outputs at a time, a row of the kernel after the other.
+//!
+//! The innermost loops are in `inner`: here in plain code, in [`super::cortex_m`] for the DSP extension.
+
+use core::ops::Range;
+
+use super::narrow::Sink;
+use super::tile::{COLUMNS, OneByOne};
+use super::{Conv, Views};
+
+#[cfg(all(target_arch = "arm", feature = "cortex-m-dsp"))]
+use super::cortex_m::lean as inner;
+
+/// Name for reports.
+pub(super) const NAME: &str = inner::NAME;
+
+/// Outputs that the forward product takes at a time.
+const PATCHES: usize = 2;
+/// Channels of which the input gradient holds the weights.
+const CHANNELS: usize = 4;
+/// Outputs whose outer products are added at a time.
+pub(super) const OUTER: usize = 4;
+
+/// Numbers of each vector of some that stand side by side for the inner loops, which take four numbers at a time.
+const fn padded(numbers: usize) -> usize {
+    numbers.next_multiple_of(4)
+}
+
+/// Length of the scratch in `i16`; the same for every inner loop.
+pub(super) const fn scratch_len(conv: &Conv) -> usize {
+    if !conv.is_dense() {
+        return 0;
+    }
+    let forward = PATCHES * padded(conv.fan_in());
+    let taps = conv.kernel.0.div_ceil(conv.stride.0) * conv.kernel.1.div_ceil(conv.stride.1);
+    let back = CHANNELS * taps * padded(conv.filters);
+    let outer = OUTER * conv.kernel.1 * conv.channels;
+    let larger = if forward > back { forward } else { back };
+    if larger > outer { larger } else { outer }
+}
+
+/// Calls `put(k, value)` for the numbers of kernel rows `rows` of the patch that output `position` reads; zeros in the
+/// padding.
+#[inline(always)]
+fn for_each_of_patch(conv: &Conv, x: &[i8], position: usize, rows: Range<usize>, mut put: impl FnMut(usize, i8)) {
+    let Conv { input, kernel, stride, padding, channels, .. } = *conv;
+    let (top, left) = (position / conv.output.width * stride.0, position % conv.output.width * stride.1);
+    // Columns of the kernel that lie within the input.
+    let begin = padding.1.saturating_sub(left).min(kernel.1);
+    let end = (input.width + padding.1).saturating_sub(left).clamp(begin, kernel.1);
+    let mut k = 0;
+    let mut put = |value| {
+        put(k, value);
+        k += 1;
+    };
+    for ky in rows {
+        let Some(y) = (top + ky).checked_sub(padding.0).filter(|&y| y < input.height) else {
+            (0..kernel.1 * channels).for_each(|_| put(0));
+            continue;
+        };
+        (0..begin * channels).for_each(|_| put(0));
+        if begin < end {
+            let from = (y * input.width + left + begin - padding.1) * input.channels;
+            let row = &x[from..from + (end - begin) * input.channels];
+            if channels == input.channels {
+                row.iter().for_each(|&v| put(v));
+            } else {
+                let read = conv.first_channel..conv.first_channel + channels;
+                row.chunks_exact(input.channels).for_each(|pixel| pixel[read.clone()].iter().for_each(|&v| put(v)));
+            }
+        }
+        ((end * channels)..kernel.1 * channels).for_each(|_| put(0));
+    }
+}
+
+/// See [`super::reference::conv_forward`].
+pub(super) fn forward<S: Sink>(conv: &Conv, x: &[i8], weights: &[i8], sink: &mut S, scratch: &mut [i16]) {
+    let fan_in = conv.fan_in();
+    let positions = conv.output.positions();
+    let patches = &mut scratch[..PATCHES * padded(fan_in)];
+    for first in (0..positions).step_by(PATCHES) {
+        // The last output may come twice.
+        let at = [first, (first + 1).min(positions - 1)];
+        for (patch, &position) in at.iter().enumerate() {
+            for_each_of_patch(conv, x, position, 0..conv.kernel.0, |k, v| {
+                patches[inner::place::<PATCHES>(k, patch)] = i16::from(v);
+            });
+        }
+        let count = PATCHES.min(positions - first);
+        let mut offsets = at.map(|position| position * conv.output.channels + conv.first_filter);
+        let mut channel = conv.first_filter;
+        for filters in weights.chunks(COLUMNS * fan_in) {
+            let mut sums = [[0; COLUMNS]; PATCHES];
+            for (pair, filters) in filters.chunks(2 * fan_in).enumerate() {
+                let (a, b) = filters.split_at(fan_in);
+                // Of an odd number of filters the last one is taken alone.
+                let both = inner::dots(patches, a, if b.is_empty() { a } else { b });
+                for (sums, both) in sums.iter_mut().zip(both) {
+                    sums[2 * pair..2 * pair + 2].copy_from_slice(&both);
+                }
+            }
+            let filters = filters.len() / fan_in;
+            sink.take(OneByOne, &offsets[..count], channel, filters, &sums[..count]);
+            offsets.iter_mut().for_each(|offset| *offset += filters);
+            channel += filters;
+        }
+    }
+}
+
+/// Along one axis: the taps that meet every `stride`-th input, the first of these inputs, and the output that the first
+/// of the taps meets there; each further tap meets the output before, each further input the one after.
+struct Phase {
+    first_tap: usize,
+    first_input: usize,
+    first_output: usize,
+}
+
+impl Phase {
+    fn new(first_tap: usize, stride: usize, padding: usize) -> Self {
+        // The least input of which `input + padding − first_tap` is a multiple of the stride.
+        let first_input = (first_tap + padding * stride - padding) % stride;
+        Phase { first_tap, first_input, first_output: (first_input + padding - first_tap) / stride }
+    }
+}
+
+/// See [`super::reference::conv_input_grad`].
+pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sink: &mut S, scratch: &mut [i16]) {
+    let Conv { input, output, kernel, stride, padding, channels, filters, .. } = *conv;
+    let fan_in = conv.fan_in();
+    let len = CHANNELS * padded(filters);
+    for (first_y, first_x) in (0..stride.0).flat_map(|y| (0..stride.1).map(move |x| (y, x))) {
+        let (down, across) = (Phase::new(first_y, stride.0, padding.0), Phase::new(first_x, stride.1, padding.1));
+        let taps_down = || (down.first_tap..kernel.0).step_by(stride.0);
+        let taps_across = || (across.first_tap..kernel.1).step_by(stride.1);
+        let taps_of_row = taps_across().count();
+        for first in (0..channels).step_by(CHANNELS) {
+            let count = CHANNELS.min(channels - first);
+            let taps = taps_down().flat_map(|ky| taps_across().map(move |kx| ky * kernel.1 + kx));
+            for (tap, wide) in taps.zip(scratch.chunks_exact_mut(len)) {
+                wide.fill(0);
+                for (filter, weights) in weights.chunks_exact(fan_in).enumerate() {
+                    let weights = &weights[tap * channels + first..][..count];
+                    for (channel, &w) in weights.iter().enumerate() {
+                        wide[inner::place::<CHANNELS>(filter, channel)] = i16::from(w);
+                    }
+                }
+            }
+            for (row, y) in (down.first_input..input.height).step_by(stride.0).enumerate() {
+                for (column, x) in (across.first_input..input.width).step_by(stride.1).enumerate() {
+                    let mut sums = [0; CHANNELS];
+                    for (i, rows) in
+                        scratch.chunks_exact(len * taps_of_row.max(1)).take(taps_down().count()).enumerate()
+                    {
+                        let Some(oy) = (down.first_output + row).checked_sub(i).filter(|&y| y < output.height) else {
+                            continue;
+                        };
+                        for (j, wide) in rows.chunks_exact(len).take(taps_of_row).enumerate() {
+                            let Some(ox) = (across.first_output + column).checked_sub(j).filter(|&x| x < output.width)
+                            else {
+                                continue;
+                            };
+                            let from = (oy * output.width + ox) * output.channels + conv.first_filter;
+                            inner::gather(&error[from..from + filters], wide, &mut sums);
+                        }
+                    }
+                    let mut out = [[0; COLUMNS]];
+                    out[0][..CHANNELS].copy_from_slice(&sums);
+                    let channel = conv.first_channel + first;
+                    let at = (y * input.width + x) * input.channels + channel;
+                    sink.take(OneByOne, &[at], channel, count, &out);
+                }
+            }
+        }
+    }
+}
+
+/// See [`super::reference::conv_weight_grad`]; summed over all views.
+pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32], scratch: &mut [i16]) {
+    let (fan_in, row) = (conv.fan_in(), conv.kernel.1 * conv.channels);
+    let positions = conv.output.positions();
+    let patches = &mut scratch[..OUTER * row];
+    for (x, error) in (0..x.count).map(|view| (x.of(view), error.of(view))) {
+        for first in (0..positions).step_by(OUTER) {
+            let count = OUTER.min(positions - first);
+            let errors_of = |filter: usize| {
+                // Outputs that there are not have no error.
+                let mut errors = [0; OUTER];
+                let from = &error[first * conv.output.channels + conv.first_filter + filter..];
+                errors[..count].iter_mut().zip(from.iter().step_by(conv.output.channels)).for_each(|(to, &e)| *to = e);
+                errors
+            };
+            for ky in 0..conv.kernel.0 {
+                for patch in 0..count {
+                    for_each_of_patch(conv, x, first + patch, ky..ky + 1, |k, v| {
+                        patches[k * OUTER + patch] = i16::from(v);
+                    });
+                }
+                for (pair, grad) in grad.chunks_mut(2 * fan_in).enumerate() {
+                    let (a, b) = grad.split_at_mut(fan_in);
+                    let a = &mut a[ky * row..(ky + 1) * row];
+                    match b.get_mut(ky * row..(ky + 1) * row) {
+                        Some(b) => inner::add_outer(patches, [errors_of(2 * pair), errors_of(2 * pair + 1)], [a, b]),
+                        None => inner::add_outer(patches, [errors_of(2 * pair)], [a]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// In plain code.
+#[cfg(not(all(target_arch = "arm", feature = "cortex-m-dsp")))]
+mod inner {
+    use super::{CHANNELS, OUTER, PATCHES};
+
+    pub const NAME: &str = "lean/portable";
+
+    /// Where number `k` of vector `member` stands, of `MEMBERS` vectors side by side.
+    #[inline(always)]
+    pub fn place<const MEMBERS: usize>(k: usize, member: usize) -> usize {
+        k * MEMBERS + member
+    }
+
+    /// The products `[patch][filter]` of two patches side by side and two filters.
+    #[inline(always)]
+    pub fn dots(patches: &[i16], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
+        let mut sums = [[0; 2]; PATCHES];
+        for ((x, &a), &b) in patches.chunks_exact(PATCHES).zip(a).zip(b) {
+            for (sums, &x) in sums.iter_mut().zip(x) {
+                sums[0] += i32::from(x) * i32::from(a);
+                sums[1] += i32::from(x) * i32::from(b);
+            }
+        }
+        sums
+    }
+
+    /// Adds the products of the errors of one output and the weights of some channels, which stand side by side.
+    #[inline(always)]
+    pub fn gather(errors: &[i8], weights: &[i16], sums: &mut [i32; CHANNELS]) {
+        for (&e, weights) in errors.iter().zip(weights.chunks_exact(CHANNELS)) {
+            for (sum, &w) in sums.iter_mut().zip(weights) {
+                *sum += i32::from(e) * i32::from(w);
+            }
+        }
+    }
+
+    /// Adds to the gradients of each filter its errors times the patches of the same outputs.
+    #[inline(always)]
+    pub fn add_outer<const F: usize>(patches: &[i16], errors: [[i8; OUTER]; F], grads: [&mut [i32]; F]) {
+        for (grad, errors) in grads.into_iter().zip(errors) {
+            for (g, x) in grad.iter_mut().zip(patches.chunks_exact(OUTER)) {
+                *g += x.iter().zip(errors).map(|(&x, e)| i32::from(x) * i32::from(e)).sum::<i32>();
+            }
+        }
+    }
+}
