@@ -1,8 +1,9 @@
-//! The register tile for Cortex-M with the DSP extension (M4, M7, M33): `SMLAD` adds two products of 16 bits at a time,
-//! `SXTB16` widens two of the four mantissas of a word. Only [`super::tile`] calls it.
+//! The register tile and the inner loops of [`super::lean`] for Cortex-M with the DSP extension (M4, M7, M33): `SMLAD`
+//! adds two products of 16 bits at a time, `SXTB16` widens two of the four mantissas of a word.
 
 use core::arch::asm;
 
+use super::narrow::{AtRandom, Rows, Tally, ToNearest};
 use super::tile::{COLUMNS, Format, Isa, Pairs, Product, Sums, Work};
 
 /// That the processor has the DSP extension: the feature `cortex-m-dsp` promises it when the crate is built.
@@ -94,6 +95,7 @@ fn block<F: Format, const R: usize>(p: &Product<F::Number>, row: usize, column: 
 
 impl Isa for Dsp {
     type Signed = Pairs;
+    const ANY_COUNT: bool = true;
 
     #[inline]
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
@@ -105,6 +107,173 @@ impl Isa for Dsp {
             if R % ROWS > 0 {
                 block::<F, 1>(product, R - 1, column, sums);
             }
+        }
+    }
+    #[inline(always)]
+    fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        how.one_by_one(rows, tally);
+    }
+
+    #[inline(always)]
+    fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
+        how.one_by_one(rows, tally);
+    }
+}
+
+/// The inner loops of [`super::lean`], each by itself: so all that it needs stays in registers.
+pub mod lean {
+    use core::arch::asm;
+
+    use super::super::lean::{CHANNELS, OUTER, PATCHES};
+
+    pub const NAME: &str = "lean/dsp";
+
+    /// Where number `k` of vector `member` stands, of `MEMBERS` vectors side by side: in groups of four, each in the
+    /// order in which `SXTB16` widens the bytes of a word.
+    #[inline(always)]
+    pub fn place<const MEMBERS: usize>(k: usize, member: usize) -> usize {
+        (k & !3) * MEMBERS + 4 * member + ((k & 1) << 1 | (k & 2) >> 1)
+    }
+
+    /// As in plain code: two words of weights, widened, by two of each patch.
+    #[inline(never)]
+    pub fn dots(patches: &[u32], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
+        let len = a.len().min(b.len());
+        let groups = (len / 4).min(patches.len() / (2 * PATCHES));
+        let [mut s00, mut s01, mut s10, mut s11] = [0; 4];
+        if groups > 0 {
+            // SAFETY: the loop reads `groups` times one word of `a` and of `b` and four of the patches, which lie
+            // within their slices; these processors load words of weights from any address.
+            unsafe {
+                asm!(
+                    "2:",
+                    "ldr {ae}, [{a}], #4",
+                    "ldr {be}, [{b}], #4",
+                    "sxtb16 {ao}, {ae}, ror #8",
+                    "sxtb16 {ae}, {ae}",
+                    "sxtb16 {bo}, {be}, ror #8",
+                    "sxtb16 {be}, {be}",
+                    "ldr {x}, [{patches}], #4",
+                    "smlad {s00}, {x}, {ae}, {s00}",
+                    "smlad {s01}, {x}, {be}, {s01}",
+                    "ldr {x}, [{patches}], #4",
+                    "smlad {s00}, {x}, {ao}, {s00}",
+                    "smlad {s01}, {x}, {bo}, {s01}",
+                    "ldr {x}, [{patches}], #4",
+                    "smlad {s10}, {x}, {ae}, {s10}",
+                    "smlad {s11}, {x}, {be}, {s11}",
+                    "ldr {x}, [{patches}], #4",
+                    "smlad {s10}, {x}, {ao}, {s10}",
+                    "smlad {s11}, {x}, {bo}, {s11}",
+                    "subs {groups}, {groups}, #1",
+                    "bne 2b",
+                    a = inout(reg) a.as_ptr() => _, b = inout(reg) b.as_ptr() => _,
+                    patches = inout(reg) patches.as_ptr() => _, groups = inout(reg) groups => _,
+                    s00 = inout(reg) s00, s01 = inout(reg) s01, s10 = inout(reg) s10, s11 = inout(reg) s11,
+                    ae = out(reg) _, ao = out(reg) _, be = out(reg) _, bo = out(reg) _, x = out(reg) _,
+                    options(pure, readonly, nostack),
+                );
+            }
+        }
+        let mut sums = [[s00, s01], [s10, s11]];
+        let patches: &[i16] = bytemuck::cast_slice(patches);
+        for (k, (&a, &b)) in a.iter().zip(b).enumerate().skip(4 * groups) {
+            for (patch, sums) in sums.iter_mut().enumerate() {
+                let x = i32::from(patches[place::<PATCHES>(k, patch)]);
+                *sums = [sums[0] + x * i32::from(a), sums[1] + x * i32::from(b)];
+            }
+        }
+        sums
+    }
+
+    /// As in plain code.
+    #[inline(never)]
+    pub fn gather(errors: &[i8], weights: &[u32], sums: &mut [i32; CHANNELS]) {
+        let groups = (errors.len() / 4).min(weights.len() / (2 * CHANNELS));
+        add_groups(errors, weights, groups, sums);
+        let (rest, weights) = (&errors[4 * groups..], &weights[2 * CHANNELS * groups..]);
+        if !rest.is_empty() && weights.len() >= 2 * CHANNELS {
+            // The weights of errors that there are not are 0.
+            let mut last = [0; 4];
+            last.iter_mut().zip(rest).for_each(|(to, &e)| *to = e);
+            add_groups(&last, weights, 1, sums);
+        }
+    }
+
+    #[inline(always)]
+    fn add_groups(errors: &[i8], weights: &[u32], groups: usize, sums: &mut [i32; CHANNELS]) {
+        assert!(errors.len() >= 4 * groups && weights.len() >= 2 * CHANNELS * groups);
+        if groups == 0 {
+            return;
+        }
+        let [s0, s1, s2, s3] = sums;
+        // SAFETY: the loop reads `groups` times one word of errors and eight of weights, as was checked. Words of
+        // errors are loaded from any address, pairs of words from aligned ones.
+        unsafe {
+            asm!(
+                "2:",
+                "ldr {e}, [{errors}], #4",
+                "sxtb16 {o}, {e}, ror #8",
+                "sxtb16 {e}, {e}",
+                "ldrd {x}, {y}, [{weights}], #8",
+                "smlad {s0}, {x}, {e}, {s0}",
+                "smlad {s0}, {y}, {o}, {s0}",
+                "ldrd {x}, {y}, [{weights}], #8",
+                "smlad {s1}, {x}, {e}, {s1}",
+                "smlad {s1}, {y}, {o}, {s1}",
+                "ldrd {x}, {y}, [{weights}], #8",
+                "smlad {s2}, {x}, {e}, {s2}",
+                "smlad {s2}, {y}, {o}, {s2}",
+                "ldrd {x}, {y}, [{weights}], #8",
+                "smlad {s3}, {x}, {e}, {s3}",
+                "smlad {s3}, {y}, {o}, {s3}",
+                "subs {groups}, {groups}, #1",
+                "bne 2b",
+                errors = inout(reg) errors.as_ptr() => _, weights = inout(reg) weights.as_ptr() => _,
+                groups = inout(reg) groups => _,
+                s0 = inout(reg) *s0, s1 = inout(reg) *s1, s2 = inout(reg) *s2, s3 = inout(reg) *s3,
+                e = out(reg) _, o = out(reg) _, x = out(reg) _, y = out(reg) _,
+                options(pure, readonly, nostack),
+            );
+        }
+    }
+
+    /// The errors as words of two halves: of the first two outputs, and of the others.
+    fn halves(errors: [i8; OUTER]) -> [u32; 2] {
+        let word = |low: i8, high: i8| u32::from(i16::from(low) as u16) | (i32::from(high) as u32) << 16;
+        [word(errors[0], errors[1]), word(errors[2], errors[3])]
+    }
+
+    /// As in plain code.
+    #[inline(never)]
+    pub fn add_outer(patches: &[u32], errors: [[i8; OUTER]; 2], a: &mut [i32], b: &mut [i32]) {
+        let len = a.len().min(b.len()).min(patches.len() / 2);
+        if len == 0 {
+            return;
+        }
+        let ([a0, a1], [b0, b1]) = (halves(errors[0]), halves(errors[1]));
+        // SAFETY: the loop reads `len` pairs of words of the patches and adds to as many numbers of `a` and `b`, which
+        // lie within their slices.
+        unsafe {
+            asm!(
+                "2:",
+                "ldrd {x}, {y}, [{patches}], #8",
+                "ldr {g}, [{a}]",
+                "smlad {g}, {x}, {a0}, {g}",
+                "smlad {g}, {y}, {a1}, {g}",
+                "str {g}, [{a}], #4",
+                "ldr {g}, [{b}]",
+                "smlad {g}, {x}, {b0}, {g}",
+                "smlad {g}, {y}, {b1}, {g}",
+                "str {g}, [{b}], #4",
+                "subs {len}, {len}, #1",
+                "bne 2b",
+                patches = inout(reg) patches.as_ptr() => _,
+                a = inout(reg) a.as_mut_ptr() => _, b = inout(reg) b.as_mut_ptr() => _, len = inout(reg) len => _,
+                a0 = in(reg) a0, a1 = in(reg) a1, b0 = in(reg) b0, b1 = in(reg) b1,
+                x = out(reg) _, y = out(reg) _, g = out(reg) _,
+                options(nostack),
+            );
         }
     }
 }

@@ -11,6 +11,8 @@
 
 use core::ops::Range;
 
+use bytemuck::{cast_slice, cast_slice_mut, try_cast_slice_mut};
+
 use super::narrow::Sink;
 use super::tile::{COLUMNS, OneByOne};
 use super::{Conv, Views};
@@ -22,9 +24,9 @@ use super::cortex_m::lean as inner;
 pub(super) const NAME: &str = inner::NAME;
 
 /// Outputs that the forward product takes at a time.
-const PATCHES: usize = 2;
+pub(super) const PATCHES: usize = 2;
 /// Channels of which the input gradient holds the weights.
-const CHANNELS: usize = 4;
+pub(super) const CHANNELS: usize = 4;
 /// Outputs whose outer products are added at a time.
 pub(super) const OUTER: usize = 4;
 
@@ -43,7 +45,14 @@ pub(super) const fn scratch_len(conv: &Conv) -> usize {
     let back = CHANNELS * taps * padded(conv.filters);
     let outer = OUTER * conv.kernel.1 * conv.channels;
     let larger = if forward > back { forward } else { back };
-    if larger > outer { larger } else { outer }
+    // One number is left out where the scratch begins between two words.
+    1 + if larger > outer { larger } else { outer }
+}
+
+/// The first `numbers` of the scratch, as the words that inner loops read.
+fn words(scratch: &mut [i16], numbers: usize) -> &mut [u32] {
+    let skipped = scratch.as_ptr().align_offset(align_of::<u32>());
+    try_cast_slice_mut(&mut scratch[skipped..skipped + numbers]).unwrap_or_default()
 }
 
 /// Calls `put(k, value)` for the numbers of kernel rows `rows` of the patch that output `position` reads; zeros in the
@@ -84,11 +93,12 @@ fn for_each_of_patch(conv: &Conv, x: &[i8], position: usize, rows: Range<usize>,
 pub(super) fn forward<S: Sink>(conv: &Conv, x: &[i8], weights: &[i8], sink: &mut S, scratch: &mut [i16]) {
     let fan_in = conv.fan_in();
     let positions = conv.output.positions();
-    let patches = &mut scratch[..PATCHES * padded(fan_in)];
+    let patches = words(scratch, PATCHES * padded(fan_in));
     for first in (0..positions).step_by(PATCHES) {
         // The last output may come twice.
         let at = [first, (first + 1).min(positions - 1)];
         for (patch, &position) in at.iter().enumerate() {
+            let patches: &mut [i16] = cast_slice_mut(patches);
             for_each_of_patch(conv, x, position, 0..conv.kernel.0, |k, v| {
                 patches[inner::place::<PATCHES>(k, patch)] = i16::from(v);
             });
@@ -135,6 +145,8 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
     let Conv { input, output, kernel, stride, padding, channels, filters, .. } = *conv;
     let fan_in = conv.fan_in();
     let len = CHANNELS * padded(filters);
+    let taps_of_phase = kernel.0.div_ceil(stride.0) * kernel.1.div_ceil(stride.1);
+    let scratch = words(scratch, taps_of_phase * len);
     for (first_y, first_x) in (0..stride.0).flat_map(|y| (0..stride.1).map(move |x| (y, x))) {
         let (down, across) = (Phase::new(first_y, stride.0, padding.0), Phase::new(first_x, stride.1, padding.1));
         let taps_down = || (down.first_tap..kernel.0).step_by(stride.0);
@@ -143,7 +155,8 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
         for first in (0..channels).step_by(CHANNELS) {
             let count = CHANNELS.min(channels - first);
             let taps = taps_down().flat_map(|ky| taps_across().map(move |kx| ky * kernel.1 + kx));
-            for (tap, wide) in taps.zip(scratch.chunks_exact_mut(len)) {
+            for (tap, wide) in taps.zip(scratch.chunks_exact_mut(len / 2)) {
+                let wide: &mut [i16] = cast_slice_mut(wide);
                 wide.fill(0);
                 for (filter, weights) in weights.chunks_exact(fan_in).enumerate() {
                     let weights = &weights[tap * channels + first..][..count];
@@ -156,12 +169,12 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
                 for (column, x) in (across.first_input..input.width).step_by(stride.1).enumerate() {
                     let mut sums = [0; CHANNELS];
                     for (i, rows) in
-                        scratch.chunks_exact(len * taps_of_row.max(1)).take(taps_down().count()).enumerate()
+                        scratch.chunks_exact(len / 2 * taps_of_row.max(1)).take(taps_down().count()).enumerate()
                     {
                         let Some(oy) = (down.first_output + row).checked_sub(i).filter(|&y| y < output.height) else {
                             continue;
                         };
-                        for (j, wide) in rows.chunks_exact(len).take(taps_of_row).enumerate() {
+                        for (j, wide) in rows.chunks_exact(len / 2).take(taps_of_row).enumerate() {
                             let Some(ox) = (across.first_output + column).checked_sub(j).filter(|&x| x < output.width)
                             else {
                                 continue;
@@ -185,7 +198,7 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
 pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32], scratch: &mut [i16]) {
     let (fan_in, row) = (conv.fan_in(), conv.kernel.1 * conv.channels);
     let positions = conv.output.positions();
-    let patches = &mut scratch[..OUTER * row];
+    let patches = words(scratch, OUTER * row);
     for (x, error) in (0..x.count).map(|view| (x.of(view), error.of(view))) {
         for first in (0..positions).step_by(OUTER) {
             let count = OUTER.min(positions - first);
@@ -198,6 +211,7 @@ pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32],
             };
             for ky in 0..conv.kernel.0 {
                 for patch in 0..count {
+                    let patches: &mut [i16] = cast_slice_mut(patches);
                     for_each_of_patch(conv, x, first + patch, ky..ky + 1, |k, v| {
                         patches[k * OUTER + patch] = i16::from(v);
                     });
@@ -205,9 +219,10 @@ pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32],
                 for (pair, grad) in grad.chunks_mut(2 * fan_in).enumerate() {
                     let (a, b) = grad.split_at_mut(fan_in);
                     let a = &mut a[ky * row..(ky + 1) * row];
+                    let errors = errors_of(2 * pair);
                     match b.get_mut(ky * row..(ky + 1) * row) {
-                        Some(b) => inner::add_outer(patches, [errors_of(2 * pair), errors_of(2 * pair + 1)], [a, b]),
-                        None => inner::add_outer(patches, [errors_of(2 * pair)], [a]),
+                        Some(b) => inner::add_outer(patches, [errors, errors_of(2 * pair + 1)], a, b),
+                        None => add_outer(patches, errors, a),
                     }
                 }
             }
@@ -215,9 +230,19 @@ pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32],
     }
 }
 
+/// Adds to the gradients of one filter its errors times the patches of the same outputs.
+#[inline(always)]
+fn add_outer(patches: &[u32], errors: [i8; OUTER], grad: &mut [i32]) {
+    for (g, x) in grad.iter_mut().zip(cast_slice::<_, i16>(patches).chunks_exact(OUTER)) {
+        *g += x.iter().zip(errors).map(|(&x, e)| i32::from(x) * i32::from(e)).sum::<i32>();
+    }
+}
+
 /// In plain code.
 #[cfg(not(all(target_arch = "arm", feature = "cortex-m-dsp")))]
 mod inner {
+    use bytemuck::cast_slice;
+
     use super::{CHANNELS, OUTER, PATCHES};
 
     pub const NAME: &str = "lean/portable";
@@ -229,10 +254,10 @@ mod inner {
     }
 
     /// The products `[patch][filter]` of two patches side by side and two filters.
-    #[inline(always)]
-    pub fn dots(patches: &[i16], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
+    #[inline(never)]
+    pub fn dots(patches: &[u32], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
         let mut sums = [[0; 2]; PATCHES];
-        for ((x, &a), &b) in patches.chunks_exact(PATCHES).zip(a).zip(b) {
+        for ((x, &a), &b) in cast_slice::<_, i16>(patches).chunks_exact(PATCHES).zip(a).zip(b) {
             for (sums, &x) in sums.iter_mut().zip(x) {
                 sums[0] += i32::from(x) * i32::from(a);
                 sums[1] += i32::from(x) * i32::from(b);
@@ -242,22 +267,19 @@ mod inner {
     }
 
     /// Adds the products of the errors of one output and the weights of some channels, which stand side by side.
-    #[inline(always)]
-    pub fn gather(errors: &[i8], weights: &[i16], sums: &mut [i32; CHANNELS]) {
-        for (&e, weights) in errors.iter().zip(weights.chunks_exact(CHANNELS)) {
+    #[inline(never)]
+    pub fn gather(errors: &[i8], weights: &[u32], sums: &mut [i32; CHANNELS]) {
+        for (&e, weights) in errors.iter().zip(cast_slice::<_, i16>(weights).chunks_exact(CHANNELS)) {
             for (sum, &w) in sums.iter_mut().zip(weights) {
                 *sum += i32::from(e) * i32::from(w);
             }
         }
     }
 
-    /// Adds to the gradients of each filter its errors times the patches of the same outputs.
-    #[inline(always)]
-    pub fn add_outer<const F: usize>(patches: &[i16], errors: [[i8; OUTER]; F], grads: [&mut [i32]; F]) {
-        for (grad, errors) in grads.into_iter().zip(errors) {
-            for (g, x) in grad.iter_mut().zip(patches.chunks_exact(OUTER)) {
-                *g += x.iter().zip(errors).map(|(&x, e)| i32::from(x) * i32::from(e)).sum::<i32>();
-            }
-        }
+    /// Adds to the gradients of two filters their errors times the patches of the same outputs.
+    #[inline(never)]
+    pub fn add_outer(patches: &[u32], errors: [[i8; OUTER]; 2], a: &mut [i32], b: &mut [i32]) {
+        super::add_outer(patches, errors[0], a);
+        super::add_outer(patches, errors[1], b);
     }
 }
