@@ -95,12 +95,15 @@ impl Kernels {
     fn lengths(self, conv: &Conv) -> packed::Lengths {
         match self {
             Kernels::Reference => packed::Lengths::default(),
-            Kernels::Lean => packed::Lengths { scratch: lean::scratch_len(conv), ..Default::default() },
+            Kernels::Lean if conv.is_dense() => {
+                packed::Lengths { scratch: lean::scratch_len(conv), ..Default::default() }
+            }
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
-            Kernels::Packed(_) if !conv.is_depthwise() => {
+            _ if !conv.is_depthwise() => {
                 let one = self.lengths(&conv.group(0));
                 packed::Lengths { forward: one.forward * conv.groups, back: 0, scratch: one.scratch }
             }
+            Kernels::Lean => packed::Lengths::default(),
             Kernels::Packed(_) => {
                 let len = depthwise::packed_len(conv);
                 packed::Lengths { forward: len, back: len, scratch: 0 }
@@ -159,17 +162,18 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
+            Kernels::Reference => reference::conv_forward(conv, x, weights, sink),
             Kernels::Lean if conv.is_dense() => lean::forward(conv, x, weights, sink, scratch),
-            Kernels::Reference | Kernels::Lean => reference::conv_forward(conv, x, weights, sink),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::Forward { conv, x, packed, sink, scratch });
             }
-            Kernels::Packed(_) if !conv.is_depthwise() => {
+            _ if !conv.is_depthwise() => {
                 let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
                 for (g, weights) in weights.chunks_exact(weights_len).enumerate() {
                     self.forward(&conv.group(g), x, weights, &packed[g * len..], sink, scratch);
                 }
             }
+            Kernels::Lean => lean::depthwise(conv, x, weights, false, sink),
             Kernels::Packed(tile) => tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink }),
         }
     }
@@ -203,6 +207,7 @@ impl Kernels {
     ) {
         match self {
             Kernels::Lean if conv.is_dense() => lean::input_grad(conv, error, weights, sink, scratch),
+            Kernels::Lean if conv.is_depthwise() => lean::depthwise(conv, error, weights, true, sink),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
             }

@@ -3,7 +3,7 @@
 //! Kernels hand finished sums to a [`Sink`] while they are still in registers or the nearest cache, so no map of
 //! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
 
-use core::ops::AddAssign;
+use core::ops::{AddAssign, Range};
 
 use super::tile::{COLUMNS, Isa, Portable, lanes};
 use super::{Grid, Map};
@@ -125,11 +125,18 @@ impl ToNearest {
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             let out = &mut rows.out[at..at + rows.count];
             for ((out, &sum), &threshold) in out.iter_mut().zip(sums).zip(&self.thresholds) {
-                let a = (sum - threshold).max(0);
+                *out = 0;
+                // Most sums end here.
+                if sum <= threshold {
+                    continue;
+                }
+                let a = sum - threshold;
                 let y = (a + half) >> shift;
                 max = a.max(max);
-                clamped += i32::from(y > I8_MAX);
-                upper_half += i32::from(y > I8_MAX / 2);
+                if y > I8_MAX / 2 {
+                    upper_half += 1;
+                    clamped += i32::from(y > I8_MAX);
+                }
                 *out = y.min(I8_MAX) as i8;
             }
         }
@@ -234,14 +241,48 @@ pub struct Windows<'a, T> {
     pub grid: Grid,
     /// `[cells down, cells across, channels]`.
     pub sums: &'a mut [T],
+    /// The places added last: channels of a position come a block after the other.
+    recent: [Place; 2],
 }
 
-impl<T: Copy + Default + AddAssign + From<i8>> Windows<'_, T> {
-    /// Adds `values`, the channels from `channel` on at `(y, x)`, to all windows that hold the position.
+/// Where a position of the map begins, and the cells down and across whose windows hold it; they are neighbours.
+#[derive(Clone)]
+struct Place {
+    at: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<'a, T: Copy + Default + AddAssign + From<i8>> Windows<'a, T> {
+    pub fn new(grid: Grid, sums: &'a mut [T]) -> Self {
+        let none = Place { at: usize::MAX, rows: 0..0, columns: 0..0 };
+        Windows { grid, sums, recent: [none.clone(), none] }
+    }
+
+    /// The place of the position that begins `at`.
+    fn place(&self, at: usize) -> Place {
+        let (Grid { map, cells, .. }, position) = (self.grid, at / self.grid.map.channels);
+        let (y, x) = (position / map.width, position % map.width);
+        let holding = |cells: usize, holds: &dyn Fn(usize) -> bool| {
+            let first = (0..cells).find(|&cell| holds(cell)).unwrap_or(cells);
+            first..first + (first..cells).take_while(|&cell| holds(cell)).count()
+        };
+        let rows = holding(cells.0, &|row| self.grid.rows(row).contains(&y));
+        let columns = holding(cells.1, &|column| self.grid.columns(column).contains(&x));
+        Place { at, rows, columns }
+    }
+
+    /// Adds `values`, the channels from `channel` on of the position that begins `at`, to all windows that hold it.
+    /// `number` tells the positions apart that come by turns.
     #[inline(always)]
-    fn add(&mut self, y: usize, x: usize, channel: usize, values: &[i8]) {
-        for row in (0..self.grid.cells.0).filter(|&row| self.grid.rows(row).contains(&y)) {
-            for column in (0..self.grid.cells.1).filter(|&column| self.grid.columns(column).contains(&x)) {
+    fn add(&mut self, number: usize, at: usize, channel: usize, values: &[i8]) {
+        let recent = number % self.recent.len();
+        if self.recent[recent].at != at {
+            self.recent[recent] = self.place(at);
+        }
+        let Place { rows, columns, .. } = &self.recent[recent];
+        for row in rows.clone() {
+            for column in columns.clone() {
                 let cell = row * self.grid.cells.1 + column;
                 let sums = &mut self.sums[cell * self.grid.map.channels + channel..][..values.len()];
                 sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += T::from(v));
@@ -281,16 +322,14 @@ impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
         }
         let how = ToNearest { shift: self.shift, thresholds };
         let mut row = [0; COLUMNS];
-        for (&at, sums) in offsets.iter().zip(sums) {
+        for (number, (&at, sums)) in offsets.iter().zip(sums).enumerate() {
             let rows = Rows { offsets: &[0], count, sums: core::slice::from_ref(sums), out: &mut row };
             if I::ANY_COUNT {
                 isa.narrow_to_nearest(&how, rows, &mut self.tally);
             } else {
                 how.plain(rows, &mut self.tally);
             }
-            let position = at / self.map.channels;
-            let (y, x) = (position / self.map.width, position % self.map.width);
-            self.windows.iter_mut().for_each(|windows| windows.add(y, x, channel, &row[..count]));
+            self.windows.iter_mut().for_each(|windows| windows.add(number, at - channel, channel, &row[..count]));
         }
     }
 }
