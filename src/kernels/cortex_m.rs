@@ -3,7 +3,6 @@
 
 use core::arch::asm;
 
-use super::narrow::{AtRandom, Rows, Tally, ToNearest};
 use super::tile::{COLUMNS, Format, Isa, Pairs, Product, Sums, Work};
 
 /// That the processor has the DSP extension: the feature `cortex-m-dsp` promises it when the crate is built.
@@ -95,7 +94,7 @@ fn block<F: Format, const R: usize>(p: &Product<F::Number>, row: usize, column: 
 
 impl Isa for Dsp {
     type Signed = Pairs;
-    const ANY_COUNT: bool = true;
+    const ONE_BY_ONE: bool = true;
 
     #[inline]
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
@@ -108,15 +107,6 @@ impl Isa for Dsp {
                 block::<F, 1>(product, R - 1, column, sums);
             }
         }
-    }
-    #[inline(always)]
-    fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
-        how.one_by_one(rows, tally);
-    }
-
-    #[inline(always)]
-    fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
-        how.one_by_one(rows, tally);
     }
 }
 
