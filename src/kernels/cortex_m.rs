@@ -110,6 +110,15 @@ impl Isa for Dsp {
     }
 }
 
+/// See [`super::dot`]. Two products at a time.
+#[inline]
+pub fn dot(a: &[i16], b: &[i16]) -> i32 {
+    let pair = |pair: &[i16; 2]| u32::from(pair[0] as u16) | u32::from(pair[1] as u16) << 16;
+    let ((a, last_a), (b, last_b)) = (a.as_chunks(), b.as_chunks());
+    let sum = a.iter().zip(b).fold(0, |sum, (a, b)| multiply_add(sum, pair(a), pair(b)));
+    last_a.iter().zip(last_b).fold(sum, |sum, (&a, &b)| sum + i32::from(a) * i32::from(b))
+}
+
 /// The inner loops of [`super::lean`], each by itself: so all that it needs stays in registers.
 pub mod lean {
     use core::arch::asm;

@@ -35,15 +35,20 @@ const fn padded(numbers: usize) -> usize {
     numbers.next_multiple_of(4)
 }
 
-/// Length of the scratch of a dense convolution in `i16`; the same for every inner loop.
-pub(super) const fn scratch_len(conv: &Conv) -> usize {
-    let forward = PATCHES * padded(conv.fan_in());
+/// One number of the scratch is left out where it begins between two words.
+const SKIPPED: usize = 1;
+
+/// Length of the scratch of the forward product of a dense convolution in `i16`; the same for every inner loop.
+pub(super) const fn forward_scratch_len(conv: &Conv) -> usize {
+    SKIPPED + PATCHES * padded(conv.fan_in())
+}
+
+/// As [`forward_scratch_len`], for all three products.
+pub(super) fn scratch_len(conv: &Conv) -> usize {
     let taps = conv.kernel.0.div_ceil(conv.stride.0) * conv.kernel.1.div_ceil(conv.stride.1);
-    let back = CHANNELS * taps * padded(conv.filters);
-    let outer = OUTER * conv.kernel.1 * conv.channels;
-    let larger = if forward > back { forward } else { back };
-    // One number is left out where the scratch begins between two words.
-    1 + if larger > outer { larger } else { outer }
+    let back = SKIPPED + CHANNELS * taps * padded(conv.filters);
+    let outer = SKIPPED + OUTER * conv.kernel.1 * conv.channels;
+    forward_scratch_len(conv).max(back).max(outer)
 }
 
 /// The first `numbers` of the scratch, as the words that inner loops read.
