@@ -3,7 +3,6 @@
 
 use core::arch::asm;
 
-use super::narrow::{AtRandom, Rows, Tally, ToNearest};
 use super::tile::{COLUMNS, Format, Isa, Pairs, Product, Sums, Work};
 
 /// That the processor has the DSP extension: the feature `cortex-m-dsp` promises it when the crate is built.
@@ -95,7 +94,7 @@ fn block<F: Format, const R: usize>(p: &Product<F::Number>, row: usize, column: 
 
 impl Isa for Dsp {
     type Signed = Pairs;
-    const ANY_COUNT: bool = true;
+    const ONE_BY_ONE: bool = true;
 
     #[inline]
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
@@ -109,81 +108,172 @@ impl Isa for Dsp {
             }
         }
     }
-    #[inline(always)]
-    fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
-        how.one_by_one(rows, tally);
-    }
+}
 
-    #[inline(always)]
-    fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
-        how.one_by_one(rows, tally);
-    }
+/// See [`super::dot`]. Two products at a time.
+#[inline]
+pub fn dot(a: &[i16], b: &[i16]) -> i32 {
+    let pair = |pair: &[i16; 2]| u32::from(pair[0] as u16) | u32::from(pair[1] as u16) << 16;
+    let ((a, last_a), (b, last_b)) = (a.as_chunks(), b.as_chunks());
+    let sum = a.iter().zip(b).fold(0, |sum, (a, b)| multiply_add(sum, pair(a), pair(b)));
+    last_a.iter().zip(last_b).fold(sum, |sum, (&a, &b)| sum + i32::from(a) * i32::from(b))
 }
 
 /// The inner loops of [`super::lean`], each by itself: so all that it needs stays in registers.
 pub mod lean {
     use core::arch::asm;
 
-    use super::super::lean::{CHANNELS, OUTER, PATCHES};
+    use bytemuck::cast_slice_mut;
+
+    use super::super::lean::{CHANNELS, OUTER, PATCHES, Patch};
+    use super::{COLUMNS, widen};
 
     pub const NAME: &str = "lean/dsp";
 
-    /// Where number `k` of vector `member` stands, of `MEMBERS` vectors side by side: in groups of four, each in the
-    /// order in which `SXTB16` widens the bytes of a word.
-    #[inline(always)]
-    pub fn place<const MEMBERS: usize>(k: usize, member: usize) -> usize {
-        (k & !3) * MEMBERS + 4 * member + ((k & 1) << 1 | (k & 2) >> 1)
+    /// As in plain code, but in groups of four numbers, each in the order in which [`widen`] gives them.
+    pub struct OneOfPatches<'a> {
+        pub patches: &'a mut [u32],
+        pub patch: usize,
     }
 
-    /// As in plain code: two words of weights, widened, by two of each patch.
+    /// The place in its group of number `k`.
+    const fn in_group(k: usize) -> usize {
+        (k & 1) << 1 | (k & 2) >> 1
+    }
+
+    impl Patch for OneOfPatches<'_> {
+        #[inline(always)]
+        fn put(&mut self, k: usize, values: &[i8]) {
+            let (before, groups) = (values.len().min(k.wrapping_neg() % 4), values.len() / 4);
+            let (first, values) = values.split_at(if groups > 1 { before } else { values.len() });
+            let numbers: &mut [i16] = cast_slice_mut(self.patches);
+            let mut one = |k: usize, v: i8| {
+                if let Some(place) = numbers.get_mut((k & !3) * PATCHES + 4 * self.patch + in_group(k)) {
+                    *place = i16::from(v);
+                }
+            };
+            first.iter().zip(k..).for_each(|(&v, k)| one(k, v));
+            let k = k + first.len();
+            let (groups, rest) = values.as_chunks();
+            rest.iter().zip(k + 4 * groups.len()..).for_each(|(&v, k)| one(k, v));
+            let places = self.patches.get_mut(k / 4 * 2 * PATCHES + 2 * self.patch..).unwrap_or_default();
+            for (group, places) in groups.iter().zip(places.chunks_mut(2 * PATCHES)) {
+                if let [even, odd, ..] = places {
+                    (*even, *odd) = widen(word(*group));
+                }
+            }
+        }
+    }
+
+    const fn word([a, b, c, d]: [i8; 4]) -> u32 {
+        u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
+    }
+
+    /// As in plain code.
     #[inline(never)]
-    pub fn dots(patches: &[u32], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
-        let len = a.len().min(b.len());
-        let groups = (len / 4).min(patches.len() / (2 * PATCHES));
-        let [mut s00, mut s01, mut s10, mut s11] = [0; 4];
-        if groups > 0 {
-            // SAFETY: the loop reads `groups` times one word of `a` and of `b` and four of the patches, which lie
-            // within their slices; these processors load words of weights from any address.
-            unsafe {
-                asm!(
-                    "2:",
-                    "ldr {ae}, [{a}], #4",
-                    "ldr {be}, [{b}], #4",
-                    "sxtb16 {ao}, {ae}, ror #8",
-                    "sxtb16 {ae}, {ae}",
-                    "sxtb16 {bo}, {be}, ror #8",
-                    "sxtb16 {be}, {be}",
-                    "ldr {x}, [{patches}], #4",
-                    "smlad {s00}, {x}, {ae}, {s00}",
-                    "smlad {s01}, {x}, {be}, {s01}",
-                    "ldr {x}, [{patches}], #4",
-                    "smlad {s00}, {x}, {ao}, {s00}",
-                    "smlad {s01}, {x}, {bo}, {s01}",
-                    "ldr {x}, [{patches}], #4",
-                    "smlad {s10}, {x}, {ae}, {s10}",
-                    "smlad {s11}, {x}, {be}, {s11}",
-                    "ldr {x}, [{patches}], #4",
-                    "smlad {s10}, {x}, {ao}, {s10}",
-                    "smlad {s11}, {x}, {bo}, {s11}",
-                    "subs {groups}, {groups}, #1",
-                    "bne 2b",
-                    a = inout(reg) a.as_ptr() => _, b = inout(reg) b.as_ptr() => _,
-                    patches = inout(reg) patches.as_ptr() => _, groups = inout(reg) groups => _,
-                    s00 = inout(reg) s00, s01 = inout(reg) s01, s10 = inout(reg) s10, s11 = inout(reg) s11,
-                    ae = out(reg) _, ao = out(reg) _, be = out(reg) _, bo = out(reg) _, x = out(reg) _,
-                    options(pure, readonly, nostack),
-                );
+    pub fn dots(patches: &[u32], weights: &[i8], fan_in: usize, filters: usize, sums: &mut [[i32; COLUMNS]; PATCHES]) {
+        let [sums0, sums1] = sums;
+        for first in (0..filters.min(COLUMNS)).step_by(2) {
+            // Of an odd number of filters the last one is taken twice.
+            let second = (first + 1).min(filters - 1);
+            let (a, b) = (&weights[first * fan_in..], &weights[second * fan_in..]);
+            let (whole, groups) = (fan_in / 4, fan_in.div_ceil(4));
+            let products = if b.len() >= 4 * groups {
+                // The last word may hold weights of the next filter: the patches are 0 there.
+                two_by_two(patches, a, b, groups, [[0; 2]; PATCHES])
+            } else {
+                let last = |weights: &[i8]| {
+                    let mut last = [0; 4];
+                    last.iter_mut().zip(&weights[4 * whole..fan_in]).for_each(|(to, &w)| *to = w);
+                    last
+                };
+                let products = two_by_two(patches, a, b, whole, [[0; 2]; PATCHES]);
+                two_by_two(&patches[2 * PATCHES * whole..], &last(a), &last(b), 1, products)
+            };
+            (sums0[first], sums1[first]) = (products[0][0], products[1][0]);
+            (sums0[(first + 1) % COLUMNS], sums1[(first + 1) % COLUMNS]) = (products[0][1], products[1][1]);
+        }
+    }
+
+    /// Adds to `sums` the products of two patches and two filters.
+    #[inline(always)]
+    fn two_by_two(
+        patches: &[u32],
+        a: &[i8],
+        b: &[i8],
+        groups: usize,
+        sums: [[i32; 2]; PATCHES],
+    ) -> [[i32; 2]; PATCHES] {
+        assert!(a.len() >= 4 * groups && b.len() >= 4 * groups && patches.len() >= 2 * PATCHES * groups);
+        if groups == 0 {
+            return sums;
+        }
+        let [[mut s00, mut s01], [mut s10, mut s11]] = sums;
+        // SAFETY: the loop reads `groups` times one word of `a` and of `b` and four of the patches, as was checked.
+        // These processors load words of weights from any address.
+        unsafe {
+            asm!(
+                "2:",
+                "ldr {ae}, [{a}], #4",
+                "ldr {be}, [{b}], #4",
+                "sxtb16 {ao}, {ae}, ror #8",
+                "sxtb16 {ae}, {ae}",
+                "sxtb16 {bo}, {be}, ror #8",
+                "sxtb16 {be}, {be}",
+                "ldr {x}, [{patches}], #4",
+                "smlad {s00}, {x}, {ae}, {s00}",
+                "smlad {s01}, {x}, {be}, {s01}",
+                "ldr {x}, [{patches}], #4",
+                "smlad {s00}, {x}, {ao}, {s00}",
+                "smlad {s01}, {x}, {bo}, {s01}",
+                "ldr {x}, [{patches}], #4",
+                "smlad {s10}, {x}, {ae}, {s10}",
+                "smlad {s11}, {x}, {be}, {s11}",
+                "ldr {x}, [{patches}], #4",
+                "smlad {s10}, {x}, {ao}, {s10}",
+                "smlad {s11}, {x}, {bo}, {s11}",
+                "subs {groups}, {groups}, #1",
+                "bne 2b",
+                a = inout(reg) a.as_ptr() => _, b = inout(reg) b.as_ptr() => _,
+                patches = inout(reg) patches.as_ptr() => _, groups = inout(reg) groups => _,
+                s00 = inout(reg) s00, s01 = inout(reg) s01, s10 = inout(reg) s10, s11 = inout(reg) s11,
+                ae = out(reg) _, ao = out(reg) _, be = out(reg) _, bo = out(reg) _, x = out(reg) _,
+                options(pure, readonly, nostack),
+            );
+        }
+        [[s00, s01], [s10, s11]]
+    }
+
+    /// As in plain code, but in groups of four filters, the weights of a channel as errors are widened.
+    #[inline(never)]
+    pub fn hold(wide: &mut [u32], weights: &[i8], fan_in: usize, filters: usize, count: usize) {
+        let mut rows = weights.chunks(fan_in).take(filters);
+        for wide in wide.chunks_exact_mut(2 * CHANNELS) {
+            let rows: [&[i8]; 4] = core::array::from_fn(|_| rows.next().unwrap_or_default());
+            if let [Some(a), Some(b), Some(c), Some(d)] = rows.map(|row| row.first_chunk())
+                && count == CHANNELS
+            {
+                let [a, b, c, d] = [*a, *b, *c, *d].map(|row| widen(word(row)));
+                let low = |x: u32, y: u32| x & 0xFFFF | y << 16;
+                let high = |x: u32, y: u32| x >> 16 | y & 0xFFFF_0000;
+                wide.copy_from_slice(&[
+                    low(a.0, c.0),
+                    low(b.0, d.0),
+                    low(a.1, c.1),
+                    low(b.1, d.1),
+                    high(a.0, c.0),
+                    high(b.0, d.0),
+                    high(a.1, c.1),
+                    high(b.1, d.1),
+                ]);
+                continue;
+            }
+            let wide: &mut [i16] = cast_slice_mut(wide);
+            for (filter, row) in rows.iter().enumerate() {
+                let places = wide[in_group(filter)..].iter_mut().step_by(4);
+                places.zip(row.iter().take(count)).for_each(|(place, &w)| *place = i16::from(w));
             }
         }
-        let mut sums = [[s00, s01], [s10, s11]];
-        let patches: &[i16] = bytemuck::cast_slice(patches);
-        for (k, (&a, &b)) in a.iter().zip(b).enumerate().skip(4 * groups) {
-            for (patch, sums) in sums.iter_mut().enumerate() {
-                let x = i32::from(patches[place::<PATCHES>(k, patch)]);
-                *sums = [sums[0] + x * i32::from(a), sums[1] + x * i32::from(b)];
-            }
-        }
-        sums
     }
 
     /// As in plain code.

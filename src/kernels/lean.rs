@@ -35,18 +35,20 @@ const fn padded(numbers: usize) -> usize {
     numbers.next_multiple_of(4)
 }
 
-/// Length of the scratch in `i16`; the same for every inner loop.
-pub(super) const fn scratch_len(conv: &Conv) -> usize {
-    if !conv.is_dense() {
-        return 0;
-    }
-    let forward = PATCHES * padded(conv.fan_in());
+/// One number of the scratch is left out where it begins between two words.
+const SKIPPED: usize = 1;
+
+/// Length of the scratch of the forward product of a dense convolution in `i16`; the same for every inner loop.
+pub(super) const fn forward_scratch_len(conv: &Conv) -> usize {
+    SKIPPED + PATCHES * padded(conv.fan_in())
+}
+
+/// As [`forward_scratch_len`], for all three products.
+pub(super) fn scratch_len(conv: &Conv) -> usize {
     let taps = conv.kernel.0.div_ceil(conv.stride.0) * conv.kernel.1.div_ceil(conv.stride.1);
-    let back = CHANNELS * taps * padded(conv.filters);
-    let outer = OUTER * conv.kernel.1 * conv.channels;
-    let larger = if forward > back { forward } else { back };
-    // One number is left out where the scratch begins between two words.
-    1 + if larger > outer { larger } else { outer }
+    let back = SKIPPED + CHANNELS * taps * padded(conv.filters);
+    let outer = SKIPPED + OUTER * conv.kernel.1 * conv.channels;
+    forward_scratch_len(conv).max(back).max(outer)
 }
 
 /// The first `numbers` of the scratch, as the words that inner loops read.
@@ -55,37 +57,45 @@ fn words(scratch: &mut [i16], numbers: usize) -> &mut [u32] {
     try_cast_slice_mut(&mut scratch[skipped..skipped + numbers]).unwrap_or_default()
 }
 
-/// Calls `put(k, value)` for the numbers of kernel rows `rows` of the patch that output `position` reads; zeros in the
-/// padding.
+/// Where a patch is written.
+pub(super) trait Patch {
+    /// Numbers `k` and following of the patch.
+    fn put(&mut self, k: usize, values: &[i8]);
+
+    /// In the padding.
+    fn zeros(&mut self, k: usize, count: usize) {
+        (k..k + count).for_each(|k| self.put(k, &[0]));
+    }
+}
+
+/// Copies kernel rows `rows` of the patch that output `position` reads.
 #[inline(always)]
-fn for_each_of_patch(conv: &Conv, x: &[i8], position: usize, rows: Range<usize>, mut put: impl FnMut(usize, i8)) {
+fn copy_patch(conv: &Conv, x: &[i8], position: usize, rows: Range<usize>, mut to: impl Patch) {
     let Conv { input, kernel, stride, padding, channels, .. } = *conv;
     let (top, left) = (position / conv.output.width * stride.0, position % conv.output.width * stride.1);
     // Columns of the kernel that lie within the input.
     let begin = padding.1.saturating_sub(left).min(kernel.1);
     let end = (input.width + padding.1).saturating_sub(left).clamp(begin, kernel.1);
     let mut k = 0;
-    let mut put = |value| {
-        put(k, value);
-        k += 1;
-    };
     for ky in rows {
-        let Some(y) = (top + ky).checked_sub(padding.0).filter(|&y| y < input.height) else {
-            (0..kernel.1 * channels).for_each(|_| put(0));
-            continue;
-        };
-        (0..begin * channels).for_each(|_| put(0));
-        if begin < end {
-            let from = (y * input.width + left + begin - padding.1) * input.channels;
-            let row = &x[from..from + (end - begin) * input.channels];
-            if channels == input.channels {
-                row.iter().for_each(|&v| put(v));
-            } else {
-                let read = conv.first_channel..conv.first_channel + channels;
-                row.chunks_exact(input.channels).for_each(|pixel| pixel[read.clone()].iter().for_each(|&v| put(v)));
+        match (top + ky).checked_sub(padding.0).filter(|&y| y < input.height && begin < end) {
+            None => to.zeros(k, kernel.1 * channels),
+            Some(y) => {
+                to.zeros(k, begin * channels);
+                let from = (y * input.width + left + begin - padding.1) * input.channels;
+                let row = &x[from..from + (end - begin) * input.channels];
+                if channels == input.channels {
+                    to.put(k + begin * channels, row);
+                } else {
+                    let read = conv.first_channel..conv.first_channel + channels;
+                    for (tap, pixel) in row.chunks_exact(input.channels).enumerate() {
+                        to.put(k + (begin + tap) * channels, &pixel[read.clone()]);
+                    }
+                }
+                to.zeros(k + end * channels, (kernel.1 - end) * channels);
             }
         }
-        ((end * channels)..kernel.1 * channels).for_each(|_| put(0));
+        k += kernel.1 * channels;
     }
 }
 
@@ -94,32 +104,22 @@ pub(super) fn forward<S: Sink>(conv: &Conv, x: &[i8], weights: &[i8], sink: &mut
     let fan_in = conv.fan_in();
     let positions = conv.output.positions();
     let patches = words(scratch, PATCHES * padded(fan_in));
+    // What stands beyond a patch stays 0.
+    patches.fill(0);
+    let mut sums = [[0; COLUMNS]; PATCHES];
     for first in (0..positions).step_by(PATCHES) {
         // The last output may come twice.
         let at = [first, (first + 1).min(positions - 1)];
         for (patch, &position) in at.iter().enumerate() {
-            let patches: &mut [i16] = cast_slice_mut(patches);
-            for_each_of_patch(conv, x, position, 0..conv.kernel.0, |k, v| {
-                patches[inner::place::<PATCHES>(k, patch)] = i16::from(v);
-            });
+            copy_patch(conv, x, position, 0..conv.kernel.0, inner::OneOfPatches { patches, patch });
         }
         let count = PATCHES.min(positions - first);
         let mut offsets = at.map(|position| position * conv.output.channels + conv.first_filter);
-        let mut channel = conv.first_filter;
-        for filters in weights.chunks(COLUMNS * fan_in) {
-            let mut sums = [[0; COLUMNS]; PATCHES];
-            for (pair, filters) in filters.chunks(2 * fan_in).enumerate() {
-                let (a, b) = filters.split_at(fan_in);
-                // Of an odd number of filters the last one is taken alone.
-                let both = inner::dots(patches, a, if b.is_empty() { a } else { b });
-                for (sums, both) in sums.iter_mut().zip(both) {
-                    sums[2 * pair..2 * pair + 2].copy_from_slice(&both);
-                }
-            }
-            let filters = filters.len() / fan_in;
-            sink.take(OneByOne, &offsets[..count], channel, filters, &sums[..count]);
+        for first in (0..conv.filters).step_by(COLUMNS) {
+            let filters = COLUMNS.min(conv.filters - first);
+            inner::dots(patches, &weights[first * fan_in..], fan_in, filters, &mut sums);
+            sink.take(OneByOne, &offsets[..count], conv.first_filter + first, filters, &sums[..count]);
             offsets.iter_mut().for_each(|offset| *offset += filters);
-            channel += filters;
         }
     }
 }
@@ -147,6 +147,9 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
     let len = CHANNELS * padded(filters);
     let taps_of_phase = kernel.0.div_ceil(stride.0) * kernel.1.div_ceil(stride.1);
     let scratch = words(scratch, taps_of_phase * len);
+    // The weights of errors that there are not are 0; the sums of channels that there are not go nowhere.
+    scratch.fill(0);
+    let mut out = [[0; COLUMNS]];
     for (first_y, first_x) in (0..stride.0).flat_map(|y| (0..stride.1).map(move |x| (y, x))) {
         let (down, across) = (Phase::new(first_y, stride.0, padding.0), Phase::new(first_x, stride.1, padding.1));
         let taps_down = || (down.first_tap..kernel.0).step_by(stride.0);
@@ -156,14 +159,7 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
             let count = CHANNELS.min(channels - first);
             let taps = taps_down().flat_map(|ky| taps_across().map(move |kx| ky * kernel.1 + kx));
             for (tap, wide) in taps.zip(scratch.chunks_exact_mut(len / 2)) {
-                let wide: &mut [i16] = cast_slice_mut(wide);
-                wide.fill(0);
-                for (filter, weights) in weights.chunks_exact(fan_in).enumerate() {
-                    let weights = &weights[tap * channels + first..][..count];
-                    for (channel, &w) in weights.iter().enumerate() {
-                        wide[inner::place::<CHANNELS>(filter, channel)] = i16::from(w);
-                    }
-                }
+                inner::hold(wide, &weights[tap * channels + first..], fan_in, filters, count);
             }
             for (row, y) in (down.first_input..input.height).step_by(stride.0).enumerate() {
                 for (column, x) in (across.first_input..input.width).step_by(stride.1).enumerate() {
@@ -183,7 +179,6 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
                             inner::gather(&error[from..from + filters], wide, &mut sums);
                         }
                     }
-                    let mut out = [[0; COLUMNS]];
                     out[0][..CHANNELS].copy_from_slice(&sums);
                     let channel = conv.first_channel + first;
                     let at = (y * input.width + x) * input.channels + channel;
@@ -191,6 +186,20 @@ pub(super) fn input_grad<S: Sink>(conv: &Conv, error: &[i8], weights: &[i8], sin
                 }
             }
         }
+    }
+}
+
+/// One of the patches of the weight gradient, which stand side by side.
+struct OneOfFour<'a> {
+    patches: &'a mut [i16],
+    patch: usize,
+}
+
+impl Patch for OneOfFour<'_> {
+    #[inline(always)]
+    fn put(&mut self, k: usize, values: &[i8]) {
+        let places = self.patches[k * OUTER + self.patch..].iter_mut().step_by(OUTER);
+        places.zip(values).for_each(|(place, &v)| *place = i16::from(v));
     }
 }
 
@@ -211,10 +220,13 @@ pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32],
             };
             for ky in 0..conv.kernel.0 {
                 for patch in 0..count {
-                    let patches: &mut [i16] = cast_slice_mut(patches);
-                    for_each_of_patch(conv, x, first + patch, ky..ky + 1, |k, v| {
-                        patches[k * OUTER + patch] = i16::from(v);
-                    });
+                    copy_patch(
+                        conv,
+                        x,
+                        first + patch,
+                        ky..ky + 1,
+                        OneOfFour { patches: cast_slice_mut(patches), patch },
+                    );
                 }
                 for (pair, grad) in grad.chunks_mut(2 * fan_in).enumerate() {
                     let (a, b) = grad.split_at_mut(fan_in);
@@ -230,6 +242,35 @@ pub(super) fn weight_grad(conv: &Conv, x: Views, error: Views, grad: &mut [i32],
     }
 }
 
+/// The products of a depthwise convolution: forward, or input gradient where `back`.
+///
+/// The channels of a position stand side by side in its map, so they are summed in plain code, [`COLUMNS`] at a time.
+pub(super) fn depthwise<S: Sink>(conv: &Conv, from: &[i8], weights: &[i8], back: bool, sink: &mut S) {
+    let taps = conv.kernel.0 * conv.kernel.1;
+    let input = (conv.input, conv.first_channel);
+    let output = (conv.output, conv.first_filter);
+    let ((source, source_first), (target, target_first)) = if back { (output, input) } else { (input, output) };
+    for position in 0..target.positions() {
+        let (y, x) = (position / target.width, position % target.width);
+        for first in (0..conv.channels).step_by(COLUMNS) {
+            let count = COLUMNS.min(conv.channels - first);
+            let mut sums = [[0; COLUMNS]];
+            for tap in 0..taps {
+                let (ky, kx) = (tap / conv.kernel.1, tap % conv.kernel.1);
+                let met = if back { conv.output_position(y, x, ky, kx) } else { conv.input_position(y, x, ky, kx) };
+                let Some(met) = met else { continue };
+                let values = &from[met * source.channels + source_first + first..][..count];
+                let weights = weights[first * taps + tap..].iter().step_by(taps);
+                for ((sum, &v), &w) in sums[0].iter_mut().zip(values).zip(weights) {
+                    *sum += i32::from(v) * i32::from(w);
+                }
+            }
+            let at = position * target.channels + target_first + first;
+            sink.take(OneByOne, &[at], target_first + first, count, &sums);
+        }
+    }
+}
+
 /// Adds to the gradients of one filter its errors times the patches of the same outputs.
 #[inline(always)]
 fn add_outer(patches: &[u32], errors: [i8; OUTER], grad: &mut [i32]) {
@@ -241,29 +282,56 @@ fn add_outer(patches: &[u32], errors: [i8; OUTER], grad: &mut [i32]) {
 /// In plain code.
 #[cfg(not(all(target_arch = "arm", feature = "cortex-m-dsp")))]
 mod inner {
-    use bytemuck::cast_slice;
+    use bytemuck::{cast_slice, cast_slice_mut};
 
-    use super::{CHANNELS, OUTER, PATCHES};
+    use super::{CHANNELS, COLUMNS, OUTER, PATCHES, Patch};
 
     pub const NAME: &str = "lean/portable";
 
-    /// Where number `k` of vector `member` stands, of `MEMBERS` vectors side by side.
-    #[inline(always)]
-    pub fn place<const MEMBERS: usize>(k: usize, member: usize) -> usize {
-        k * MEMBERS + member
+    /// One of the patches of the forward product, which stand side by side.
+    pub struct OneOfPatches<'a> {
+        pub patches: &'a mut [u32],
+        pub patch: usize,
     }
 
-    /// The products `[patch][filter]` of two patches side by side and two filters.
-    #[inline(never)]
-    pub fn dots(patches: &[u32], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
-        let mut sums = [[0; 2]; PATCHES];
-        for ((x, &a), &b) in cast_slice::<_, i16>(patches).chunks_exact(PATCHES).zip(a).zip(b) {
-            for (sums, &x) in sums.iter_mut().zip(x) {
-                sums[0] += i32::from(x) * i32::from(a);
-                sums[1] += i32::from(x) * i32::from(b);
-            }
+    impl Patch for OneOfPatches<'_> {
+        #[inline(always)]
+        fn put(&mut self, k: usize, values: &[i8]) {
+            let patches: &mut [i16] = cast_slice_mut(self.patches);
+            let places = patches[k * PATCHES + self.patch..].iter_mut().step_by(PATCHES);
+            places.zip(values).for_each(|(place, &v)| *place = i16::from(v));
         }
-        sums
+    }
+
+    /// The sums `[patch][filter]` of two patches side by side and the first `filters` of the weights.
+    #[inline(never)]
+    pub fn dots(patches: &[u32], weights: &[i8], fan_in: usize, filters: usize, sums: &mut [[i32; COLUMNS]; PATCHES]) {
+        let [sums0, sums1] = sums;
+        let sums = sums0.chunks_exact_mut(2).zip(sums1.chunks_exact_mut(2));
+        for (weights, (sums0, sums1)) in weights[..filters * fan_in].chunks(2 * fan_in).zip(sums) {
+            let (a, b) = weights.split_at(fan_in);
+            // Of an odd number of filters the last one is taken twice.
+            let b = if b.is_empty() { a } else { b };
+            let [mut s00, mut s01, mut s10, mut s11] = [0; 4];
+            for ((x, &a), &b) in cast_slice::<_, i16>(patches).chunks_exact(PATCHES).zip(a).zip(b) {
+                let [x0, x1, a, b] = [i32::from(x[0]), i32::from(x[1]), i32::from(a), i32::from(b)];
+                s00 += x0 * a;
+                s01 += x0 * b;
+                s10 += x1 * a;
+                s11 += x1 * b;
+            }
+            sums0.copy_from_slice(&[s00, s01]);
+            sums1.copy_from_slice(&[s10, s11]);
+        }
+    }
+
+    /// Widens the first `count` weights of each filter, side by side.
+    #[inline(never)]
+    pub fn hold(wide: &mut [u32], weights: &[i8], fan_in: usize, filters: usize, count: usize) {
+        let wide: &mut [i16] = cast_slice_mut(wide);
+        for (weights, wide) in weights.chunks(fan_in).take(filters).zip(wide.chunks_exact_mut(CHANNELS)) {
+            wide.iter_mut().zip(&weights[..count]).for_each(|(wide, &w)| *wide = i16::from(w));
+        }
     }
 
     /// Adds the products of the errors of one output and the weights of some channels, which stand side by side.

@@ -95,18 +95,19 @@ impl Kernels {
     fn lengths(self, conv: &Conv) -> packed::Lengths {
         match self {
             Kernels::Reference => packed::Lengths::default(),
-            Kernels::Lean if conv.is_dense() || conv.is_depthwise() => {
-                packed::Lengths { scratch: lean::scratch_len(conv), ..Default::default() }
+            Kernels::Lean if conv.is_dense() => {
+                let (scratch, forward_scratch) = (lean::scratch_len(conv), lean::forward_scratch_len(conv));
+                packed::Lengths { scratch, forward_scratch, ..Default::default() }
             }
-            Kernels::Lean => self.lengths(&conv.group(0)),
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
-            Kernels::Packed(_) if !conv.is_depthwise() => {
+            _ if !conv.is_depthwise() => {
                 let one = self.lengths(&conv.group(0));
-                packed::Lengths { forward: one.forward * conv.groups, back: 0, scratch: one.scratch }
+                packed::Lengths { forward: one.forward * conv.groups, back: 0, ..one }
             }
+            Kernels::Lean => packed::Lengths::default(),
             Kernels::Packed(_) => {
                 let len = depthwise::packed_len(conv);
-                packed::Lengths { forward: len, back: len, scratch: 0 }
+                packed::Lengths { forward: len, back: len, ..Default::default() }
             }
         }
     }
@@ -114,6 +115,11 @@ impl Kernels {
     /// Numbers of `i16` scratch that the products of `conv` need.
     pub fn scratch_len(self, conv: &Conv) -> usize {
         self.lengths(conv).scratch
+    }
+
+    /// Numbers of `i16` scratch that the forward product of `conv` needs.
+    pub fn forward_scratch_len(self, conv: &Conv) -> usize {
+        self.lengths(conv).forward_scratch
     }
 
     /// Length of the packed form of the weights of `conv` for the forward product.
@@ -164,19 +170,17 @@ impl Kernels {
         match self {
             Kernels::Reference => reference::conv_forward(conv, x, weights, sink),
             Kernels::Lean if conv.is_dense() => lean::forward(conv, x, weights, sink, scratch),
-            Kernels::Lean if conv.is_depthwise() => reference::conv_forward(conv, x, weights, sink),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::Forward { conv, x, packed, sink, scratch });
             }
-            Kernels::Packed(tile) if conv.is_depthwise() => {
-                tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink });
-            }
-            Kernels::Lean | Kernels::Packed(_) => {
+            _ if !conv.is_depthwise() => {
                 let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
                 for (g, weights) in weights.chunks_exact(weights_len).enumerate() {
                     self.forward(&conv.group(g), x, weights, &packed[g * len..], sink, scratch);
                 }
             }
+            Kernels::Lean => lean::depthwise(conv, x, weights, false, sink),
+            Kernels::Packed(tile) => tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink }),
         }
     }
 
@@ -209,6 +213,7 @@ impl Kernels {
     ) {
         match self {
             Kernels::Lean if conv.is_dense() => lean::input_grad(conv, error, weights, sink, scratch),
+            Kernels::Lean if conv.is_depthwise() => lean::depthwise(conv, error, weights, true, sink),
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
             }
@@ -218,6 +223,15 @@ impl Kernels {
             _ => reference::conv_input_grad(conv, error, weights, sink),
         }
     }
+}
+
+/// `Σ a · b` of numbers of 16 bits whose sum stays within 32.
+#[inline]
+pub fn dot(a: &[i16], b: &[i16]) -> i32 {
+    #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp"))]
+    return cortex_m::dot(a, b);
+    #[cfg(not(all(target_arch = "arm", feature = "cortex-m-dsp")))]
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Kernels hand finished sums to a [`Sink`] while they are still in registers or the nearest cache, so no map of
 //! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
 
-use core::ops::AddAssign;
+use core::ops::{AddAssign, Range};
 
-use super::tile::{COLUMNS, Isa, Portable, lanes};
+use super::tile::{COLUMNS, Isa, Portable, lanes, load};
 use super::{Grid, Map};
 use crate::fixed::random::Draws;
 use crate::fixed::{I8_MAX, Seen, round_nearest, saturate_i8};
@@ -86,11 +86,9 @@ impl Tally {
     }
 }
 
-/// Rows of sums that are narrowed at a time, as a [`Sink`] gets them.
+/// Rows of sums that are narrowed at a time: as a [`Sink`] gets them, all [`COLUMNS`] wide.
 pub struct Rows<'a> {
     pub offsets: &'a [usize],
-    /// Sums of each row: [`COLUMNS`], or fewer for an [`Isa`] with `ANY_COUNT`.
-    pub count: usize,
     pub sums: &'a [[i32; COLUMNS]],
     pub out: &'a mut [i8],
 }
@@ -112,34 +110,45 @@ pub struct AtRandom<'a> {
     pub active: Option<&'a [i8]>,
 }
 
-impl ToNearest {
-    fn half(&self) -> i32 {
-        if self.shift == 0 { 0 } else { 1 << (self.shift - 1) }
-    }
+/// What is added before a shift to the right, to round to nearest.
+const fn half(shift: u32) -> i32 {
+    if shift == 0 { 0 } else { 1 << (shift - 1) }
+}
 
-    /// One sum after the other, for processors without vector registers.
-    #[inline(always)]
-    pub fn one_by_one(&self, rows: Rows, tally: &mut Tally) {
-        let (half, shift) = (self.half(), self.shift);
-        let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
-        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
-            let out = &mut rows.out[at..at + rows.count];
-            for ((out, &sum), &threshold) in out.iter_mut().zip(sums).zip(&self.thresholds) {
-                let a = (sum - threshold).max(0);
-                let y = (a + half) >> shift;
-                max = a.max(max);
-                clamped += i32::from(y > I8_MAX);
-                upper_half += i32::from(y > I8_MAX / 2);
-                *out = y.min(I8_MAX) as i8;
-            }
+/// Narrows as [`ToNearest`], one sum after the other: for processors without vector registers.
+#[inline(always)]
+fn relu_one_by_one(shift: u32, thresholds: &[i32], sums: &[i32], out: &mut [i8], tally: &mut Tally) {
+    let half = half(shift);
+    let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+    for ((out, &sum), &threshold) in out.iter_mut().zip(sums).zip(thresholds) {
+        *out = 0;
+        // Most sums end here.
+        if sum <= threshold {
+            continue;
         }
-        tally.note_one(max, clamped, upper_half);
+        let a = sum - threshold;
+        let y = (a + half) >> shift;
+        max = a.max(max);
+        if y > I8_MAX / 2 {
+            upper_half += 1;
+            clamped += i32::from(y > I8_MAX);
+        }
+        *out = y.min(I8_MAX) as i8;
     }
+    tally.note_one(max, clamped, upper_half);
+}
 
-    /// In plain code, for vector registers.
+/// The thresholds of `count` channels from `channel` on; where there are none they are 0.
+fn thresholds_of(thresholds: &[i32], channel: usize, count: usize) -> &[i32] {
+    static NONE: [i32; COLUMNS] = [0; COLUMNS];
+    thresholds.get(channel..channel + count).unwrap_or(&NONE)
+}
+
+impl ToNearest {
+    /// In plain code, for the first `count` sums of each row.
     #[inline(always)]
-    pub fn plain(&self, rows: Rows, tally: &mut Tally) {
-        let (half, count) = (self.half(), rows.count);
+    pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        let half = half(self.shift);
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(0) } else { 0 });
             let y = lanes(|l| (a[l] + half) >> self.shift);
@@ -152,10 +161,10 @@ impl ToNearest {
 impl AtRandom<'_> {
     /// One sum after the other, for processors without vector registers.
     #[inline(always)]
-    pub fn one_by_one(&self, rows: Rows, tally: &mut Tally) {
+    fn one_by_one(&self, rows: Rows, count: usize, tally: &mut Tally) {
         let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
-            let out = &mut rows.out[at..at + rows.count];
+            let out = &mut rows.out[at..at + count];
             for (lane, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
                 *out = 0;
                 if self.active.is_some_and(|active| active[at + lane] <= 0) {
@@ -173,10 +182,9 @@ impl AtRandom<'_> {
         tally.note_one(max, clamped, upper_half);
     }
 
-    /// In plain code, for vector registers.
+    /// In plain code, for the first `count` sums of each row.
     #[inline(always)]
-    pub fn plain(&self, rows: Rows, tally: &mut Tally) {
-        let count = rows.count;
+    pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             // A sum of 0 narrows to 0 whatever is drawn.
             let live = |l| l < count && self.active.is_none_or(|active| active[at + l] > 0);
@@ -215,16 +223,19 @@ impl<'a> Relu<'a> {
 impl Sink for Relu<'_> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let mut thresholds = [0; COLUMNS];
-        if !self.thresholds.is_empty() {
-            thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
+        let thresholds = thresholds_of(self.thresholds, channel, count);
+        if I::ONE_BY_ONE {
+            for (&at, sums) in offsets.iter().zip(sums) {
+                relu_one_by_one(self.shift, thresholds, sums, &mut self.out[at..at + count], &mut self.tally);
+            }
+            return;
         }
-        let how = ToNearest { shift: self.shift, thresholds };
-        let rows = Rows { offsets, count, sums, out: self.out };
-        if I::ANY_COUNT || count == COLUMNS {
+        let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
+        let rows = Rows { offsets, sums, out: self.out };
+        if count == COLUMNS {
             isa.narrow_to_nearest(&how, rows, &mut self.tally);
         } else {
-            how.plain(rows, &mut self.tally);
+            how.plain(rows, count, &mut self.tally);
         }
     }
 }
@@ -234,14 +245,48 @@ pub struct Windows<'a, T> {
     pub grid: Grid,
     /// `[cells down, cells across, channels]`.
     pub sums: &'a mut [T],
+    /// The places added last: channels of a position come a block after the other.
+    recent: [Place; 2],
 }
 
-impl<T: Copy + Default + AddAssign + From<i8>> Windows<'_, T> {
-    /// Adds `values`, the channels from `channel` on at `(y, x)`, to all windows that hold the position.
+/// Where a position of the map begins, and the cells down and across whose windows hold it; they are neighbours.
+#[derive(Clone)]
+struct Place {
+    at: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<'a, T: Copy + Default + AddAssign + From<i8>> Windows<'a, T> {
+    pub fn new(grid: Grid, sums: &'a mut [T]) -> Self {
+        let none = Place { at: usize::MAX, rows: 0..0, columns: 0..0 };
+        Windows { grid, sums, recent: [none.clone(), none] }
+    }
+
+    /// The place of the position that begins `at`.
+    fn place(&self, at: usize) -> Place {
+        let (Grid { map, cells, .. }, position) = (self.grid, at / self.grid.map.channels);
+        let (y, x) = (position / map.width, position % map.width);
+        let holding = |cells: usize, holds: &dyn Fn(usize) -> bool| {
+            let first = (0..cells).find(|&cell| holds(cell)).unwrap_or(cells);
+            first..first + (first..cells).take_while(|&cell| holds(cell)).count()
+        };
+        let rows = holding(cells.0, &|row| self.grid.rows(row).contains(&y));
+        let columns = holding(cells.1, &|column| self.grid.columns(column).contains(&x));
+        Place { at, rows, columns }
+    }
+
+    /// Adds `values`, the channels from `channel` on of the position that begins `at`, to all windows that hold it.
+    /// `number` tells the positions apart that come by turns.
     #[inline(always)]
-    fn add(&mut self, y: usize, x: usize, channel: usize, values: &[i8]) {
-        for row in (0..self.grid.cells.0).filter(|&row| self.grid.rows(row).contains(&y)) {
-            for column in (0..self.grid.cells.1).filter(|&column| self.grid.columns(column).contains(&x)) {
+    fn add(&mut self, number: usize, at: usize, channel: usize, values: &[i8]) {
+        let recent = number % self.recent.len();
+        if self.recent[recent].at != at {
+            self.recent[recent] = self.place(at);
+        }
+        let Place { rows, columns, .. } = &self.recent[recent];
+        for row in rows.clone() {
+            for column in columns.clone() {
                 let cell = row * self.grid.cells.1 + column;
                 let sums = &mut self.sums[cell * self.grid.map.channels + channel..][..values.len()];
                 sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += T::from(v));
@@ -274,23 +319,18 @@ impl<'a, 'w, T: Copy + Default> Pool<'a, 'w, T> {
 
 impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
     #[inline(always)]
-    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let mut thresholds = [0; COLUMNS];
-        if !self.thresholds.is_empty() {
-            thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
-        }
-        let how = ToNearest { shift: self.shift, thresholds };
+    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        let thresholds = thresholds_of(self.thresholds, channel, count);
         let mut row = [0; COLUMNS];
-        for (&at, sums) in offsets.iter().zip(sums) {
-            let rows = Rows { offsets: &[0], count, sums: core::slice::from_ref(sums), out: &mut row };
-            if I::ANY_COUNT {
-                isa.narrow_to_nearest(&how, rows, &mut self.tally);
+        for (number, (&at, sums)) in offsets.iter().zip(sums).enumerate() {
+            if I::ONE_BY_ONE {
+                relu_one_by_one(self.shift, thresholds, sums, &mut row[..count], &mut self.tally);
             } else {
-                how.plain(rows, &mut self.tally);
+                let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
+                let rows = Rows { offsets: &[0], sums: core::slice::from_ref(sums), out: &mut row };
+                how.plain(rows, count, &mut self.tally);
             }
-            let position = at / self.map.channels;
-            let (y, x) = (position / self.map.width, position % self.map.width);
-            self.windows.iter_mut().for_each(|windows| windows.add(y, x, channel, &row[..count]));
+            self.windows.iter_mut().for_each(|windows| windows.add(number, at - channel, channel, &row[..count]));
         }
     }
 }
@@ -319,11 +359,13 @@ impl<'a> Random<'a> {
 impl Sink for Random<'_> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let rows = Rows { offsets, count, sums, out: self.out };
-        if I::ANY_COUNT || count == COLUMNS {
+        let rows = Rows { offsets, sums, out: self.out };
+        if I::ONE_BY_ONE {
+            self.how.one_by_one(rows, count, &mut self.tally);
+        } else if count == COLUMNS {
             isa.narrow_at_random(&self.how, rows, &mut self.tally);
         } else {
-            self.how.plain(rows, &mut self.tally);
+            self.how.plain(rows, count, &mut self.tally);
         }
     }
 }

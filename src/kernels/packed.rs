@@ -151,7 +151,9 @@ pub(super) const fn forward_padded(conv: &Conv) -> Padded {
 pub(super) struct Lengths {
     pub forward: usize,
     pub back: usize,
+    /// For all products, and for the forward one alone.
     pub scratch: usize,
+    pub forward_scratch: usize,
 }
 
 /// Finds the [`Lengths`] of a convolution.
@@ -170,7 +172,12 @@ impl Work for Plan<'_> {
         let back = phases(conv).map(|phase| phase.panels.len::<I::Signed>()).sum();
         let error = in_words::<I::Signed>(error_padded(conv).len());
         let weight_grad = super::weight_grad::scratch_len::<I>(conv);
-        Lengths { forward, back: in_words::<I::Signed>(back), scratch: padded.max(error).max(weight_grad) }
+        Lengths {
+            forward,
+            back: in_words::<I::Signed>(back),
+            scratch: padded.max(error).max(weight_grad),
+            forward_scratch: padded,
+        }
     }
 }
 

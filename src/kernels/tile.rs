@@ -122,8 +122,8 @@ pub fn load<T: Copy + Default>(values: &[T]) -> [T; COLUMNS] {
 pub trait Isa: Copy {
     /// The format for operands that may both be negative.
     type Signed: Format;
-    /// Narrows rows of fewer than [`COLUMNS`] sums as well.
-    const ANY_COUNT: bool = false;
+    /// Sums are best narrowed one by one: there are no vector registers.
+    const ONE_BY_ONE: bool = false;
 
     /// The product of the first `R` rows; the other sums are left alone.
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums);
@@ -149,13 +149,13 @@ pub trait Isa: Copy {
     /// Narrows full rows; see [`ToNearest`].
     #[inline(always)]
     fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
-        how.plain(rows, tally);
+        how.plain(rows, COLUMNS, tally);
     }
 
     /// Narrows full rows; see [`AtRandom`].
     #[inline(always)]
     fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
-        how.plain(rows, tally);
+        how.plain(rows, COLUMNS, tally);
     }
 }
 
@@ -196,21 +196,11 @@ pub struct OneByOne;
 
 impl Isa for OneByOne {
     type Signed = Pairs;
-    const ANY_COUNT: bool = true;
+    const ONE_BY_ONE: bool = true;
 
     #[inline(always)]
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
         Portable.multiply::<F, R>(product, sums);
-    }
-
-    #[inline(always)]
-    fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
-        how.one_by_one(rows, tally);
-    }
-
-    #[inline(always)]
-    fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
-        how.one_by_one(rows, tally);
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn describe(network: &Network, params: Params, input: &[i8], descript
     let grid = network.descriptor_grid();
     let all = core::mem::take(&mut scratch.accumulators);
     let sums = &mut all[..grid.len()];
-    forward::first_pooled(network, params, input, Windows { grid, sums }, scratch);
+    forward::first_pooled(network, params, input, Windows::new(grid, sums), scratch);
     narrow::nearest(sums, shift_for(narrow::largest(sums), 8), descriptor);
     scratch.accumulators = all;
 }

@@ -232,9 +232,9 @@ fn averaged(
     let sums = &mut sums[..grid.len()];
     let mut windows: heapless::Vec<Windows<i16>, 2> = heapless::Vec::new();
     // There is room for two.
-    let _ = windows.push(Windows { grid, sums: &mut *sums });
+    let _ = windows.push(Windows::new(grid, &mut *sums));
     if let Some(grid) = net.block_of(index) {
-        let _ = windows.push(Windows { grid, sums: &mut before[of_block] });
+        let _ = windows.push(Windows::new(grid, &mut before[of_block]));
     }
     let mut sink = Pool::new(shift, thresholds, layer.output, &mut windows);
     params.layer(net, layer.tensors.clone(), input, &mut sink, scratch);
@@ -423,10 +423,10 @@ pub fn blocks(
         let mut sums: heapless::Vec<Windows<i16>, 2> = heapless::Vec::new();
         // There is room for two.
         if let Some(grid) = net.last_grid() {
-            let _ = sums.push(Windows { grid, sums: of_feature });
+            let _ = sums.push(Windows::new(grid, of_feature));
         }
         if let Some((grid, _)) = &meter {
-            let _ = sums.push(Windows { grid: *grid, sums: &mut of_meter[..grid.len()] });
+            let _ = sums.push(Windows::new(*grid, &mut of_meter[..grid.len()]));
         }
         let seen = through(net, params, all, x, activations, Some(&mut sums), scratch);
         drop(sums);

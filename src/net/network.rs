@@ -633,7 +633,10 @@ impl Network {
 
     /// Scratch of the kernels where the head takes `views` at a time.
     pub fn scratch_len(&self, views: usize) -> usize {
-        let lengths = (0..self.tensors.len()).map(|t| self.kernels.scratch_len(&self.conv_over(t, views)));
+        let lengths = self.tensors.iter().enumerate().map(|(number, tensor)| {
+            let conv = self.conv_over(number, views);
+            if tensor.trained { self.kernels.scratch_len(&conv) } else { self.kernels.forward_scratch_len(&conv) }
+        });
         lengths.max().unwrap_or(0)
     }
 

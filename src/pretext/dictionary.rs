@@ -10,7 +10,7 @@
 use crate::fixed::math::isqrt;
 use crate::fixed::random::Draws;
 use crate::fixed::{bit_length64, round_nearest, round_nearest64, round_random64};
-use crate::kernels::{Conv, Map};
+use crate::kernels::{self, Conv, Map};
 use crate::sample::Seed;
 
 /// Fraction bits of the whitening matrix and of the dictionary.
@@ -171,9 +171,14 @@ impl Bank<'_> {
     fn whiten(&mut self, white: &[i16], sums: &mut [i64], rate: u32, draws: Draws) {
         let d = white.len();
         sums.fill(0);
-        for (&y, row) in white.iter().zip(self.whitening.chunks_exact(d)) {
-            for (sum, &w) in sums.iter_mut().zip(row) {
-                *sum += i64::from(y) * i64::from(w);
+        for (y, rows) in white.chunks(4).zip(self.whitening.chunks(4 * d)) {
+            // Four products of 8 and 16 bits stay within 32.
+            let y: [i32; 4] = core::array::from_fn(|i| y.get(i).map_or(0, |&y| i32::from(y)));
+            let row = |i: usize| rows.chunks_exact(d).nth(i).unwrap_or(white);
+            let (a, b) = (row(0).iter().zip(row(1)), row(2).iter().zip(row(3)));
+            for (sum, ((&a, &b), (&c, &e))) in sums.iter_mut().zip(a.zip(b)) {
+                let [a, b, c, e] = [a, b, c, e].map(i32::from);
+                *sum += i64::from(y[0] * a + y[1] * b + y[2] * c + y[3] * e);
             }
         }
         for (i, (&y, row)) in white.iter().zip(self.whitening.chunks_exact_mut(d)).enumerate() {
@@ -261,8 +266,12 @@ pub fn fold_group(bank: &Bank, group: usize, shift: &mut u32, weights: &mut [i8]
     bank.fold(*shift, own);
 }
 
+/// `Σ a · b`, where no product reaches 2^24: weights of 16 bits by entries of patches, whitened or not, which are below
+/// 2^9, and random units, which are below 2^12, by themselves.
 fn dot(a: &[i16], b: &[i16]) -> i64 {
-    a.iter().zip(b).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum()
+    /// So many products stay within 32 bits.
+    const MOST: usize = 128;
+    a.chunks(MOST).zip(b.chunks(MOST)).map(|(a, b)| i64::from(kernels::dot(a, b))).sum()
 }
 
 /// Brings a row to length 2^12.

@@ -65,7 +65,7 @@ fn count_one(name: &str, spec: &Spec, kernels: Kernels, memory: &mut [u8]) -> bo
         let (observed, instructions) = count::instructions(|| learner.observe(&sample));
         learned += instructions;
         let feature = &mut feature[..learner.network().feature_dim];
-        perceived += count::instructions(|| learner.feature(feature)).1;
+        perceived += count::instructions(|| learner.perceive(&sample, feature)).1;
         if let Err(problem) = observed {
             hprintln!("{} {}: {}", name, kernels.name(), problem);
             return false;
