@@ -67,7 +67,8 @@ impl Tally {
         self.upper_half = lanes(|l| self.upper_half[l] + i32::from(y[l] > I8_MAX / 2));
     }
 
-    fn seen(&self, total: usize) -> Seen {
+    /// Of `total` numbers.
+    pub fn seen(&self, total: usize) -> Seen {
         let sum = |lanes: &[i32; COLUMNS]| lanes.iter().map(|&n| n as u32).sum();
         Seen {
             max: self.max.iter().copied().max().unwrap_or(0) as u32,
