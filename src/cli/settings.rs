@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::learner::{Learner, MAX_LANES, Options};
 use crate::model;
-use crate::net::spec::Spec;
+use crate::net::spec::{LayerKind, Spec};
 use crate::sample::Seed;
 
 /// Arguments that choose a model.
@@ -13,7 +13,8 @@ pub struct ModelArgs {
     /// A shipped model (n5, n18, l100, l400, robot, robot-colour, motion) or a model file.
     #[arg(long, default_value = "l100")]
     pub model: String,
-    /// `dictionary`: learn the stem alone; `contrastive`: the layers above it too. The model says otherwise.
+    /// `dictionary`: learn the first layers alone, those that are dictionaries; `contrastive`, `denoise`: the layers above
+    /// them too. The model says otherwise.
     #[arg(long)]
     pub pretext: Option<Pretext>,
     /// Change one key of the model, for example `--set replay.capacity=256`. May be given several times.
@@ -25,6 +26,7 @@ pub struct ModelArgs {
 pub enum Pretext {
     Dictionary,
     Contrastive,
+    Denoise,
 }
 
 /// Wrong use that clap cannot see.
@@ -38,12 +40,20 @@ impl ModelArgs {
         let mut spec = model::load(&self.model)?;
         match self.pretext {
             Some(Pretext::Dictionary) => {
-                spec.layer.truncate(1);
+                let dictionaries = spec.layer.iter().take_while(|l| l.kind == LayerKind::Dictionary).count();
+                spec.layer.truncate(dictionaries.max(1));
                 spec.feature.layers.clear();
-                spec.contrastive = None;
+                (spec.contrastive, spec.denoise) = (None, None);
             }
-            Some(Pretext::Contrastive) if spec.contrastive.is_none() => spec.contrastive = Some(Default::default()),
-            _ => {}
+            Some(Pretext::Contrastive) => {
+                spec.denoise = None;
+                spec.contrastive.get_or_insert_default();
+            }
+            Some(Pretext::Denoise) => {
+                spec.contrastive = None;
+                spec.denoise.get_or_insert_default();
+            }
+            None => {}
         }
         for change in &self.set {
             spec = changed(spec, change)?;

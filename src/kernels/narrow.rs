@@ -75,7 +75,8 @@ impl Tally {
         self.upper_half[0] += upper_half;
     }
 
-    fn seen(&self, total: usize) -> Seen {
+    /// Of `total` numbers.
+    pub fn seen(&self, total: usize) -> Seen {
         let sum = |lanes: &[i32; COLUMNS]| lanes.iter().map(|&n| n as u32).sum();
         Seen {
             max: self.max.iter().copied().max().unwrap_or(0) as u32,

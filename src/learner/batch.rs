@@ -109,6 +109,12 @@ pub fn view_of(
 pub fn pick_of(spec: &Spec, replay: &Replay, seed: Seed, step: u64, number: usize) -> Option<Pick> {
     replay.pick(number, spec.replay.fresh, Draws::new(seed, step, tensor::PICK))
 }
+
+/// Sample `number` of step `step`, from the replay buffer alone.
+pub(super) fn drawn(replay: &Replay, seed: Seed, step: u64, number: usize) -> Option<Pick> {
+    replay.pick(number, 0, Draws::new(seed, step, tensor::PICK))
+}
+
 /// The descriptor of `input` for the redundancy policy: the first layer pooled, to `i8` by its own exact shift.
 pub(super) fn describe(network: &Network, params: Params, input: &[i8], descriptor: &mut [i8], scratch: &mut Scratch) {
     let grid = network.descriptor_grid();

@@ -1,6 +1,7 @@
 //! The end of a lesson: the new encoder and the published one are measured on the same canaries, and the lesson is
 //! published or undone.
 
+use super::denoise::LossBuffers;
 use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
@@ -23,6 +24,8 @@ pub(super) struct CanaryBuffers<'a> {
     head_input: &'a mut [i8],
     hidden: &'a mut [i8],
     input: &'a mut [i8],
+    /// The clean window that is to be rebuilt.
+    window: &'a mut [i8],
     /// Pooled activations of the canaries, by which rank and spread are measured.
     rows: &'a mut [i32],
     embeddings: &'a mut [i32],
@@ -41,6 +44,7 @@ impl<'a> CanaryBuffers<'a> {
             head_input: arena.take(head_input),
             hidden: arena.take(hidden),
             input: arena.take(network.input.len()),
+            window: arena.take(if network.decoder.is_some() { network.input.len() } else { 0 }),
             rows: arena.take(spec.guard.canaries * network.meter_grid().len()),
             embeddings: arena.take(rows * dim),
             loss: contrastive::Buffers::take(rows, dim, arena),
@@ -70,7 +74,7 @@ fn shift_of(counts: &[u32; 32]) -> u32 {
 impl Learner<'_> {
     pub(super) fn lesson_is_over(&self) -> bool {
         let progress = self.counters[0].lesson_progress;
-        match self.spec.contrastive {
+        match self.spec.samples_per_step() {
             Some(_) => progress >= u64::from(self.spec.guard.lesson_steps),
             None if self.stack_is_learned() => false,
             None => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
@@ -93,7 +97,7 @@ impl Learner<'_> {
 
     pub(super) fn end_lesson(&mut self) -> Did {
         self.counters[0].lesson_progress = 0;
-        if self.spec.contrastive.is_none() {
+        if !self.spec.trains() {
             self.fold_dictionary();
             self.settle_shifts(0);
         }
@@ -237,7 +241,11 @@ impl Learner<'_> {
     /// Loss of the pretext on the canaries, through the same views in every lesson.
     fn canary_loss(&self, params: Params, b: &mut CanaryBuffers, canaries: usize, pick: impl Fn(usize) -> Pick) -> u32 {
         let (spec, network) = (&self.spec, &self.network);
-        let Some(contrastive) = &spec.contrastive else { return 0 };
+        let Some(contrastive) = &spec.contrastive else {
+            let CanaryBuffers { window, input, activations, scratch, .. } = b;
+            let mut buffers = LossBuffers { window, input, activations, scratch };
+            return self.rebuild_loss(params, CANARY_STEP, (0..canaries).map(pick), &mut buffers);
+        };
         let dim = network.embedding_dim();
         let views = canaries * contrastive.views;
         for (number, embedding) in b.embeddings.chunks_exact_mut(dim).take(views).enumerate() {

@@ -1,6 +1,6 @@
 //! The memory plan: one function takes all buffers, over real memory or while counting.
 
-use super::{Encoder, Learner, MAX_LANES, Options, stem, step};
+use super::{Encoder, Learner, MAX_LANES, Options, denoise, stem, step};
 use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
 use crate::net::forward::Scratch;
@@ -46,9 +46,10 @@ pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     plan.params = network.encoder_params();
     plan.feature_dim = network.feature_dim;
     plan.macs_forward = network.macs_forward();
-    plan.macs_step = match &spec.contrastive {
-        Some(c) => network.macs_step_view() * c.batch * c.views,
-        None => {
+    plan.macs_step = match (&spec.contrastive, &spec.denoise) {
+        (Some(c), _) => network.macs_step_view() * c.batch * c.views,
+        (None, Some(d)) => network.macs_step_view() * d.batch,
+        (None, None) => {
             let stem = &network.tensors[network.layers[0].tensors.clone()];
             let patch = |t: &crate::net::network::Tensor| 3 * t.conv.fan_in() * t.conv.fan_in() + t.conv.weights();
             stem.iter().map(patch).sum::<usize>() * spec.dictionary.patches as usize
@@ -83,6 +84,13 @@ fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
         ("[views] noise", spec.views.noise),
     ] {
         within(key, u64::from(share), 0, 256)?;
+    }
+    if let Some(d) = &spec.denoise {
+        within("[denoise] batch", d.batch as u64, 1, if spec.replay.capacity == 0 { 1 } else { 64 })?;
+        within("[denoise] mask", u64::from(d.mask), if d.noise == 0 { 1 } else { 0 }, 255)?;
+        within("[denoise] block", d.block as u64, 1, 65536)?;
+        within("[denoise] noise", u64::from(d.noise), 0, 2048)?;
+        within("[denoise] samples_per_step", u64::from(d.samples_per_step), 1, 4096)?;
     }
     if let Some(c) = &spec.contrastive {
         // One sample has nothing to repel it and learns nothing; it is allowed so that a step of it can be measured.
@@ -125,7 +133,7 @@ pub(super) fn take<'m>(
     let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
-    let trained = if contrastive.is_some() { trained } else { 0 };
+    let trained = if spec.trains() { trained } else { 0 };
     let (whitening_len, dictionary_len, _) = stem::lengths(&network);
     let mut marks: heapless::Vec<(&'static str, usize), 16> = heapless::Vec::new();
     let mut mark = |name, arena: &Arena| {
@@ -142,7 +150,7 @@ pub(super) fn take<'m>(
     let judged = network.judged;
     let published = if judged { Encoder::take(&network, in_flash, arena) } else { Encoder::none() };
     mark("published encoder", arena);
-    let packed_back = arena.take(if contrastive.is_some() { network.packed_back_len } else { 0 });
+    let packed_back = arena.take(if spec.trains() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
     let masters = arena.take(trained);
     let with_momentum = if spec.optimizer.momentum { trained } else { 0 };
@@ -157,11 +165,16 @@ pub(super) fn take<'m>(
     mark("dictionary", arena);
     let scales = arena.take(if spec.input.kind == InputKind::Window { spec.input.channels } else { 0 });
     let mut replay_spec = spec.replay.clone();
-    if contrastive.is_none() {
+    if !spec.trains() {
         // A dictionary alone needs no past but the guard's canaries.
         replay_spec.capacity = spec.guard.canaries;
     }
     let frame = stored_len(spec, &network);
+    if spec.denoise.is_some() {
+        // The newest sample itself is the first of a step; the guard has its canaries in the buffer.
+        replay_spec.capacity = replay_spec.capacity.max(spec.guard.canaries);
+        replay_spec.fresh = 0;
+    }
     if contrastive.is_none() && replay_spec.capacity == 0 {
         replay_spec.fresh = 0;
         alone.samples_per_step = 0;
@@ -171,7 +184,7 @@ pub(super) fn take<'m>(
     mark("replay", arena);
     let stored = arena.take(frame);
     // An image that nobody stores is turned into the encoder's input where it stands.
-    let not_stored = network.base > 0 || (replay_spec.capacity == 0 && contrastive.is_none());
+    let not_stored = network.base > 0 || (replay_spec.capacity == 0 && !spec.trains());
     let in_place = spec.input.kind == InputKind::Image && not_stored;
     let input = arena.take(if in_place { 0 } else { network.input.len() });
     let keeps_feature = !judged && !network.pools_last;
@@ -234,6 +247,9 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
         }),
         counted(&|arena| {
             step::StepBuffers::take(spec, network, options.lanes, options.lean, arena);
+        }),
+        counted(&|arena| {
+            denoise::Buffers::take(spec, network, arena);
         }),
         counted(&|arena| {
             if network.judged {

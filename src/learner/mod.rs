@@ -4,6 +4,7 @@
 //! `runtime` and firmware drive it. It never touches files, threads or clocks; work is split over [`Join`].
 
 mod batch;
+mod denoise;
 mod encoder;
 mod lesson;
 mod memory;
@@ -54,6 +55,7 @@ impl Join for Alone {
 pub(crate) mod tensor {
     pub const EMBEDDING: u32 = 0x500;
     pub const VIEW: u32 = 0x1_0000;
+    pub const MASK: u32 = 0x2_0000;
     pub const PICK: u32 = 0x700;
     pub const REPLAY: u32 = 0x701;
     pub const PATCH: u32 = 0x800;
@@ -98,12 +100,12 @@ pub struct Counters {
 impl Counters {
     /// The counters of a learner that has seen nothing: its seed, the plan of its stem's lesson, and its horizon.
     pub(crate) fn at_start(spec: &Spec, network: &Network, options: &Options) -> Self {
-        let per_step = spec.contrastive.as_ref().map_or(1, |c| u64::from(c.samples_per_step));
+        let per_step = spec.samples_per_step().map_or(1, u64::from);
         // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
         let dictionaries = network.dictionaries().len() as u64;
         let wanted = spec.dictionary.samples.max(1).saturating_mul(dictionaries.max(1));
         let stem_samples = match options.expected_samples {
-            Some(expected) if spec.contrastive.is_some() => wanted.min(expected / 4).max(1),
+            Some(expected) if spec.trains() => wanted.min(expected / 4).max(1),
             Some(expected) => wanted.min(expected).max(1),
             None => wanted,
         };

@@ -27,7 +27,7 @@ impl Learner<'_> {
         self.remember_newest(sample);
         let counters = &mut self.counters[0];
         counters.observed += 1;
-        if self.spec.contrastive.is_none() {
+        if !self.spec.trains() {
             counters.lesson_progress += 1;
         } else if counters.observed > counters.stem_samples {
             counters.credit += 1;

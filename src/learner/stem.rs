@@ -135,13 +135,13 @@ impl Learner<'_> {
 
     /// A stack of dictionaries alone whose lessons are over: nothing changes any more.
     pub(super) fn stack_is_learned(&self) -> bool {
-        let stacked = self.spec.contrastive.is_none() && self.network.dictionaries().len() > 1;
+        let stacked = !self.spec.trains() && self.network.dictionaries().len() > 1;
         stacked && self.counters[0].observed >= self.counters[0].stem_samples
     }
 
     /// A dictionary on which another stands has to stay as it is.
     fn learns_stem_for_ever(&self) -> bool {
-        self.spec.contrastive.is_none() && self.network.dictionaries().len() == 1
+        !self.spec.trains() && self.network.dictionaries().len() == 1
     }
 
     fn lesson(&self) -> Lesson {

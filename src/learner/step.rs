@@ -276,13 +276,13 @@ impl Learner<'_> {
         if self.lesson_is_over() {
             return self.end_lesson();
         }
-        let Some(contrastive) = self.spec.contrastive.clone() else { return Did::Idle };
-        if self.counters[0].credit < u64::from(contrastive.samples_per_step) {
+        let Some(samples) = self.spec.samples_per_step() else { return Did::Idle };
+        if self.counters[0].credit < u64::from(samples) {
             return Did::Idle;
         }
-        self.counters[0].credit -= u64::from(contrastive.samples_per_step);
+        self.counters[0].credit -= u64::from(samples);
         let scratch = core::mem::take(&mut self.scratch);
-        let trained = self.train(join, scratch);
+        let trained = if self.spec.denoise.is_some() { self.rebuild(scratch) } else { self.train(join, scratch) };
         self.scratch = scratch;
         match trained {
             Some(loss) => Did::Trained { loss },
@@ -401,7 +401,11 @@ impl Learner<'_> {
         }
         self.learning.shifts[0] = shifts;
         self.narrow_masters();
+        self.count_step(loss, clamped, narrowed);
+        Some(loss)
+    }
 
+    pub(super) fn count_step(&mut self, loss: u32, clamped: u64, narrowed: u64) {
         let c = &mut self.counters[0];
         if c.steps == 0 {
             c.loss_first = u64::from(loss);
@@ -412,22 +416,25 @@ impl Learner<'_> {
         c.lesson_progress += 1;
         c.clamped += clamped;
         c.narrowed += narrowed;
-        Some(loss)
     }
 }
 
 /// Lets the forward shifts follow what a step saw.
-pub(super) fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
+fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
+    follow_layers(shifts, network, seen);
+    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
+}
+
+pub(super) fn follow_layers(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
     for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
         // A stem that is not trained any more keeps the shift that it was published with.
         if !layer.dictionary {
             shift.follow(*seen);
         }
     }
-    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
 }
 
-fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
+pub(super) fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
     let trained = network.first_trained + 1..network.tensors.len();
     shifts.errors[trained.clone()].iter_mut().zip(&seen[trained]).for_each(|(shift, seen)| shift.follow(*seen));
 }

@@ -46,7 +46,8 @@ pub struct Step {
     pub number: u64,
 }
 
-/// Adds the gradients of the views of `group`, whose errors at the embeddings are `error` (`i8`).
+/// Adds the gradients of the views of `group`, whose errors at the embeddings or at the decoder's sums are `error` (`i8`);
+/// where it is empty, they stand in the first of the error maps.
 #[allow(clippy::too_many_arguments)]
 pub fn group(
     net: &Network,
@@ -59,7 +60,7 @@ pub fn group(
     scratch: &mut Scratch,
 ) -> BackwardSeen {
     let mut seen = [Seen::default(); MAX_TENSORS];
-    let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return seen };
+    let Some(last) = net.layers.last() else { return seen };
     let trained_from = net.trained_range().start;
     let [current, next] = &mut buffers.errors;
     current[..error.len()].copy_from_slice(error);
@@ -67,11 +68,12 @@ pub fn group(
     // Tensors from the top down, each with the activations below it.
     for index in (net.first_trained..net.tensors.len()).rev() {
         let tensor = &net.tensors[index];
-        let in_head = index >= head.hidden;
+        let in_head = net.head.is_some_and(|head| index >= head.hidden);
+        let pooled = net.head.filter(|head| index == head.hidden);
         // The head's views stand side by side and are one map; others are taken one by one.
         let (conv, maps) = if in_head { (net.conv_over(index, group.count), 1) } else { (tensor.conv, group.count) };
         let map = |values, stride| Views { values, stride, count: maps };
-        let below = if index == head.output {
+        let below = if net.head.is_some_and(|head| index == head.output) {
             Views::one(group.hidden)
         } else if in_head {
             Views::one(group.head_inputs)
@@ -80,6 +82,7 @@ pub fn group(
                 Some(layer) if layer > net.base => {
                     map(&group.activations[net.step_offset(&net.layers[layer - 1])..], net.step_len())
                 }
+                None => map(&group.activations[net.step_offset(last)..], net.step_len()),
                 _ => map(group.inputs, net.base_input().len()),
             }
         };
@@ -105,7 +108,7 @@ pub fn group(
         let len = conv.input.len();
         for (map, out) in next.chunks_exact_mut(len).take(maps).enumerate() {
             // The head's input is pooled: the ReLU mask of the map below is applied after the error is spread over it.
-            let active = (index != head.hidden).then(|| &below.of(map)[..len]);
+            let active = pooled.is_none().then(|| &below.of(map)[..len]);
             let lagged = params.shifts.errors[index];
             let shift = if lagged.is_set() {
                 lagged.get()
@@ -120,7 +123,7 @@ pub fn group(
             seen[index] = seen[index].merge(sink.seen());
         }
         core::mem::swap(current, next);
-        if index == head.hidden {
+        if let Some(head) = pooled {
             let (pooled, maps) = (head.grid.len(), last.output.len());
             for (view, map) in next.chunks_exact_mut(maps).take(group.count).enumerate() {
                 pool_sums_grad(&head.grid, &current[view * pooled..][..pooled], map);

@@ -19,7 +19,7 @@ use crate::kernels::{Conv, Grid};
 pub struct Shifts {
     /// Activations of the layers.
     pub layers: [LaggedShift; MAX_LAYERS],
-    /// Input of the head and its hidden layer.
+    /// Input of the head and its hidden layer. Of a decoder, the shift of its sums, and of the errors at them.
     pub head: [LaggedShift; 2],
     /// Errors at the inputs of the tensors.
     pub errors: [LaggedShift; MAX_TENSORS],
@@ -31,6 +31,15 @@ impl Shifts {
     pub const fn unset() -> Self {
         let u = LaggedShift::unset();
         Shifts { layers: [u; MAX_LAYERS], head: [u; 2], errors: [u; MAX_TENSORS], feature: [u; MAX_LAYERS] }
+    }
+
+    /// Shift of a decoder's sums.
+    pub const fn prediction(&self) -> LaggedShift {
+        self.head[0]
+    }
+
+    pub const fn set_prediction(&mut self, shift: LaggedShift) {
+        self.head[0] = shift;
     }
 }
 
@@ -336,6 +345,13 @@ pub fn head(net: &Network, params: Params, at: &mut HeadActivations, scratch: &m
         params.forward(net, &output, head.output, hidden, &mut Keep(embedding), scratch);
     }
     seen
+}
+
+/// The decoder's sums for the activations of one view, into `sink`.
+pub fn decode<S: Sink>(net: &Network, params: Params, activations: &[i8], sink: &mut S, scratch: &mut Scratch) {
+    let (Some(decoder), Some(last)) = (net.decoder, net.layers.last()) else { return };
+    let below = &activations[net.step_offset(last)..];
+    params.forward(net, &net.tensors[decoder].conv, decoder, below, sink, scratch);
 }
 
 /// Sums of a block of the feature before they are narrowed.

@@ -108,6 +108,13 @@ pub enum PlanError {
     AccumulatorOverflow {
         layer: usize,
     },
+    /// A model has one pretext.
+    TwoPretexts,
+    /// The decoder stands for windows only, and each position of the last layer for as many readings.
+    Decoder {
+        length: usize,
+        positions: usize,
+    },
     /// A number of `[contrastive]`, `[replay]` or `[guard]` is out of its range.
     OutOfRange {
         key: &'static str,
@@ -165,8 +172,16 @@ impl fmt::Display for PlanError {
                 "layer {layer}: a sum of products could pass 2^31; use a smaller input, kernel or batch, or fewer views"
             ),
             PlanError::OutOfRange { key, least, most } => write!(f, "{key} must be from {least} to {most}"),
+            PlanError::TwoPretexts => {
+                write!(f, "a model has [contrastive] or [denoise], not both: each trains all the layers; leave one out")
+            }
+            PlanError::Decoder { length, positions } => write!(
+                f,
+                "[denoise] rebuilds sensor windows whose length, {length}, is a multiple of the last layer's {positions} \
+                 positions; use [input] kind = \"window\" and strides that divide the length"
+            ),
             PlanError::NothingToTrain => {
-                write!(f, "[contrastive] needs a layer above the dictionary to train; add one, or leave it out")
+                write!(f, "a pretext needs a layer above the dictionary to train; add one, or leave the pretext out")
             }
             PlanError::Sparse { layer } => write!(
                 f,
@@ -206,10 +221,18 @@ impl SparseUpdate {
     /// [`PlanError::Sparse`], [`PlanError::NothingToTrain`] where the budget is too small for the head and one filter.
     pub fn of(spec: &Spec) -> Result<Self, PlanError> {
         let mut update = SparseUpdate::default();
-        let Some(contrastive) = &spec.contrastive else { return Ok(update) };
         let last = spec.layer.last().map_or(0, |l| l.filters);
-        let cells = contrastive.head_cells * if spec.input.height == 1 { 1 } else { contrastive.head_cells };
-        let head = contrastive.hidden * (last * cells + contrastive.outputs);
+        let head = match (&spec.contrastive, &spec.denoise) {
+            (Some(contrastive), _) => {
+                let cells = contrastive.head_cells * if spec.input.height == 1 { 1 } else { contrastive.head_cells };
+                contrastive.hidden * (last * cells + contrastive.outputs)
+            }
+            (None, Some(_)) => {
+                let strides: usize = spec.layer.iter().map(|l| l.stride).product();
+                last.saturating_mul(strides.saturating_mul(spec.input.channels))
+            }
+            (None, None) => return Ok(update),
+        };
         let mut left = match spec.optimizer.memory {
             0 => usize::MAX,
             budget => {
@@ -246,6 +269,8 @@ pub struct Network {
     pub tensors: heapless::Vec<Tensor, MAX_TENSORS>,
     pub layers: heapless::Vec<Layer, MAX_LAYERS>,
     pub head: Option<Head>,
+    /// Number of the tensor that gives back, from each position of the last layer, the input values it stands for.
+    pub decoder: Option<usize>,
     /// Pooled layers of the feature, in order: (layer, grid).
     pub feature: heapless::Vec<(usize, Grid), MAX_LAYERS>,
     /// Length of all 8-bit weights.
@@ -302,6 +327,7 @@ impl Network {
             tensors: heapless::Vec::new(),
             layers: heapless::Vec::new(),
             head: None,
+            decoder: None,
             feature: heapless::Vec::new(),
             weights_len: 0,
             packed_len: 0,
@@ -343,6 +369,13 @@ impl Network {
             network.head = Some(Head { grid, hidden, output });
             network.plan_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
         }
+        if let Some(denoise) = &spec.denoise {
+            network.add_decoder(spec, map)?;
+            network.plan_gradients(denoise.batch)?;
+            if network.wide_len > 0 {
+                return Err(PlanError::AccumulatorOverflow { layer: 0 });
+            }
+        }
         if spec.replay.latents {
             network.base = network.base_of_latents(spec)?;
         }
@@ -352,10 +385,34 @@ impl Network {
     /// Stores no last layer that is only pooled.
     pub fn lean(mut self) -> Self {
         let fits = self.meter_grid().map.positions() <= MOST_IN_16_BITS;
-        self.pools_last = self.head.is_none() && fits;
+        self.pools_last = self.head.is_none() && self.decoder.is_none() && fits;
         // A judge looks at the last layer too, and what is averaged has sums of its own.
         self.two_at_a_time = !self.pools_last && !self.judged && self.layers.iter().all(|l| l.averaged.is_none());
         self
+    }
+
+    /// Each position of the last layer, `map`, gives back as many readings as there are for one.
+    fn add_decoder(&mut self, spec: &Spec, map: Map) -> Result<(), PlanError> {
+        if spec.contrastive.is_some() {
+            return Err(PlanError::TwoPretexts);
+        }
+        if self.first_trained == self.tensors.len() {
+            return Err(PlanError::NothingToTrain);
+        }
+        let whole = self.input.width % map.width == 0;
+        if spec.input.kind != InputKind::Window || !whole {
+            return Err(PlanError::Decoder { length: self.input.width, positions: map.width });
+        }
+        let filters = self.input.len() / map.width;
+        let conv = Conv {
+            input: map,
+            channels: map.channels,
+            filters,
+            output: Map { channels: filters, ..map },
+            ..Conv::dense(map.channels, filters)
+        };
+        self.decoder = Some(self.add_tensor(conv, true, false, spec.layer.len())?);
+        Ok(())
     }
 
     /// The lowest trained layer, whose inputs the replay buffer is to hold.

@@ -125,6 +125,22 @@ spec! {
 }
 
 spec! {
+    /// `[denoise]`: masked or denoising reconstruction of windows.
+    pub struct DenoiseSpec {
+        /// Samples in a step: the newest one, and others from the replay buffer.
+        pub batch: usize = 1,
+        /// This share of the blocks, of 256, is masked and to be rebuilt. 0: the whole window is to be rebuilt.
+        pub mask: u32 = 102,
+        /// Readings in a block.
+        pub block: usize = 8,
+        /// Noise on what is not masked, standard deviation in 1/16 of an 8-bit step.
+        pub noise: u32 = 0,
+        /// New samples for each step.
+        pub samples_per_step: u32 = 1,
+    }
+}
+
+spec! {
     /// `[optimizer]`: momentum and sign.
     pub struct OptimizerSpec {
         /// Size of a step in master units (256 are one step of the 8-bit weight).
@@ -221,9 +237,24 @@ spec! {
         pub dictionary: DictionarySpec = DictionarySpec::default(),
         /// Absent: the encoder is its dictionary alone.
         pub contrastive: Option<ContrastiveSpec> = None,
+        /// In place of `[contrastive]`.
+        pub denoise: Option<DenoiseSpec> = None,
         pub views: ViewSpec = ViewSpec::default(),
         pub replay: ReplaySpec = ReplaySpec::default(),
         pub optimizer: OptimizerSpec = OptimizerSpec::default(),
         pub guard: GuardSpec = GuardSpec::default(),
+    }
+}
+
+impl Spec {
+    /// New samples for each step of the pretext; `None` where the encoder is its dictionary alone.
+    pub fn samples_per_step(&self) -> Option<u32> {
+        let contrastive = self.contrastive.as_ref().map(|c| c.samples_per_step);
+        contrastive.or(self.denoise.as_ref().map(|d| d.samples_per_step))
+    }
+
+    /// A pretext trains layers by a gradient.
+    pub fn trains(&self) -> bool {
+        self.samples_per_step().is_some()
     }
 }
