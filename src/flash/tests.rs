@@ -234,7 +234,11 @@ fn survives_a_cut_at_every_operation<const W: usize, const P: usize>(pages: usiz
                 let second = live(&mut chip);
                 chip.cut = None;
                 let third = live(&mut chip);
-                assert!(third.restored >= first.saved.max(second.saved), "{reached:?} at {at}, then at {at_again}: {first:?} {second:?} {third:?} {}", chip.operations);
+                assert!(
+                    third.restored >= first.saved.max(second.saved),
+                    "{reached:?} at {at}, then at {at_again}: {first:?} {second:?} {third:?} {}",
+                    chip.operations
+                );
                 assert_eq!(third.end, Some(end), "{reached:?} at {at}, then at {at_again}");
                 days += 1;
             }
