@@ -26,6 +26,10 @@ struct Framer<W, E> {
 }
 
 impl<E, W: FnMut(&[u8]) -> Result<(), E>> Framer<W, E> {
+    fn new(write: W) -> Self {
+        Framer { block: [0; BLOCK], filled: 1, checksum: CRC.digest(), write, failure: None }
+    }
+
     fn end_block(&mut self) -> postcard::Result<()> {
         self.block[0] = self.filled as u8;
         self.pass_on(self.filled)?;
@@ -82,9 +86,19 @@ impl<E, W: FnMut(&[u8]) -> Result<(), E>> Flavor for &mut Framer<W, E> {
 /// # Errors
 /// The first failure of `write`; the frame is cut off there, and the other side drops it.
 pub fn send<E>(message: &impl Serialize, write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-    let mut framer = Framer { block: [0; BLOCK], filled: 1, checksum: CRC.digest(), write, failure: None };
+    let mut framer = Framer::new(write);
     // Messages are plain data, for which postcard itself has no failure: what stops it is `write`.
     let _ = postcard::serialize_with_flavor(message, &mut framer);
+    framer.failure.map_or(Ok(()), Err)
+}
+
+/// Sends a message that is in postcard already ([`Decoder::frame`]), as [`send`] does.
+///
+/// # Errors
+/// As [`send`].
+pub fn forward<E>(message: &[u8], write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let mut framer = Framer::new(write);
+    let _ = (&mut framer).try_extend(message).and_then(|()| framer.end());
     framer.failure.map_or(Ok(()), Err)
 }
 

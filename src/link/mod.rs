@@ -9,7 +9,7 @@
 pub mod frame;
 pub mod message;
 
-pub use frame::{Decoder, send};
+pub use frame::{Decoder, forward, send};
 pub use message::{Bytes, Feature, Health, Hello, Memory, RawSample, Shape, StateHash, ToDevice, ToHost, Wear};
 
 /// Version of the messages, said in `Hello`. It changes with the layout of any message.
