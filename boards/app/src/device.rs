@@ -1,6 +1,7 @@
 //! The loop of a board: [`Device::poll`], for ever.
 
 use core::fmt::{self, Write as _};
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use embassy_futures::block_on;
@@ -9,12 +10,15 @@ use embedded_storage_async::nor_flash::NorFlash;
 use heapless::String;
 use nestling::flash::FlashStore;
 use nestling::image::{Image, ImageError};
+use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Learner, Options, SampleError};
 use nestling::link::{self, Bytes, Decoder, Feature, Health, Hello, Memory, RawSample, StateHash, ToDevice, ToHost, Wear};
 use nestling::net::network::PlanError;
 use nestling::sample::{Sample, Seed};
 use nestling::state;
+use serde::Serialize;
 
+use crate::newest::Newest;
 use crate::{Firmware, Input};
 
 /// Name and version, as `Hello` says them.
@@ -61,9 +65,9 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
-/// See the module. It holds the learner, which holds the block.
+/// See the module.
 pub struct Device<P, I, F: NorFlash> {
-    learner: Learner<'static>,
+    learner: &'static mut Learner<'static>,
     decoder: Decoder<&'static mut [u8]>,
     feature: &'static mut [i8],
     input: I,
@@ -91,7 +95,7 @@ struct Host<P> {
 
 impl<P: Write> Host<P> {
     /// A port that fails is no reason to stop learning: what it cannot carry is lost, as the host sees.
-    fn say(&mut self, message: &ToHost) {
+    fn say(&mut self, message: &impl Serialize) {
         let _ = link::send(message, |piece| self.port.write_all(piece));
     }
 
@@ -121,6 +125,7 @@ impl<P: Write> Host<P> {
         self.say(&ToHost::Health(Health { stack_peak, ..health }));
     }
 
+    #[inline(never)]
     fn hash(&mut self, learner: &mut Learner, finished: bool) {
         let hash = state::hash(learner);
         self.say(&ToHost::Hash(StateHash { samples: learner.counters().observed, finished, hash }));
@@ -137,11 +142,8 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
     /// [`StartError`].
     pub fn new(parts: Parts<P, I, F>) -> Result<Self, StartError> {
         let Parts { firmware, port, input, flash, range, memory, stack_used, reset } = parts;
-        let Firmware { board, kernels, image, block, frame, feature } = firmware;
-        let image = Image::parse(image).map_err(StartError::Image)?;
-        let options = image.options(Options { kernels, ..Options::new(Seed(0)) });
-        let mut learner = Learner::new(image.spec(), &options, block).map_err(StartError::Plan)?;
-        image.restore(&mut learner).map_err(StartError::Image)?;
+        let Firmware { board, kernels, image, learner, block, frame, feature } = firmware;
+        let Begun { learner, spec, options, checksum } = begin(image, kernels, learner, block)?;
         let mut device = Device {
             learner,
             decoder: Decoder::new(frame),
@@ -150,22 +152,23 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
             store: None,
             range,
             reset,
-            host: Host { port, board, spec: image.spec_bytes(), options, memory, stack_used },
+            host: Host { port, board, spec, options, memory, stack_used },
             recording: false,
             frozen: false,
             finished: false,
         };
-        device.open(flash, image.checksum());
+        device.open(flash, checksum);
         device.greet();
         Ok(device)
     }
 
     /// Opens the store and takes up what was learned before the power went.
+    #[inline(never)]
     fn open(&mut self, flash: F, image: u32) {
         let mut chunk = [0; CHUNK];
         let opened = FlashStore::open(flash, self.range.clone(), image, &mut chunk);
         let restored = opened.and_then(|mut store| {
-            store.restore(&mut self.learner, &mut chunk)?;
+            store.restore(self.learner, &mut chunk)?;
             Ok(store)
         });
         match restored {
@@ -174,8 +177,9 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
         }
     }
 
+    #[inline(never)]
     fn greet(&mut self) {
-        self.host.hello(&self.learner);
+        self.host.hello(self.learner);
         self.ready();
     }
 
@@ -186,6 +190,7 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
     }
 
     /// Does what is due. `true`: there was something; `false`: the board may sleep until its next interrupt.
+    #[inline(never)]
     pub fn poll(&mut self) -> bool {
         let heard = self.hear();
         if self.finished {
@@ -221,6 +226,7 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
         heard
     }
 
+    #[inline(never)]
     fn answer(&mut self) {
         let Device { learner, decoder, feature, host, recording, frozen, finished, .. } = self;
         let Some(message) = decoder.to_device() else { return };
@@ -250,7 +256,7 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
                 }
                 *finished = true;
                 self.health();
-                self.host.hash(&mut self.learner, true);
+                self.host.hash(self.learner, true);
             }
             ToDevice::Restart => self.restart(),
         }
@@ -258,7 +264,7 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
 
     fn health(&mut self) {
         let wear = self.store.as_mut().map_or_else(Wear::default, FlashStore::wear);
-        self.host.health(Health { frames_dropped: self.decoder.dropped(), wear, ..Health::new(&self.learner) });
+        self.host.health(Health { frames_dropped: self.decoder.dropped(), wear, ..Health::new(self.learner) });
     }
 
     /// A lesson that ended is told, and one that was published is kept.
@@ -271,13 +277,14 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
     }
 
     fn save(&mut self) {
-        if let Some(Err(problem)) = self.store.as_mut().map(|store| store.save(&mut self.learner, &mut [0; CHUNK])) {
+        if let Some(Err(problem)) = self.store.as_mut().map(|store| store.save(self.learner, &mut [0; CHUNK])) {
             self.host.log(&problem);
         }
         self.health();
     }
 
     /// Forgets what was learned since flashing.
+    #[inline(never)]
     fn restart(&mut self) {
         if let Some(store) = self.store.take() {
             let Range { start, end } = self.range;
@@ -288,6 +295,32 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
         }
         (self.reset)()
     }
+}
+
+/// A learner as the image has it, and what is told of the image later.
+struct Begun {
+    learner: &'static mut Learner<'static>,
+    spec: &'static [u8],
+    options: Options,
+    checksum: u32,
+}
+
+/// Makes the learner in its place. This takes more stack than all that follows, which must not carry it.
+#[inline(never)]
+fn begin(
+    image: &'static [u8],
+    kernels: Kernels,
+    place: &'static mut MaybeUninit<Learner<'static>>,
+    block: &'static mut [u8],
+) -> Result<Begun, StartError> {
+    let image = Image::parse(image).map_err(StartError::Image)?;
+    let options = image.options(Options { kernels, lean: true, ..Options::new(Seed(0)) });
+    let learner = match Learner::new(image.spec(), &options, block) {
+        Ok(learner) => place.write(learner),
+        Err(problem) => return Err(StartError::Plan(problem)),
+    };
+    image.restore(learner).map_err(StartError::Image)?;
+    Ok(Begun { learner, spec: image.spec_bytes(), options, checksum: image.checksum() })
 }
 
 /// What became of the lessons while a sample was learned from.
@@ -308,6 +341,7 @@ struct Taker<'a, P> {
 
 impl<P: Write> Taker<'_, P> {
     /// Perceives `sample`, sends its feature, and learns from it.
+    #[inline(never)]
     fn take(&mut self, sample: &Sample) -> Ended {
         let number = self.learner.counters().observed;
         if self.recording {
@@ -317,8 +351,6 @@ impl<P: Write> Taker<'_, P> {
             self.host.log(&problem);
             return Ended::Nothing;
         }
-        let feature = Feature::new(self.learner, sample.time, self.feature);
-        self.host.say(&ToHost::Feature(feature));
         let mut ended = Ended::Nothing;
         while !self.frozen {
             match self.learner.step(&Alone) {
@@ -332,11 +364,18 @@ impl<P: Write> Taker<'_, P> {
     }
 
     fn perceive(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        if self.frozen {
-            return self.learner.perceive(sample, self.feature);
+        if !self.frozen {
+            self.learner.observe(sample)?;
         }
-        self.learner.observe(sample)?;
-        self.learner.feature(self.feature);
+        if !self.feature.is_empty() {
+            self.learner.perceive(sample, self.feature)?;
+            self.host.say(&ToHost::Feature(Feature::new(self.learner, sample.time, self.feature)));
+            return Ok(());
+        }
+        if self.frozen {
+            self.learner.perceive_newest(sample)?;
+        }
+        self.host.say(&Newest { learner: self.learner, time: sample.time });
         Ok(())
     }
 }

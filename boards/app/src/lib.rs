@@ -7,6 +7,7 @@
 
 pub mod device;
 pub mod imu;
+mod newest;
 #[cfg(target_os = "none")]
 pub mod stack;
 
@@ -17,11 +18,13 @@ pub mod port;
 #[cfg(feature = "embassy")]
 pub mod usb;
 
+use core::mem::MaybeUninit;
+
 use nestling::sample::Sample;
 
 /// For the source that a board's build script writes.
-pub use nestling::{image::Aligned, kernels::Kernels};
-pub use static_cell::ConstStaticCell;
+pub use nestling::{image::Aligned, kernels::Kernels, learner::Learner};
+pub use static_cell::{ConstStaticCell, StaticCell};
 
 pub use device::{Device, Parts, StartError};
 
@@ -32,11 +35,12 @@ pub struct Firmware {
     pub kernels: Kernels,
     /// The model, and what it has learned already.
     pub image: &'static [u8],
-    /// For the learner, of the planned length.
+    /// For the learner itself, and its block of the planned length.
+    pub learner: &'static mut MaybeUninit<Learner<'static>>,
     pub block: &'static mut [u8],
     /// For the longest frame that comes over the link.
     pub frame: &'static mut [u8],
-    /// For one feature.
+    /// For one feature, where lessons are judged; empty elsewhere.
     pub feature: &'static mut [i8],
 }
 

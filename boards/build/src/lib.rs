@@ -84,7 +84,8 @@ pub fn build() {
     };
     // A board with a sensor is sent nothing but short questions.
     let sample = if input == "link" { spec.height * spec.width * spec.channels * value } else { 0 };
-    let (block, frame, feature) = (plan.block_len(), link::buffer_len(sample), plan.feature_dim);
+    let feature = if image.spec().guard.canaries > 0 { plan.feature_dim } else { 0 };
+    let (block, frame) = (plan.block_len(), link::buffer_len(sample));
     let taken = block + frame + feature + board.stack_bytes;
     assert!(
         taken <= board.ram_bytes,
@@ -105,8 +106,9 @@ pub const WINDOW: usize = {window};
 /// # Panics
 /// When it is called a second time.
 pub fn firmware() -> nestling_firmware::Firmware {{
-    use nestling_firmware::{{Aligned, ConstStaticCell, Firmware, Kernels}};
+    use nestling_firmware::{{Aligned, ConstStaticCell, Firmware, Kernels, Learner, StaticCell}};
     static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/image.bin")));
+    static LEARNER: StaticCell<Learner<'static>> = StaticCell::new();
     static BLOCK: ConstStaticCell<[u8; {block}]> = ConstStaticCell::new([0; {block}]);
     static FRAME: ConstStaticCell<[u8; {frame}]> = ConstStaticCell::new([0; {frame}]);
     static FEATURE: ConstStaticCell<[i8; {feature}]> = ConstStaticCell::new([0; {feature}]);
@@ -114,6 +116,7 @@ pub fn firmware() -> nestling_firmware::Firmware {{
         board: "{name}",
         kernels: {kernels},
         image: &IMAGE.0,
+        learner: LEARNER.uninit(),
         block: BLOCK.take(),
         frame: FRAME.take(),
         feature: FEATURE.take(),
@@ -142,7 +145,7 @@ fn options(board: &Board) -> Options {
         let names: Vec<_> = KERNELS.iter().map(|(name, ..)| *name).collect();
         panic!("board.toml: there are no kernels {}; choose one of {names:?}", board.kernels);
     };
-    Options { kernels: *kernels, ..Options::new(Seed(1)) }
+    Options { kernels: *kernels, lean: true, ..Options::new(Seed(1)) }
 }
 
 /// The image that `NESTLING_IMAGE` names, or one of the board's default model; a copy lies in `OUT_DIR`.
