@@ -138,7 +138,8 @@ pub fn firmware() -> nestling_firmware::Firmware {{
 }
 
 /// Ways of the kernels, as `board.toml` calls them, here and in the firmware.
-const KERNELS: [(&str, Kernels, &str); 1] = [("reference", Kernels::Reference, "Kernels::Reference")];
+const KERNELS: [(&str, Kernels, &str); 2] =
+    [("lean", Kernels::Lean, "Kernels::Lean"), ("reference", Kernels::Reference, "Kernels::Reference")];
 
 fn options(board: &Board) -> Options {
     let Some((_, kernels, _)) = KERNELS.iter().find(|(name, ..)| *name == board.kernels) else {
