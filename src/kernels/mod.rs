@@ -62,7 +62,7 @@ pub enum Kernels {
 impl Kernels {
     /// The fastest way that this processor has.
     pub fn detect() -> Self {
-        Kernels::Packed(Tile::detect())
+        Tile::all().last().map_or(Kernels::Lean, |&tile| Kernels::Packed(tile))
     }
 
     /// Name for reports: `reference`, `packed/portable`, `packed/avx2` …

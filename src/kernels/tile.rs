@@ -219,9 +219,11 @@ pub(super) fn multiply<I: Isa, F: Format>(isa: I, product: &Product<F::Number>, 
 
 macro_rules! tiles {
     ($($(#[$cfg:meta])* $tile:ident($isa:ty) by $detect:ident: $name:literal;)*) => {
-        /// Which instruction set is used. Chosen once, when the plan is built.
+        /// Which instruction set is used. Chosen once, when the plan is built. In firmware without the feature `packed`
+        /// there is none, and the compiler leaves the packed products out.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Tile {
+            #[cfg(any(not(target_os = "none"), feature = "packed"))]
             Portable,
             $($(#[$cfg])* $tile($isa),)*
         }
@@ -229,7 +231,9 @@ macro_rules! tiles {
         impl Tile {
             /// Every one that this processor has, faster ones later: for tests and benchmarks.
             pub fn all() -> heapless::Vec<Self, 8> {
+                #[allow(unused_mut, reason = "firmware may have none")]
                 let mut all = heapless::Vec::new();
+                #[cfg(any(not(target_os = "none"), feature = "packed"))]
                 let _ = all.push(Tile::Portable);
                 $($(#[$cfg])* if let Some(isa) = <$isa>::$detect() {
                     let _ = all.push(Tile::$tile(isa));
@@ -240,6 +244,7 @@ macro_rules! tiles {
             /// Name for reports.
             pub fn name(self) -> &'static str {
                 match self {
+                    #[cfg(any(not(target_os = "none"), feature = "packed"))]
                     Tile::Portable => "packed/portable",
                     $($(#[$cfg])* Tile::$tile(_) => $name,)*
                 }
@@ -247,8 +252,10 @@ macro_rules! tiles {
 
             /// Runs `work` as it was compiled for this instruction set.
             #[inline]
+            #[allow(unused_variables, reason = "firmware may have none")]
             pub fn run<W: Work>(self, work: W) -> W::Output {
                 match self {
+                    #[cfg(any(not(target_os = "none"), feature = "packed"))]
                     Tile::Portable => work.run(Portable),
                     $($(#[$cfg])* Tile::$tile(isa) => isa.run(work),)*
                 }
@@ -269,10 +276,11 @@ tiles! {
     Neon(super::neon::Neon) by detect: "packed/neon";
     #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
     NeonDot(super::neon::NeonDot) by detect: "packed/neon-dot";
-    #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp"))]
+    #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp", feature = "packed"))]
     Dsp(super::cortex_m::Dsp) by detect: "packed/dsp";
 }
 
+#[cfg(any(not(target_os = "none"), feature = "packed"))]
 impl Tile {
     /// The fastest one of this processor.
     pub fn detect() -> Self {

@@ -33,8 +33,8 @@ use crate::net::{arena::Arena, update};
 use crate::replay::Replay;
 use crate::sample::{EncoderVersion, Seed};
 
-/// Most lanes (threads) that a step is split over.
-pub const MAX_LANES: usize = 16;
+/// Most lanes (threads) that a step is split over; without threads there is one, as each takes some stack.
+pub const MAX_LANES: usize = if cfg!(feature = "std") { 16 } else { 1 };
 
 /// Runs two jobs, at the same time where it can.
 pub trait Join: Sync {

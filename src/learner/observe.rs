@@ -2,10 +2,11 @@
 
 use super::{Learner, batch, memory, tensor};
 use crate::augment::{fit, image, signal};
+use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::kernels::narrow;
 use crate::net::arena::Arena;
-use crate::net::forward::{self, Scratch};
+use crate::net::forward::{self, ForwardSeen, Scratch};
 use crate::net::spec::{InputKind, MAX_LAYERS};
 use crate::sample::{Sample, Seed};
 
@@ -71,6 +72,19 @@ impl Learner<'_> {
 
     /// The feature of the newest sample; the shifts of the feature, and of layers that are still settling, follow it.
     fn follow_newest(&mut self) {
+        let (seen, blocks) = self.look_at_newest();
+        let settled: [bool; MAX_LAYERS] = core::array::from_fn(|layer| self.has_settled(layer));
+        let shifts = &mut self.learning.shifts[0];
+        for (index, layer) in self.network.layers.iter().enumerate() {
+            if (layer.dictionary || index < self.network.base) && !settled[index] {
+                shifts.layers[index].follow(seen.layers[index]);
+            }
+        }
+        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
+    }
+
+    /// The feature of the newest sample, and what its layers and blocks saw.
+    fn look_at_newest(&mut self) -> (ForwardSeen, [Seen; MAX_LAYERS]) {
         let scratch = core::mem::take(&mut self.scratch);
         let mut arena = Arena::over(scratch);
         let activations = arena.take(self.network.kept_len());
@@ -83,19 +97,11 @@ impl Learner<'_> {
         self.feature = feature;
         self.windows = windows;
         self.scratch = scratch;
-        let settled: [bool; MAX_LAYERS] = core::array::from_fn(|layer| self.has_settled(layer));
-        let shifts = &mut self.learning.shifts[0];
-        let before = shifts.feature;
-        for (index, layer) in self.network.layers.iter().enumerate() {
-            if (layer.dictionary || index < self.network.base) && !settled[index] {
-                shifts.layers[index].follow(seen.layers[index]);
-            }
-        }
-        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
-        // A shift that was not known was the exact one, which it now follows.
-        let used =
-            before.iter().zip(&shifts.feature).map(|(before, after)| if before.is_set() { before } else { after });
-        self.feature_shifts.iter_mut().zip(used).for_each(|(slot, used)| *slot = *used);
+        self.feature_shifts = self.learning.shifts[0].feature;
+        // A shift that was not known was the exact one.
+        let unknown = self.feature_shifts.iter_mut().zip(blocks).filter(|(shift, _)| !shift.is_set());
+        unknown.take(self.network.feature.len()).for_each(|(shift, seen)| shift.follow(seen));
+        (seen, blocks)
     }
 
     /// Puts the newest sample, or what the lowest trained layer reads of it, into the replay buffer.
@@ -145,6 +151,17 @@ impl Learner<'_> {
         forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
         self.windows = windows;
         self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Makes the feature of `sample` the newest one where nobody judges lessons; nothing is learned from it.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn perceive_newest(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        self.make_input();
+        self.look_at_newest();
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::net::network::{MAX_TENSORS, Network};
 use crate::net::spec::{OptimizerSpec, Spec};
 use crate::net::update;
 use crate::pretext::contrastive;
-use crate::replay::{Pick, Replay};
+use crate::replay::Replay;
 use crate::sample::Seed;
 
 /// What a step does not keep, to save memory. The bits do not depend on it.
@@ -133,7 +133,6 @@ struct Shared<'a, 'm> {
     packed_back: &'a [i16],
     scales: &'a [ChannelScale],
     replay: &'a Replay<'m>,
-    picks: &'a [Pick],
     seed: Seed,
     step: u64,
 }
@@ -152,7 +151,10 @@ impl Lane<'_> {
         let (input_len, step_len) = (network.base_input().len(), network.step_len());
         let input_place = if network.trains_base() { place } else { 0 };
         let input = &mut self.inputs[input_place * input_len..][..input_len];
-        let stored = shared.replay.sample(shared.picks[number / views], number % views);
+        // `train` has seen that there is one.
+        let pick = batch::pick_of(spec, shared.replay, shared.seed, shared.step, number / views);
+        let Some(pick) = pick else { return ForwardSeen::default() };
+        let stored = shared.replay.sample(pick, number % views);
         if network.base > 0 {
             input.copy_from_slice(bytemuck::cast_slice(stored));
         } else {
@@ -291,13 +293,14 @@ impl Learner<'_> {
     }
 
     /// One step; the loss in 1/256 nat. `None` where there are not enough samples yet.
+    // Its frame is not to be carried where no pretext is trained.
+    #[inline(never)]
     fn train(&mut self, join: &impl Join, scratch: &mut [u8]) -> Option<u32> {
         let contrastive = self.spec.contrastive.as_ref()?;
         let counters = self.counters[0];
         let (seed, step) = (Seed(counters.seed), counters.steps);
-        let mut picks: heapless::Vec<Pick, 1024> = heapless::Vec::new();
         for number in 0..contrastive.batch {
-            picks.push(batch::pick_of(&self.spec, &self.replay, seed, step, number)?).ok()?;
+            batch::pick_of(&self.spec, &self.replay, seed, step, number)?;
         }
         let mut arena = Arena::reusing(scratch);
         let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, self.lean, &mut arena)?;
@@ -318,7 +321,6 @@ impl Learner<'_> {
                     packed_back: self.packed_back,
                     scales: self.scales,
                     replay: &self.replay,
-                    picks: &picks,
                     seed,
                     step,
                 }
