@@ -20,7 +20,7 @@ run() { # run TARGET MACHINE FEATURES: builds the image for the target, looks fo
   fi
   echo "$target $features: no soft-float symbol among $(readelf -sW "$image" | grep -c FUNC) functions; $(size "$image" 2>/dev/null | tail -1 | awk '{print $1 + $2}') bytes of flash"
   if command -v qemu-system-arm >/dev/null; then
-    timeout 300 qemu-system-arm -machine "$machine" -icount shift=10 -nographic -monitor none -serial none \
+    timeout 900 qemu-system-arm -machine "$machine" -icount shift=10 -nographic -monitor none -serial none \
       -semihosting-config enable=on,target=native -kernel "$image"
   else
     echo "SKIPPED: qemu-system-arm is not installed, so the image was not run"

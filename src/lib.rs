@@ -13,7 +13,8 @@
 //! - [`net`] lays an encoder out, takes it forward and back and updates it;
 //! - [`kernels`] are the integer products, [`fixed`] the numbers, [`sample`] the words.
 //!
-//! Without the feature `std` the crate ends at [`learner`].
+//! Without the feature `std` the crate ends at [`learner`]; for firmware the feature `link` adds [`mod@state`], [`image`] and
+//! [`link`], and `flash` adds [`flash`].
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(target_endian = "big")]
@@ -29,6 +30,15 @@ pub mod pretext;
 pub mod replay;
 pub mod sample;
 pub mod selftest;
+
+#[cfg(feature = "flash")]
+pub mod flash;
+#[cfg(feature = "link")]
+pub mod image;
+#[cfg(feature = "link")]
+pub mod link;
+#[cfg(feature = "link")]
+pub mod state;
 
 #[cfg(feature = "cli")]
 pub mod cli;

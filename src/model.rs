@@ -27,6 +27,7 @@ pub enum ModelError {
 /// Models that the program carries, as (name, TOML).
 pub const SHIPPED: &[(&str, &str)] = &[
     ("n5", include_str!("../models/n5.toml")),
+    ("n9", include_str!("../models/n9.toml")),
     ("n18", include_str!("../models/n18.toml")),
     ("l100", include_str!("../models/l100.toml")),
     ("l400", include_str!("../models/l400.toml")),

@@ -34,7 +34,7 @@ pub fn spec() -> Spec {
             samples_per_step: 4,
             ..Default::default()
         }),
-        replay: ReplaySpec { policy: ReplayPolicy::Redundancy, capacity: 24, fresh: 2 },
+        replay: ReplaySpec { policy: ReplayPolicy::Redundancy, capacity: 24, fresh: 2, latents: false },
         guard: GuardSpec { lesson_steps: 10, canaries: 8 },
         ..Default::default()
     }
@@ -42,7 +42,7 @@ pub fn spec() -> Spec {
 
 /// How the lesson is run; `lanes` and `kernels` do not change the result.
 pub const fn options(lanes: usize, kernels: Kernels) -> Options {
-    Options { seed: Seed(20), expected_samples: Some(SAMPLES), lanes, kernels, recompute: false }
+    Options { seed: Seed(20), expected_samples: Some(SAMPLES), lanes, kernels, lean: false, flash_weights: false }
 }
 
 /// Runs the lesson in `memory` and gives the FNV-1a hash of the learner's state after it.
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn every_kernel_and_number_of_lanes_gives_the_expected_bits() {
         let packed = Tile::all().into_iter().map(Kernels::Packed);
-        for kernels in core::iter::once(Kernels::Reference).chain(packed) {
+        for kernels in [Kernels::Reference, Kernels::Lean].into_iter().chain(packed) {
             for lanes in [1, 2, 3, 5] {
                 let plan = Learner::plan(&spec(), &options(lanes, kernels)).expect("a sound plan");
                 let mut memory = vec![0xA5; plan.block_len()];

@@ -42,6 +42,35 @@ struct Change {
     offset: i32,
 }
 
+/// How a change of light maps values.
+#[derive(Clone, Copy)]
+struct Light {
+    mean: i32,
+    gain: i32,
+    level: i32,
+    colour: i32,
+}
+
+impl Light {
+    /// Of an image whose mean is `mean`, 0 to 255.
+    fn of(change: &Change, mean: i32) -> Self {
+        let gain = (change.brightness * change.contrast) >> 8;
+        let level = ((mean * change.brightness) >> 8) - 128 + change.offset;
+        Light { mean, gain, level, colour: (gain * change.saturation) >> 8 }
+    }
+
+    /// Of luma 0 to 255, to an input still to be clamped.
+    #[inline(always)]
+    fn luma(&self, luma: i32) -> i32 {
+        (((luma - self.mean) * self.gain) >> 8) + self.level
+    }
+
+    #[inline(always)]
+    fn difference(&self, difference: i32) -> i8 {
+        ((difference * self.colour) >> 8).clamp(-127, 127) as i8
+    }
+}
+
 /// A factor in `1 ± share`, in 1/256.
 fn factor(draws: Draws, element: u32, share: u32) -> i32 {
     draws.between(element, 256 - share as i32, 256 + share as i32)
@@ -96,9 +125,7 @@ pub fn view(spec: &ViewSpec, pixels: &[u8], map: Map, draws: Draws, out: &mut [i
     let channels = map.channels;
     let sum: u64 = pixels.iter().map(|&p| u64::from(p)).sum();
     let mean = (sum / pixels.len().max(1) as u64) as i32;
-    let gain = (change.brightness * change.contrast) >> 8;
-    let level = ((mean * change.brightness) >> 8) - 128 + change.offset;
-    let colour = (gain * change.saturation) >> 8;
+    let light = Light::of(&change, mean);
     // Some columns at a time: their sources are blended down first, all alike, and across then.
     let mut blended = [0u16; (CHUNK + 2) * 3];
     let mut taps = [(0, 0, 0); CHUNK];
@@ -128,19 +155,37 @@ pub fn view(spec: &ViewSpec, pixels: &[u8], map: Map, draws: Draws, out: &mut [i
                 let out = &mut out[to * channels..][..channels];
                 let luma = if channels == 3 {
                     let [luma, red_green, yellow_blue] = opponent(value(0), value(1), value(2));
-                    out[1] = ((red_green * colour) >> 8).clamp(-127, 127) as i8;
-                    out[2] = ((yellow_blue * colour) >> 8).clamp(-127, 127) as i8;
+                    out[1] = light.difference(red_green);
+                    out[2] = light.difference(yellow_blue);
                     luma + 128
                 } else {
                     value(0)
                 };
-                let mut luma = (((luma - mean) * gain) >> 8) + level;
+                let mut luma = light.luma(luma);
                 if spec.noise > 0 {
                     luma += noise(draws, element::NOISE + to as u32, spec.noise);
                 }
                 out[0] = luma.clamp(-127, 127) as i8;
             }
         }
+    }
+}
+
+/// Changes the light of `input` (`[height, width, 1 or 3]`, `i8`, as the encoder takes it) where it stands, as [`view`]
+/// does but without crop or mirroring; contrast is about the mean of luma.
+pub fn relight(spec: &ViewSpec, map: Map, draws: Draws, input: &mut [i8]) {
+    let change = Change::draw(spec, map, draws);
+    let pixels = || input.chunks_exact(map.channels);
+    let sum: i64 = pixels().map(|pixel| i64::from(pixel[0]) + 128).sum();
+    let mean = (sum / map.positions().max(1) as i64) as i32;
+    let light = Light::of(&change, mean);
+    for (number, pixel) in input.chunks_exact_mut(map.channels).enumerate() {
+        let mut luma = light.luma(i32::from(pixel[0]) + 128);
+        if spec.noise > 0 {
+            luma += noise(draws, element::NOISE + number as u32, spec.noise);
+        }
+        pixel[0] = luma.clamp(-127, 127) as i8;
+        pixel[1..].iter_mut().for_each(|v| *v = light.difference(i32::from(*v)));
     }
 }
 

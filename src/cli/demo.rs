@@ -34,9 +34,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let model = ModelArgs { model: args.model.clone(), pretext: None, set: args.set.clone() };
+    let model = ModelArgs { model: Some(args.model.clone()), pretext: None, set: args.set.clone() };
     let settings = Settings {
-        seed: args.how.seed,
+        seed: args.how.seed(),
         samples: args.samples,
         labels: args.labels,
         threads: args.how.threads(),

@@ -1,12 +1,12 @@
 //! `nestling learn`: a source in, a checkpoint out.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::device::Comparison;
 use super::settings::{ModelArgs, RunArgs, UsageError};
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::learner::{Did, Learner};
@@ -53,11 +53,14 @@ enum Arithmetic {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed })?;
+    let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed() })?;
     let in_all = source.len_hint().map(|n| n.saturating_mul(args.epochs));
-    let expected = match (in_all, args.samples) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+    let device = source.device().cloned();
+    let expected = match (&device, in_all, args.samples) {
+        // The board's own plan of its stream decides its bits.
+        (Some(device), ..) => device.expected_samples,
+        (None, Some(a), Some(b)) => Some(a.min(b)),
+        (None, a, b) => a.or(b),
     };
     let saved = args.resume.as_deref().map(store::read).transpose()?;
     if let Some(reason) = saved.as_ref().and_then(|s| s.set_aside.as_ref()) {
@@ -65,13 +68,16 @@ pub fn run(args: &Args) -> Outcome {
     }
     let spec = match &saved {
         Some(saved) => saved.spec.clone(),
-        None => args.model.load()?,
+        None => args.model.load_or(device.as_ref().map(|device| &device.spec))?,
     };
     if args.samples.is_none() && in_all.is_none() {
         let problem = format!("{} has no end: say how much to learn with --samples N", source.describe());
         return Err(UsageError(problem).into());
     }
-    let options = args.how.options(&spec, expected);
+    let mut options = args.how.options(&spec, expected);
+    if let (Some(device), None) = (&device, args.how.seed) {
+        options.seed = device.seed;
+    }
     if args.arithmetic == Arithmetic::Float {
         return super::learn_float::run(args, &spec, &options, source.as_mut());
     }
@@ -81,11 +87,9 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
     }
+    let mut comparison = device.as_ref().map(|device| Comparison::begin(device, &learner)).transpose()?;
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
+    let interrupted = super::interrupts()?;
     let bar = progress(expected, "learning");
     let already = learner.counters().observed;
     let begun = Instant::now();
@@ -111,6 +115,9 @@ pub fn run(args: &Args) -> Outcome {
                 last_saved = Instant::now();
                 failure = store::write(&args.out, learner).err();
             }
+            if let (None, Some(comparison)) = (did, &mut comparison) {
+                comparison.compare(learner, false);
+            }
             cut = interrupted.load(Ordering::Relaxed)
                 || args.stop_after.is_some_and(|n| learner.counters().observed >= n);
             !cut && failure.is_none()
@@ -121,11 +128,18 @@ pub fn run(args: &Args) -> Outcome {
     }
     if !cut {
         learner.finish();
+        if let Some(comparison) = &mut comparison {
+            comparison.compare(&mut learner, true);
+        }
     }
     bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
     store::write(&args.out, &mut learner)?;
-    Ok(told(args, &mut learner, source.as_ref(), plan.ram_bytes, already, seconds, cut))
+    let mut told = told(args, &mut learner, source.as_ref(), plan.ram_bytes, already, seconds, cut);
+    if let Some(comparison) = comparison {
+        comparison.tell(&mut told);
+    }
+    Ok(told)
 }
 
 fn told(

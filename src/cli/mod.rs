@@ -2,18 +2,27 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong use.
 
+mod board;
 mod demo;
+mod device;
+mod export;
+mod flash;
+mod import;
 mod inspect;
 mod learn;
 mod learn_float;
 mod plan;
 mod probe;
+#[cfg(feature = "serial")]
+mod record;
 mod run;
 mod settings;
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
 use serde_json::Value;
@@ -41,6 +50,15 @@ enum Verb {
     Run(run::Args),
     /// Tell what is in a checkpoint or a model.
     Inspect(inspect::Args),
+    /// Write a checkpoint as the image that a board's firmware holds.
+    Export(export::Args),
+    /// Write an image as a checkpoint.
+    Import(import::Args),
+    /// Build a board's firmware with a model and flash it; an emulated board is run and taught.
+    Flash(flash::Args),
+    /// Record what a board's learner takes in, to learn the same bits from it.
+    #[cfg(feature = "serial")]
+    Record(record::Args),
     /// Tell what a learner of a model will hold and cost, before it runs.
     Plan(plan::Args),
 }
@@ -62,6 +80,11 @@ pub fn main() -> ExitCode {
         Verb::Probe(args) => probe::run(args),
         Verb::Run(args) => run::run(args),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Export(args) => export::run(args),
+        Verb::Import(args) => import::run(args),
+        Verb::Flash(args) => flash::run(args),
+        #[cfg(feature = "serial")]
+        Verb::Record(args) => record::run(args),
         Verb::Plan(args) => plan::run(args),
     };
     match outcome {
@@ -99,6 +122,15 @@ fn progress(total: Option<u64>, what: &'static str) -> indicatif::ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// Becomes true when the user or the system asks the program to end.
+fn interrupts() -> std::io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
 }
 
 /// Largest memory that the process has held, in bytes; 0 where the system does not tell.

@@ -55,14 +55,14 @@ struct Counts {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed })?;
+    let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed() })?;
     let saved = match &args.state {
         Some(path) if path.exists() || store::previous(path).exists() => Some(store::read(path)?),
         _ => None,
     };
     let spec = match &saved {
         Some(saved) => saved.spec.clone(),
-        None => args.model.load()?,
+        None => args.model.load_or(source.device().map(|device| &device.spec))?,
     };
     let options = args.how.options(&spec, None);
     let plan = Learner::plan(&spec, &options)?;
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
     }
-    let live = args.sources.iter().any(|uri| uri.starts_with("pipe:"));
+    let live = args.sources.iter().any(|uri| uri.starts_with("pipe:") || uri.starts_with("serial:"));
     let (exchange, mut perceiver) = Exchange::new(&learner);
     let (to_learner, from_stream) = sync_channel::<Record>(RING);
     let (give_back, spare) = sync_channel::<Record>(RING + 2);

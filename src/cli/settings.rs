@@ -4,16 +4,18 @@ use std::error::Error;
 
 use crate::learner::{Learner, MAX_LANES, Options};
 use crate::model;
-use crate::net::spec::Spec;
+use crate::net::spec::{LayerKind, Spec};
 use crate::sample::Seed;
 
 /// Arguments that choose a model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
     /// A shipped model (n5, n18, l100, l400, robot, robot-colour, motion) or a model file.
-    #[arg(long, default_value = "l100")]
-    pub model: String,
-    /// `dictionary`: learn the stem alone; `contrastive`: the layers above it too. The model says otherwise.
+    /// [default: l100, or the one that a board's recording names]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// `dictionary`: learn the first layers alone, those that are dictionaries; `contrastive`, `denoise`: the layers above
+    /// them too. The model says otherwise.
     #[arg(long)]
     pub pretext: Option<Pretext>,
     /// Change one key of the model, for example `--set replay.capacity=256`. May be given several times.
@@ -25,6 +27,7 @@ pub struct ModelArgs {
 pub enum Pretext {
     Dictionary,
     Contrastive,
+    Denoise,
 }
 
 /// Wrong use that clap cannot see.
@@ -35,15 +38,31 @@ pub struct UsageError(pub String);
 impl ModelArgs {
     /// Loads the model and applies the changes.
     pub fn load(&self) -> Result<Spec, Box<dyn Error>> {
-        let mut spec = model::load(&self.model)?;
+        self.load_or(None)
+    }
+
+    /// As [`ModelArgs::load`]; where no model is named it is `known`.
+    pub fn load_or(&self, known: Option<&Spec>) -> Result<Spec, Box<dyn Error>> {
+        let mut spec = match (&self.model, known) {
+            (None, Some(known)) => known.clone(),
+            (name, _) => model::load(name.as_deref().unwrap_or("l100"))?,
+        };
         match self.pretext {
             Some(Pretext::Dictionary) => {
-                spec.layer.truncate(1);
+                let dictionaries = spec.layer.iter().take_while(|l| l.kind == LayerKind::Dictionary).count();
+                spec.layer.truncate(dictionaries.max(1));
                 spec.feature.layers.clear();
-                spec.contrastive = None;
+                (spec.contrastive, spec.denoise) = (None, None);
             }
-            Some(Pretext::Contrastive) if spec.contrastive.is_none() => spec.contrastive = Some(Default::default()),
-            _ => {}
+            Some(Pretext::Contrastive) => {
+                spec.denoise = None;
+                spec.contrastive.get_or_insert_default();
+            }
+            Some(Pretext::Denoise) => {
+                spec.contrastive = None;
+                spec.denoise.get_or_insert_default();
+            }
+            None => {}
         }
         for change in &self.set {
             spec = changed(spec, change)?;
@@ -77,19 +96,23 @@ fn changed(spec: Spec, change: &str) -> Result<Spec, Box<dyn Error>> {
 /// Arguments that say how a learner is run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Seed of all random draws.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of all random draws [default: 0, or that of a board's recording].
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Threads that a step is split over; the result does not depend on it. 0: as many as there are processors and the
     /// step is worth.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Take views forward twice instead of keeping their activations: less memory, more work, the same result.
+    /// As little memory as can be: what can be computed again is not kept. More work, the same result.
     #[arg(long)]
-    pub recompute: bool,
+    pub lean: bool,
 }
 
 impl RunArgs {
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
     pub fn threads(&self) -> usize {
         let all = std::thread::available_parallelism().map_or(1, |n| n.get());
         if self.threads == 0 { all.min(MAX_LANES) } else { self.threads }
@@ -97,6 +120,6 @@ impl RunArgs {
 
     pub fn options(&self, spec: &Spec, expected_samples: Option<u64>) -> Options {
         let lanes = if self.threads == 0 { Learner::lanes_worth(spec, self.threads()) } else { self.threads };
-        Options { expected_samples, lanes, recompute: self.recompute, ..Options::new(Seed(self.seed)) }
+        Options { expected_samples, lanes, lean: self.lean, ..Options::new(Seed(self.seed())) }
     }
 }

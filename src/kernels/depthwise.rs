@@ -17,6 +17,7 @@ pub(super) fn lengths(conv: &Conv) -> Lengths {
     Lengths {
         forward: forward_panels(conv).len::<Pairs>(),
         back: phases(conv).map(|phase| phase.panels.len::<Pairs>()).sum(),
+        forward_scratch: padded,
         scratch: error.max(padded + block_rows(conv) / 2 * errors_of_rows(conv)),
     }
 }

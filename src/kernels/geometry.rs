@@ -40,7 +40,8 @@ pub struct Conv {
     pub stride: (usize, usize),
     /// Zeros around the input: above and below, left and right.
     pub padding: (usize, usize),
-    /// 1, or `channels` for a depthwise convolution (then `filters == channels`).
+    /// Equal parts of the channels, side by side, each read by as many filters: 1 for a dense convolution, `channels` for
+    /// a depthwise one (then `filters == channels`).
     pub groups: usize,
     /// The whole output map, of which this convolution fills `filters` channels.
     pub output: Map,
@@ -64,6 +65,16 @@ impl Conv {
     /// One group: every filter reads every channel.
     pub const fn is_dense(&self) -> bool {
         self.groups == 1
+    }
+    /// Every filter reads one channel of its own.
+    pub const fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.channels && self.filters == self.channels
+    }
+    /// Group `g` as a dense convolution.
+    pub const fn group(&self, g: usize) -> Self {
+        let (channels, filters) = (self.channels / self.groups, self.filters / self.groups);
+        let (first_channel, first_filter) = (self.first_channel + g * channels, self.first_filter + g * filters);
+        Conv { first_channel, channels, filters, groups: 1, first_filter, ..*self }
     }
     /// Size of the output along one axis; 0 where the kernel does not fit.
     pub const fn extent(input: usize, kernel: usize, stride: usize, padding: usize) -> usize {

@@ -3,7 +3,9 @@
 //! Kernels hand finished sums to a [`Sink`] while they are still in registers or the nearest cache, so no map of
 //! accumulators exists. What a sink does with a sum is the same whichever kernel made it.
 
-use super::tile::{COLUMNS, Isa, Portable, ROWS, lanes};
+use core::ops::{AddAssign, Range};
+
+use super::tile::{COLUMNS, Isa, Portable, ROWS, lanes, load};
 use super::{Grid, Map};
 use crate::fixed::random::Draws;
 use crate::fixed::{I8_MAX, Seen, round_nearest, saturate_i8};
@@ -65,7 +67,16 @@ impl Tally {
         self.upper_half = lanes(|l| self.upper_half[l] + i32::from(y[l] > I8_MAX / 2));
     }
 
-    fn seen(&self, total: usize) -> Seen {
+    /// Notes what was seen one by one: in the first lane.
+    #[inline(always)]
+    fn note_one(&mut self, max: i32, clamped: i32, upper_half: i32) {
+        self.max[0] = self.max[0].max(max);
+        self.clamped[0] += clamped;
+        self.upper_half[0] += upper_half;
+    }
+
+    /// Of `total` numbers.
+    pub fn seen(&self, total: usize) -> Seen {
         let sum = |lanes: &[i32; COLUMNS]| lanes.iter().map(|&n| n as u32).sum();
         Seen {
             max: self.max.iter().copied().max().unwrap_or(0) as u32,
@@ -100,6 +111,40 @@ pub struct AtRandom<'a> {
     pub active: Option<&'a [i8]>,
 }
 
+/// What is added before a shift to the right, to round to nearest.
+const fn half(shift: u32) -> i32 {
+    if shift == 0 { 0 } else { 1 << (shift - 1) }
+}
+
+/// Narrows as [`ToNearest`], one sum after the other: for processors without vector registers.
+#[inline(always)]
+fn relu_one_by_one(shift: u32, thresholds: &[i32], sums: &[i32], out: &mut [i8], tally: &mut Tally) {
+    let half = half(shift);
+    let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+    for ((out, &sum), &threshold) in out.iter_mut().zip(sums).zip(thresholds) {
+        *out = 0;
+        // Most sums end here.
+        if sum <= threshold {
+            continue;
+        }
+        let a = sum - threshold;
+        let y = (a + half) >> shift;
+        max = a.max(max);
+        if y > I8_MAX / 2 {
+            upper_half += 1;
+            clamped += i32::from(y > I8_MAX);
+        }
+        *out = y.min(I8_MAX) as i8;
+    }
+    tally.note_one(max, clamped, upper_half);
+}
+
+/// The thresholds of `count` channels from `channel` on; where there are none they are 0.
+fn thresholds_of(thresholds: &[i32], channel: usize, count: usize) -> &[i32] {
+    static NONE: [i32; COLUMNS] = [0; COLUMNS];
+    thresholds.get(channel..channel + count).unwrap_or(&NONE)
+}
+
 impl ToNearest {
     /// In plain code, for the first `count` sums of each row.
     #[inline(always)]
@@ -115,7 +160,7 @@ impl ToNearest {
 
     #[inline(always)]
     fn narrow<const SIGNED: bool>(&self, rows: Rows, count: usize, tally: &mut Tally) {
-        let half = if self.shift == 0 { 0 } else { 1 << (self.shift - 1) };
+        let half = half(self.shift);
         let least = if SIGNED { i32::MIN } else { 0 };
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
             let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(least) } else { 0 });
@@ -127,6 +172,29 @@ impl ToNearest {
 }
 
 impl AtRandom<'_> {
+    /// One sum after the other, for processors without vector registers.
+    #[inline(always)]
+    fn one_by_one(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        let (mut max, mut clamped, mut upper_half) = (0, 0, 0);
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            let out = &mut rows.out[at..at + count];
+            for (lane, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+                *out = 0;
+                if self.active.is_some_and(|active| active[at + lane] <= 0) {
+                    continue;
+                }
+                // As in `plain`.
+                let bits = self.draws.bits(self.first.wrapping_add((at + lane) as u32));
+                let y = (sum + ((bits >> 1) >> (31 - self.shift)) as i32) >> self.shift;
+                max = sum.abs().max(max);
+                clamped += i32::from(y.abs() > I8_MAX);
+                upper_half += i32::from(y.abs() > I8_MAX / 2);
+                *out = saturate_i8(y);
+            }
+        }
+        tally.note_one(max, clamped, upper_half);
+    }
+
     /// In plain code, for the first `count` sums of each row.
     #[inline(always)]
     pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
@@ -208,16 +276,17 @@ impl<'a, const SIGNED: bool> Nearest<'a, SIGNED> {
 impl<const SIGNED: bool> Sink for Nearest<'_, SIGNED> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let mut thresholds = [0; COLUMNS];
-        if !self.thresholds.is_empty() {
-            thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
+        let thresholds = thresholds_of(self.thresholds, channel, count);
+        if I::ONE_BY_ONE && !SIGNED {
+            for (&at, sums) in offsets.iter().zip(sums) {
+                relu_one_by_one(self.shift, thresholds, sums, &mut self.out[at..at + count], &mut self.tally);
+            }
+            return;
         }
-        let how = ToNearest { shift: self.shift, thresholds };
+        let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
         let rows = Rows { offsets, sums, out: self.out };
         if count == COLUMNS {
             narrow_full::<I, SIGNED>(isa, &how, rows, &mut self.tally);
-        } else if sums.len() == 1 {
-            how.narrow::<SIGNED>(rows, count, &mut self.tally);
         } else {
             let narrowed = narrow_aside::<I, SIGNED>(isa, &how, sums, count, &mut self.tally);
             for (&at, narrowed) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0) {
@@ -227,44 +296,74 @@ impl<const SIGNED: bool> Sink for Nearest<'_, SIGNED> {
     }
 }
 
-/// The window sums of a map whose values are not kept.
-pub struct Windows<'a> {
+/// The window sums of a map whose values are not kept, in 16 or 32 bits.
+pub struct Windows<'a, T> {
     pub grid: Grid,
     /// `[cells down, cells across, channels]`.
-    pub sums: &'a mut [i32],
+    pub sums: &'a mut [T],
+    /// The places added last: channels of a position come a block after the other.
+    recent: [Place; 2],
 }
 
-impl<'a> Windows<'a> {
-    pub fn new(grid: Grid, sums: &'a mut [i32]) -> Self {
-        Windows { grid, sums }
+/// Where a position of the map begins, and the cells down and across whose windows hold it; they are neighbours.
+#[derive(Clone)]
+struct Place {
+    at: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<'a, T: Copy + Default + AddAssign + From<i8>> Windows<'a, T> {
+    pub fn new(grid: Grid, sums: &'a mut [T]) -> Self {
+        let none = Place { at: usize::MAX, rows: 0..0, columns: 0..0 };
+        Windows { grid, sums, recent: [none.clone(), none] }
     }
 
-    /// Adds `values`, the channels from `channel` on at `(y, x)`, to all windows that hold the position.
+    /// The place of the position that begins `at`.
+    fn place(&self, at: usize) -> Place {
+        let (Grid { map, cells, .. }, position) = (self.grid, at / self.grid.map.channels);
+        let (y, x) = (position / map.width, position % map.width);
+        let holding = |cells: usize, holds: &dyn Fn(usize) -> bool| {
+            let first = (0..cells).find(|&cell| holds(cell)).unwrap_or(cells);
+            first..first + (first..cells).take_while(|&cell| holds(cell)).count()
+        };
+        let rows = holding(cells.0, &|row| self.grid.rows(row).contains(&y));
+        let columns = holding(cells.1, &|column| self.grid.columns(column).contains(&x));
+        Place { at, rows, columns }
+    }
+
+    /// Adds `values`, the channels from `channel` on of the position that begins `at`, to all windows that hold it.
+    /// `number` tells the positions apart that come by turns.
     #[inline(always)]
-    fn add(&mut self, y: usize, x: usize, channel: usize, values: &[i8]) {
-        for row in (0..self.grid.cells.0).filter(|&row| self.grid.rows(row).contains(&y)) {
-            for column in (0..self.grid.cells.1).filter(|&column| self.grid.columns(column).contains(&x)) {
+    fn add(&mut self, number: usize, at: usize, channel: usize, values: &[i8]) {
+        let recent = number % self.recent.len();
+        if self.recent[recent].at != at {
+            self.recent[recent] = self.place(at);
+        }
+        let Place { rows, columns, .. } = &self.recent[recent];
+        for row in rows.clone() {
+            for column in columns.clone() {
                 let cell = row * self.grid.cells.1 + column;
                 let sums = &mut self.sums[cell * self.grid.map.channels + channel..][..values.len()];
-                sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += i32::from(v));
+                sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += T::from(v));
             }
         }
     }
 }
 
 /// ReLU and narrowing as by [`Relu`], into sums over windows: the map itself is never stored.
-pub struct Pool<'a, 'w> {
+pub struct Pool<'a, 'w, T> {
     shift: u32,
     thresholds: &'a [i32],
     map: Map,
-    windows: &'a mut [Windows<'w>],
+    windows: &'a mut [Windows<'w, T>],
     tally: Tally,
 }
 
-impl<'a, 'w> Pool<'a, 'w> {
+impl<'a, 'w, T: Copy + Default> Pool<'a, 'w, T> {
     /// Over `map`; the sums of `windows` start at 0.
-    pub fn new(shift: u32, thresholds: &'a [i32], map: Map, windows: &'a mut [Windows<'w>]) -> Self {
-        windows.iter_mut().for_each(|w| w.sums.fill(0));
+    pub fn new(shift: u32, thresholds: &'a [i32], map: Map, windows: &'a mut [Windows<'w, T>]) -> Self {
+        windows.iter_mut().for_each(|w| w.sums.fill(T::default()));
         Pool { shift, thresholds, map, windows, tally: Tally::default() }
     }
 
@@ -274,19 +373,25 @@ impl<'a, 'w> Pool<'a, 'w> {
     }
 }
 
-impl Sink for Pool<'_, '_> {
+impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let mut thresholds = [0; COLUMNS];
-        if !self.thresholds.is_empty() {
-            thresholds[..count].copy_from_slice(&self.thresholds[channel..channel + count]);
+        let thresholds = thresholds_of(self.thresholds, channel, count);
+        let mut add = |number: usize, at: usize, row: &[i8]| {
+            self.windows.iter_mut().for_each(|windows| windows.add(number, at - channel, channel, row));
+        };
+        if I::ONE_BY_ONE {
+            let mut row = [0; COLUMNS];
+            for (number, (&at, sums)) in offsets.iter().zip(sums).enumerate() {
+                relu_one_by_one(self.shift, thresholds, sums, &mut row[..count], &mut self.tally);
+                add(number, at, &row[..count]);
+            }
+            return;
         }
-        let how = ToNearest { shift: self.shift, thresholds };
+        let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
         let narrowed = narrow_aside::<I, false>(isa, &how, sums, count, &mut self.tally);
-        for (&at, row) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0) {
-            let position = at / self.map.channels;
-            let (y, x) = (position / self.map.width, position % self.map.width);
-            self.windows.iter_mut().for_each(|windows| windows.add(y, x, channel, &row[..count]));
+        for (number, (&at, row)) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0).enumerate() {
+            add(number, at, &row[..count]);
         }
     }
 }
@@ -316,7 +421,9 @@ impl Sink for Random<'_> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let rows = Rows { offsets, sums, out: self.out };
-        if count == COLUMNS {
+        if I::ONE_BY_ONE {
+            self.how.one_by_one(rows, count, &mut self.tally);
+        } else if count == COLUMNS {
             isa.narrow_at_random(&self.how, rows, &mut self.tally);
         } else {
             self.how.plain(rows, count, &mut self.tally);
@@ -334,20 +441,32 @@ pub fn feed(sums: &[i32], sink: &mut impl Sink) {
 }
 
 /// Narrowing to nearest, with sign: `out = clamp(RN(sum, shift), ±127)`.
-pub fn nearest(sums: &[i32], shift: u32, out: &mut [i8]) -> Seen {
+pub fn nearest<T: Copy + Into<i32>>(sums: &[T], shift: u32, out: &mut [i8]) -> Seen {
+    let mut out = out.iter_mut();
+    nearest_each(sums, shift, |y| {
+        if let Some(out) = out.next() {
+            *out = y;
+        }
+    })
+}
+
+/// As [`nearest`], the mantissas to `each` in order.
+#[inline(always)]
+pub fn nearest_each<T: Copy + Into<i32>>(sums: &[T], shift: u32, mut each: impl FnMut(i8)) -> Seen {
     let mut seen = Seen { total: sums.len() as u32, ..Seen::default() };
-    for (&a, o) in sums.iter().zip(out) {
+    for &a in sums {
+        let a = a.into();
         seen.max = seen.max.max(a.unsigned_abs());
         let y = round_nearest(a, shift);
         seen.clamped += u32::from(y.abs() > I8_MAX);
         seen.upper_half += u32::from(y.abs() > I8_MAX / 2);
-        *o = saturate_i8(y);
+        each(saturate_i8(y));
     }
     seen
 }
 
 /// Largest magnitude.
 #[inline(always)]
-pub fn largest(values: &[i32]) -> u32 {
-    values.iter().fold(0, |m, v| m.max(v.unsigned_abs()))
+pub fn largest<T: Copy + Into<i32>>(values: &[T]) -> u32 {
+    values.iter().fold(0, |m, &v| m.max(v.into().unsigned_abs()))
 }

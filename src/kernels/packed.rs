@@ -34,12 +34,15 @@ pub(super) const fn forward_padded(conv: &Conv) -> Padded {
 pub(super) struct Lengths {
     pub forward: usize,
     pub back: usize,
+    /// For all products, and for the forward one alone.
     pub scratch: usize,
+    pub forward_scratch: usize,
 }
 
 impl Lengths {
+    /// Of a dense or a depthwise convolution.
     pub fn of(layout: Layout, conv: &Conv) -> Self {
-        if !conv.is_dense() {
+        if conv.is_depthwise() {
             return depthwise::lengths(conv);
         }
         match layout {
@@ -55,7 +58,12 @@ impl Lengths {
         let back = phases(conv).map(|phase| phase.panels.len::<F>()).sum();
         let error = in_words::<F>(error_padded(conv).len());
         let weight_grad = super::weight_grad::scratch_len::<F>(conv);
-        Lengths { forward, back: in_words::<F>(back), scratch: padded.max(error).max(weight_grad) }
+        Lengths {
+            forward,
+            back: in_words::<F>(back),
+            scratch: padded.max(error).max(weight_grad),
+            forward_scratch: padded,
+        }
     }
 }
 

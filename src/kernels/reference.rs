@@ -3,7 +3,7 @@
 //! All products are of `i8` mantissas within ±127 and are summed in `i32`; the plan proves that no sum overflows.
 
 use super::narrow::Sink;
-use super::tile::{COLUMNS, Portable};
+use super::tile::{COLUMNS, OneByOne};
 use super::{Conv, Grid, Residual};
 use crate::fixed::{round_nearest, saturate_i8};
 
@@ -30,7 +30,7 @@ pub(crate) fn for_each_product(conv: &Conv, mut f: impl FnMut(usize, usize, usiz
 }
 
 fn give(sink: &mut impl Sink, offset: usize, channel: usize, sum: i32) {
-    sink.take(Portable, &[offset], channel, 1, &[[sum; COLUMNS]]);
+    sink.take(OneByOne, &[offset], channel, 1, &[[sum; COLUMNS]]);
 }
 
 /// `sum[oy, ox, first_filter + f] = Σ_{ky,kx,c} x[oy·s + ky − p, ox·s + kx − p, c] · w[f, ky, kx, c]`, into `sink`.

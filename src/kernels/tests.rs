@@ -18,16 +18,16 @@ fn mantissas(len: usize, tensor: u32, relu: bool) -> Vec<i8> {
 prop_compose! {
     fn convolutions()(
         height in 1usize..12, width in 1usize..12, channels in 1usize..20, skipped in 0usize..3, unused in 0usize..3,
-        filters in 1usize..37, kernel in (1usize..6, 1usize..6), stride in (1usize..3, 1usize..3),
+        filters in 1usize..37, grouped in 1usize..4, kernel in (1usize..6, 1usize..6), stride in (1usize..3, 1usize..3),
         padding in (0usize..3, 0usize..3), depthwise in any::<bool>(), beside in (0usize..3, 0usize..3),
         unsigned in any::<bool>(),
     ) -> Conv {
         let kernel = (kernel.0.min(height + 2 * padding.0), kernel.1.min(width + 2 * padding.1));
-        let filters = if depthwise { channels } else { filters };
+        let (channels, filters) = if depthwise { (channels, channels) } else { (channels * grouped, filters * grouped) };
         Conv {
             input: Map::new(height, width, channels + skipped + unused),
             first_channel: skipped, channels, filters, kernel, stride, padding,
-            groups: if depthwise { channels } else { 1 },
+            groups: if depthwise { channels } else { grouped },
             output: Map::new(
                 Conv::extent(height, kernel.0, stride.0, padding.0),
                 Conv::extent(width, kernel.1, stride.1, padding.1),
@@ -142,6 +142,7 @@ macro_rules! same_bits_as_the_reference {
 
 same_bits_as_the_reference! {
     portable: Some(Kernels::Packed(Tile::Portable));
+    lean: Some(Kernels::Lean);
     #[cfg(target_arch = "x86_64")]
     avx2: named("packed/avx2");
     #[cfg(target_arch = "x86_64")]

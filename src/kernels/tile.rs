@@ -77,7 +77,7 @@ formats! {
     QuadsOfUnsignedPanel: 4 of i8, PanelUnsigned;
     /// Four mantissas of any sign for an instruction whose one factor is unsigned: `Σ (a + 128) · b − 128 · Σ b`. Sums
     /// wrap, so that they are exact, modulo 2³², whatever stands in between, and equal where the plan proves that
-    /// `Σ a · b` fits: with n products they stay below `n · 255 · 127` in magnitude, which passes 2³¹ after 66,000.
+    /// `Σ a · b` fits. (What stands in between stays below `n · 255 · 127` for n products, which passes 2³¹ after 66,311.)
     OffsetQuads: 4 of i8, RowsOffset;
 }
 
@@ -85,8 +85,11 @@ formats! {
 /// negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
+    /// As [`Pairs`].
     Pairs,
+    /// As [`Quads`].
     Quads,
+    /// As [`OffsetQuads`].
     OffsetQuads,
 }
 
@@ -179,6 +182,9 @@ pub fn load<T: Copy + Default>(values: &[T]) -> [T; COLUMNS] {
 pub trait Isa: Copy {
     /// The format for operands that may both be negative.
     type Signed: Format;
+    /// Sums are best narrowed one by one: there are no vector registers.
+    const ONE_BY_ONE: bool = false;
+
     /// The product of the first `R` rows; the other sums are left alone.
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums);
 
@@ -272,6 +278,20 @@ impl Isa for Portable {
     }
 }
 
+/// Plain code for processors without vector registers: sums are narrowed one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneByOne;
+
+impl Isa for OneByOne {
+    type Signed = Pairs;
+    const ONE_BY_ONE: bool = true;
+
+    #[inline(always)]
+    fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums) {
+        Portable.multiply::<F, R>(product, sums);
+    }
+}
+
 /// [`Isa::multiply`] for all rows.
 #[inline(always)]
 pub(super) fn multiply<I: Isa, F: Format>(isa: I, product: &Product<F::Number>, sums: &mut Sums) {
@@ -301,13 +321,16 @@ pub(super) fn multiply_lanes<I: Isa>(isa: I, product: &Product<i8, i16>, sums: &
 macro_rules! tiles {
     ($($(#[$cfg:meta])* $tile:ident($isa:ty) by $detect:ident: $name:literal in $layout:ident;)*) => {
         /// Names and layouts of all tiles, those of other processors too.
+        #[cfg(feature = "std")]
         pub(super) const TILES: &[(&str, Layout)] =
             &[("packed/portable", Layout::of::<<Portable as Isa>::Signed>()), $(($name, Layout::$layout),)*];
         $($(#[$cfg])* const _: () = assert!(matches!(Layout::of::<<$isa as Isa>::Signed>(), Layout::$layout));)*
 
-        /// Which instruction set is used. Chosen once, when the plan is built.
+        /// Which instruction set is used. Chosen once, when the plan is built. In firmware without the feature `packed`
+        /// there is none, and the compiler leaves the packed products out.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Tile {
+            #[cfg(any(not(target_os = "none"), feature = "packed"))]
             Portable,
             $($(#[$cfg])* $tile($isa),)*
         }
@@ -315,7 +338,9 @@ macro_rules! tiles {
         impl Tile {
             /// Every one that this processor has, faster ones later: for tests and benchmarks.
             pub fn all() -> heapless::Vec<Self, 8> {
+                #[allow(unused_mut, reason = "firmware may have none")]
                 let mut all = heapless::Vec::new();
+                #[cfg(any(not(target_os = "none"), feature = "packed"))]
                 let _ = all.push(Tile::Portable);
                 $($(#[$cfg])* if let Some(isa) = <$isa>::$detect() {
                     let _ = all.push(Tile::$tile(isa));
@@ -326,6 +351,7 @@ macro_rules! tiles {
             /// Name for reports.
             pub fn name(self) -> &'static str {
                 match self {
+                    #[cfg(any(not(target_os = "none"), feature = "packed"))]
                     Tile::Portable => "packed/portable",
                     $($(#[$cfg])* Tile::$tile(_) => $name,)*
                 }
@@ -333,6 +359,7 @@ macro_rules! tiles {
 
             pub(super) fn layout(self) -> Layout {
                 match self {
+                    #[cfg(any(not(target_os = "none"), feature = "packed"))]
                     Tile::Portable => Layout::of::<<Portable as Isa>::Signed>(),
                     $($(#[$cfg])* Tile::$tile(_) => Layout::$layout,)*
                 }
@@ -340,8 +367,10 @@ macro_rules! tiles {
 
             /// Runs `work` as it was compiled for this instruction set.
             #[inline]
+            #[allow(unused_variables, reason = "firmware may have none")]
             pub fn run<W: Work>(self, work: W) -> W::Output {
                 match self {
+                    #[cfg(any(not(target_os = "none"), feature = "packed"))]
                     Tile::Portable => work.run(Portable),
                     $($(#[$cfg])* Tile::$tile(isa) => isa.run(work),)*
                 }
@@ -362,10 +391,11 @@ tiles! {
     Neon(super::neon::Neon) by detect: "packed/neon" in Quads;
     #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
     NeonDot(super::neon::NeonDot) by detect: "packed/neon-dot" in Quads;
-    #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp"))]
+    #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp", feature = "packed"))]
     Dsp(super::cortex_m::Dsp) by detect: "packed/dsp" in Pairs;
 }
 
+#[cfg(any(not(target_os = "none"), feature = "packed"))]
 impl Tile {
     /// The fastest one of this processor.
     pub fn detect() -> Self {

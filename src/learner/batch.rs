@@ -109,12 +109,18 @@ pub fn view_of(
 pub fn pick_of(spec: &Spec, replay: &Replay, seed: Seed, step: u64, number: usize) -> Option<Pick> {
     replay.pick(number, spec.replay.fresh, Draws::new(seed, step, tensor::PICK))
 }
+
+/// Sample `number` of step `step`, from the replay buffer alone.
+pub(super) fn drawn(replay: &Replay, seed: Seed, step: u64, number: usize) -> Option<Pick> {
+    replay.pick(number, 0, Draws::new(seed, step, tensor::PICK))
+}
+
 /// The descriptor of `input` for the redundancy policy: the first layer pooled, to `i8` by its own exact shift.
 pub(super) fn describe(network: &Network, params: Params, input: &[i8], descriptor: &mut [i8], scratch: &mut Scratch) {
     let grid = network.descriptor_grid();
     let all = core::mem::take(&mut scratch.accumulators);
     let sums = &mut all[..grid.len()];
-    forward::first_pooled(network, params, input, &mut [Windows::new(grid, sums)], scratch);
+    forward::first_pooled(network, params, input, Windows::new(grid, sums), scratch);
     narrow::nearest(sums, shift_for(narrow::largest(sums), 8), descriptor);
     scratch.accumulators = all;
 }

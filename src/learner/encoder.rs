@@ -6,6 +6,8 @@ use crate::net::network::Network;
 
 /// An encoder's weights and shifts, in the forms that perceiving reads.
 pub(super) struct Encoder<'m> {
+    /// The first weights of all, where they are read from flash.
+    pub flash: &'m [i8],
     pub weights: &'m mut [i8],
     pub packed: &'m mut [i16],
     pub thresholds: &'m mut [i32],
@@ -13,10 +15,12 @@ pub(super) struct Encoder<'m> {
 }
 
 impl<'m> Encoder<'m> {
-    pub fn take(network: &Network, arena: &mut Arena<'m>) -> Self {
+    /// `in_flash`: how many of the weights are read from flash.
+    pub fn take(network: &Network, in_flash: usize, arena: &mut Arena<'m>) -> Self {
         let dictionary = network.layers.first().filter(|l| l.dictionary);
         Encoder {
-            weights: arena.take(network.weights_len),
+            flash: &[],
+            weights: arena.take(network.weights_len - in_flash),
             packed: arena.take(network.packed_len),
             thresholds: arena.take(dictionary.map_or(0, |l| l.output.channels)),
             shifts: arena.take(1),
@@ -25,16 +29,23 @@ impl<'m> Encoder<'m> {
 
     /// No encoder.
     pub fn none() -> Self {
-        Encoder { weights: &mut [], packed: &mut [], thresholds: &mut [], shifts: &mut [] }
+        Encoder { flash: &[], weights: &mut [], packed: &mut [], thresholds: &mut [], shifts: &mut [] }
     }
 
     pub fn params(&self) -> Params<'_> {
         Params {
+            flash: self.flash,
             weights: self.weights,
             packed: self.packed,
             thresholds: self.thresholds,
             shifts: self.shifts.first().unwrap_or(&UNSET),
         }
+    }
+
+    /// The weights that the pretext trains.
+    pub fn trained(&self, network: &Network) -> &[i8] {
+        let range = network.trained_range();
+        &self.weights[range.start - self.flash.len()..range.end - self.flash.len()]
     }
 
     pub fn copy_from(&mut self, other: &Encoder) {
@@ -47,7 +58,8 @@ impl<'m> Encoder<'m> {
     /// Packs the weights of the tensors from `first` on again, after they were changed or read back.
     pub fn repack(&mut self, network: &Network, first: usize) {
         for tensor in &network.tensors[first..] {
-            network.kernels.pack(&tensor.conv, &self.weights[tensor.weight_range()], &mut self.packed[tensor.packed..]);
+            let weights = tensor.weights_in(self.flash, self.weights);
+            network.kernels.pack(&tensor.conv, weights, &mut self.packed[tensor.packed..]);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The end of a lesson: the new encoder and the published one are measured on the same canaries, and the lesson is
 //! published or undone.
 
+use super::denoise::LossBuffers;
 use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
-use crate::kernels::Grid;
-use crate::kernels::narrow::Windows;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::network::Network;
@@ -25,17 +24,13 @@ pub(super) struct CanaryBuffers<'a> {
     head_input: &'a mut [i8],
     hidden: &'a mut [i8],
     input: &'a mut [i8],
+    /// The clean window that is to be rebuilt.
+    window: &'a mut [i8],
     /// Pooled activations of the canaries, by which rank and spread are measured.
     rows: &'a mut [i32],
     embeddings: &'a mut [i32],
     loss: contrastive::Buffers<'a>,
     scratch: Scratch<'a>,
-}
-
-/// The last layer, pooled over all positions.
-fn meter_grid(network: &Network) -> Grid {
-    let map = network.layers.last().map_or(Default::default(), |l| l.output);
-    Grid::new(map, (1, 1), false)
 }
 
 impl<'a> CanaryBuffers<'a> {
@@ -49,7 +44,8 @@ impl<'a> CanaryBuffers<'a> {
             head_input: arena.take(head_input),
             hidden: arena.take(hidden),
             input: arena.take(network.input.len()),
-            rows: arena.take(spec.guard.canaries * meter_grid(network).len()),
+            window: arena.take(if network.decoder.is_some() { network.input.len() } else { 0 }),
+            rows: arena.take(spec.guard.canaries * network.meter_grid().len()),
             embeddings: arena.take(rows * dim),
             loss: contrastive::Buffers::take(rows, dim, arena),
             scratch: Scratch::take(network, arena),
@@ -78,8 +74,9 @@ fn shift_of(counts: &[u32; 32]) -> u32 {
 impl Learner<'_> {
     pub(super) fn lesson_is_over(&self) -> bool {
         let progress = self.counters[0].lesson_progress;
-        match self.spec.contrastive {
+        match self.spec.samples_per_step() {
             Some(_) => progress >= u64::from(self.spec.guard.lesson_steps),
+            None if self.stack_is_learned() => false,
             None => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
         }
     }
@@ -88,19 +85,23 @@ impl Learner<'_> {
     pub fn finish(&mut self) -> Did {
         let stem_cut_short = self.counters[0].observed < self.counters[0].stem_samples;
         if stem_cut_short && self.counters[0].observed > 0 {
-            self.fold_stem();
-            self.publish_stem();
+            self.fold_dictionary();
+            self.publish_stem(0);
         }
-        if self.counters[0].lesson_progress == 0 || stem_cut_short { Did::Idle } else { self.end_lesson() }
+        if self.counters[0].lesson_progress == 0 || stem_cut_short || self.stack_is_learned() {
+            Did::Idle
+        } else {
+            self.end_lesson()
+        }
     }
 
     pub(super) fn end_lesson(&mut self) -> Did {
         self.counters[0].lesson_progress = 0;
-        if self.spec.contrastive.is_none() {
-            self.fold_stem();
-            self.settle_shifts();
+        if !self.spec.trains() {
+            self.fold_dictionary();
+            self.settle_shifts(0);
         }
-        if !self.is_judged() {
+        if !self.network.judged {
             return self.publish_unjudged();
         }
         let Some(old) = self.measure_published() else { return Did::Idle };
@@ -116,13 +117,13 @@ impl Learner<'_> {
         }
     }
 
-    /// Publishes the stem as soon as it is learned; there is nothing to compare it with.
-    pub(super) fn publish_stem(&mut self) {
-        if !self.is_judged() {
+    /// Publishes dictionary `layer` as soon as it is learned; there is nothing to compare it with.
+    pub(super) fn publish_stem(&mut self, layer: usize) {
+        if !self.network.judged {
             self.publish_unjudged();
             return;
         }
-        self.settle_shifts();
+        self.settle_shifts(layer);
         if let Some(measured) = self.measure_learning() {
             self.publish(&measured);
         }
@@ -142,7 +143,7 @@ impl Learner<'_> {
 
     /// A lesson of an encoder that nobody judges is published as it is; only its saturation is known.
     fn publish_unjudged(&mut self) -> Did {
-        let saturation = guard::saturation(&self.learning.weights[self.network.trained_range()]);
+        let saturation = guard::saturation(self.learning.trained(&self.network));
         let feature = self.learning.shifts[0].feature;
         self.publish(&Measured { health: Health { saturation, ..Health::default() }, feature })
     }
@@ -159,11 +160,12 @@ impl Learner<'_> {
 
     /// Publishes the encoder as it is, with shifts found on what was remembered: what an untrained encoder is judged by.
     pub fn publish_as_is(&mut self) {
-        self.publish_stem();
+        self.publish_stem(0);
     }
 
-    /// Finds the shifts of the layers on the canaries, when a stem has just been folded: training never moves the stem's.
-    fn settle_shifts(&mut self) {
+    /// Finds the shifts of the layers from `from` on by the canaries, when a dictionary has just been folded: training
+    /// never moves a dictionary's.
+    fn settle_shifts(&mut self, from: usize) {
         /// Passes over the canaries at most; one moves each shift by one, after the first has set it.
         const PASSES: usize = 12;
         let scratch = core::mem::take(&mut self.scratch);
@@ -180,7 +182,7 @@ impl Learner<'_> {
                 seen.merge(&forward::blocks(network, params, input, activations, None, scratch, |_, _| {}));
             }
             let shifts = &mut self.learning.shifts[0].layers;
-            let settling = shifts.iter_mut().zip(&seen.layers).take(self.network.layers.len());
+            let settling = shifts.iter_mut().zip(&seen.layers).take(self.network.layers.len()).skip(from);
             settling.for_each(|(shift, seen)| shift.follow(*seen));
             if *shifts == before {
                 break;
@@ -218,20 +220,20 @@ impl Learner<'_> {
         let (spec, network) = (&self.spec, &self.network);
         let mut b = CanaryBuffers::take(spec, network, &mut Arena::over(scratch));
         let params = encoder.params();
-        let grid = meter_grid(network);
+        let grid = network.meter_grid();
         // For each block of the feature, how many sums need how many bits.
         let mut bits = [[0u32; 32]; MAX_LAYERS];
         let pick = |canary| canary_pick(canary, canaries, held);
         for (canary, row) in b.rows.chunks_exact_mut(grid.len()).take(canaries).enumerate() {
             batch::input_of(spec, self.scales, self.replay.sample(pick(canary), 0), b.input);
-            let meter = Some(Windows::new(grid, row));
+            let meter = Some((grid, row));
             forward::blocks(network, params, b.input, b.activations, meter, &mut b.scratch, |block, sums| {
-                sums.iter().for_each(|s| bits[block][bit_length(s.unsigned_abs()) as usize & 31] += 1);
+                sums.for_each(|s| bits[block][bit_length(s.unsigned_abs()) as usize & 31] += 1);
             });
         }
         let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
         let loss = self.canary_loss(params, &mut b, canaries, pick);
-        let saturation = guard::saturation(&encoder.weights[network.trained_range()]);
+        let saturation = guard::saturation(encoder.trained(network));
         let health = Health { effective_rank, spread, loss, saturation };
         Some(Measured { health, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
     }
@@ -239,7 +241,11 @@ impl Learner<'_> {
     /// Loss of the pretext on the canaries, through the same views in every lesson.
     fn canary_loss(&self, params: Params, b: &mut CanaryBuffers, canaries: usize, pick: impl Fn(usize) -> Pick) -> u32 {
         let (spec, network) = (&self.spec, &self.network);
-        let Some(contrastive) = &spec.contrastive else { return 0 };
+        let Some(contrastive) = &spec.contrastive else {
+            let CanaryBuffers { window, input, activations, scratch, .. } = b;
+            let mut buffers = LossBuffers { window, input, activations, scratch };
+            return self.rebuild_loss(params, CANARY_STEP, (0..canaries).map(pick), &mut buffers);
+        };
         let dim = network.embedding_dim();
         let views = canaries * contrastive.views;
         for (number, embedding) in b.embeddings.chunks_exact_mut(dim).take(views).enumerate() {

@@ -1,11 +1,11 @@
 //! The memory plan: one function takes all buffers, over real memory or while counting.
 
-use super::{Encoder, Learner, MAX_LANES, Options, step};
+use super::{Encoder, Learner, MAX_LANES, Options, denoise, stem, step};
+use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
 use crate::net::forward::Scratch;
 use crate::net::network::{Network, PlanError};
-use crate::net::spec::{ContrastiveSpec, InputKind, Spec};
-use crate::pretext::dictionary;
+use crate::net::spec::{ContrastiveSpec, InputKind, MAX_LAYERS, Spec};
 use crate::replay::Replay;
 
 /// One line of the plan.
@@ -46,9 +46,10 @@ pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     plan.params = network.encoder_params();
     plan.feature_dim = network.feature_dim;
     plan.macs_forward = network.macs_forward();
-    plan.macs_step = match &spec.contrastive {
-        Some(c) => network.macs_step_view() * c.batch * c.views,
-        None => {
+    plan.macs_step = match (&spec.contrastive, &spec.denoise) {
+        (Some(c), _) => network.macs_step_view() * c.batch * c.views,
+        (None, Some(d)) => network.macs_step_view() * d.batch,
+        (None, None) => {
             let stem = &network.tensors[network.layers[0].tensors.clone()];
             let patch = |t: &crate::net::network::Tensor| 3 * t.conv.fan_in() * t.conv.fan_in() + t.conv.weights();
             stem.iter().map(patch).sum::<usize>() * spec.dictionary.patches as usize
@@ -83,6 +84,13 @@ fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
         ("[views] noise", spec.views.noise),
     ] {
         within(key, u64::from(share), 0, 256)?;
+    }
+    if let Some(d) = &spec.denoise {
+        within("[denoise] batch", d.batch as u64, 1, if spec.replay.capacity == 0 { 1 } else { 64 })?;
+        within("[denoise] mask", u64::from(d.mask), if d.noise == 0 { 1 } else { 0 }, 255)?;
+        within("[denoise] block", d.block as u64, 1, 65536)?;
+        within("[denoise] noise", u64::from(d.noise), 0, 2048)?;
+        within("[denoise] samples_per_step", u64::from(d.samples_per_step), 1, 4096)?;
     }
     if let Some(c) = &spec.contrastive {
         // One sample has nothing to repel it and learns nothing; it is allowed so that a step of it can be measured.
@@ -121,14 +129,12 @@ pub(super) fn take<'m>(
 ) -> Result<Learner<'m>, PlanError> {
     check(spec, options)?;
     let network = Network::new(spec, options.kernels)?;
+    let network = if options.lean { network.lean() } else { network };
     let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
-    let trained = if contrastive.is_some() { trained } else { 0 };
-    let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
-    let stem_sum = |f: fn(usize, usize) -> usize| -> usize {
-        network.tensors[stem.clone()].iter().map(|t| f(t.conv.fan_in(), t.conv.weights())).sum()
-    };
+    let trained = if spec.trains() { trained } else { 0 };
+    let (whitening_len, dictionary_len, _) = stem::lengths(&network);
     let mut marks: heapless::Vec<(&'static str, usize), 16> = heapless::Vec::new();
     let mut mark = |name, arena: &Arena| {
         let _ = marks.push((name, arena.used()));
@@ -137,13 +143,14 @@ pub(super) fn take<'m>(
     let counters = arena.take(1);
     let health = arena.take(1);
     mark("counters", arena);
-    let learning = Encoder::take(&network, arena);
+    let in_flash = if options.flash_weights { network.trained_range().start } else { 0 };
+    let learning = Encoder::take(&network, in_flash, arena);
     mark("learning encoder", arena);
     // Without canaries nothing is judged, and what learns is what is read.
-    let judged = spec.guard.canaries > 0;
-    let published = if judged { Encoder::take(&network, arena) } else { Encoder::none() };
+    let judged = network.judged;
+    let published = if judged { Encoder::take(&network, in_flash, arena) } else { Encoder::none() };
     mark("published encoder", arena);
-    let packed_back = arena.take(if contrastive.is_some() { network.packed_back_len } else { 0 });
+    let packed_back = arena.take(if spec.trains() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
     let masters = arena.take(trained);
     let with_momentum = if spec.optimizer.momentum { trained } else { 0 };
@@ -152,26 +159,37 @@ pub(super) fn take<'m>(
     let accepted_masters = arena.take(if judged { trained } else { 0 });
     let accepted_momentum = arena.take(if judged { with_momentum } else { 0 });
     mark("last accepted lesson", arena);
-    let whitening = arena.take(stem_sum(|d, _| d * d));
-    let dictionary = arena.take(stem_sum(|_, weights| weights));
+    let learns_stem = usize::from(!options.flash_weights);
+    let whitening = arena.take(learns_stem * whitening_len);
+    let dictionary = arena.take(learns_stem * dictionary_len);
     mark("dictionary", arena);
     let scales = arena.take(if spec.input.kind == InputKind::Window { spec.input.channels } else { 0 });
     let mut replay_spec = spec.replay.clone();
-    if contrastive.is_none() {
+    if !spec.trains() {
         // A dictionary alone needs no past but the guard's canaries.
         replay_spec.capacity = spec.guard.canaries;
     }
     let frame = stored_len(spec, &network);
+    if spec.denoise.is_some() {
+        // The newest sample itself is the first of a step; the guard has its canaries in the buffer.
+        replay_spec.capacity = replay_spec.capacity.max(spec.guard.canaries);
+        replay_spec.fresh = 0;
+    }
     if contrastive.is_none() && replay_spec.capacity == 0 {
         replay_spec.fresh = 0;
         alone.samples_per_step = 0;
     }
-    let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), frame, descriptor_len(&network), arena);
+    let held = if network.base > 0 { network.base_input().len() } else { frame };
+    let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), held, descriptor_len(&network), arena);
     mark("replay", arena);
     let stored = arena.take(frame);
     // An image that nobody stores is turned into the encoder's input where it stands.
-    let in_place = spec.input.kind == InputKind::Image && replay_spec.capacity == 0 && contrastive.is_none();
+    let not_stored = network.base > 0 || (replay_spec.capacity == 0 && !spec.trains());
+    let in_place = spec.input.kind == InputKind::Image && not_stored;
     let input = arena.take(if in_place { 0 } else { network.input.len() });
+    let keeps_feature = !judged && !network.pools_last;
+    let feature = arena.take(if keeps_feature { network.feature_dim } else { 0 });
+    let windows = arena.take(if judged { 0 } else { network.windows_len() });
     mark("newest sample", arena);
     let scratch_len = scratch_len(spec, &network, options);
     let scratch = arena.take(scratch_len);
@@ -188,7 +206,7 @@ pub(super) fn take<'m>(
         spec: spec.clone(),
         network,
         lanes: options.lanes,
-        recompute: options.recompute,
+        lean: options.lean,
         counters,
         health,
         learning,
@@ -204,6 +222,9 @@ pub(super) fn take<'m>(
         replay,
         stored,
         input,
+        feature,
+        windows,
+        feature_shifts: [LaggedShift::unset(); MAX_LAYERS],
         scratch,
     })
 }
@@ -215,22 +236,25 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
         take(&mut arena);
         arena.used()
     };
-    let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
-    let widest = network.tensors[stem].iter().map(|t| t.conv.fan_in()).max().unwrap_or(0);
     let largest = [
         counted(&|arena| {
-            dictionary::Scratch::take(widest, arena);
+            stem::LessonBuffers::take(network, arena);
         }),
         counted(&|arena| {
             let _: &mut [i8] = arena.take(network.kept_len());
             Scratch::take(network, arena);
-            let _: &mut [i8] = arena.take(descriptor_len(network).max(network.feature_dim));
+            let _: &mut [i8] = arena.take(if network.describes { descriptor_len(network) } else { 0 });
         }),
         counted(&|arena| {
-            step::StepBuffers::take(spec, network, options.lanes, options.recompute, arena);
+            step::StepBuffers::take(spec, network, options.lanes, options.lean, arena);
         }),
         counted(&|arena| {
-            super::lesson::CanaryBuffers::take(spec, network, arena);
+            denoise::Buffers::take(spec, network, arena);
+        }),
+        counted(&|arena| {
+            if network.judged {
+                super::lesson::CanaryBuffers::take(spec, network, arena);
+            }
         }),
     ];
     // The scratch block itself starts aligned.

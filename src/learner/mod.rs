@@ -4,9 +4,12 @@
 //! `runtime` and firmware drive it. It never touches files, threads or clocks; work is split over [`Join`].
 
 mod batch;
+mod denoise;
 mod encoder;
 mod lesson;
 mod memory;
+mod observe;
+mod stem;
 mod step;
 
 pub use batch::{SampleError, input_of, pick_of, store_sample, view_of};
@@ -19,23 +22,19 @@ pub(crate) use step::step_size;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::augment::{fit, signal};
-use crate::fixed::random::Draws;
+use crate::augment::signal;
+use crate::fixed::LaggedShift;
 use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
-use crate::net::forward::{self, Params, Scratch, Shifts};
+use crate::net::forward::{Params, Shifts};
 use crate::net::network::{Network, PlanError};
-use crate::net::spec::{InputKind, Spec};
+use crate::net::spec::{MAX_LAYERS, Spec};
 use crate::net::{arena::Arena, update};
-use crate::pretext::dictionary;
 use crate::replay::Replay;
-use crate::sample::{EncoderVersion, Sample, Seed};
+use crate::sample::{EncoderVersion, Seed};
 
-/// Most lanes (threads) that a step is split over.
-pub const MAX_LANES: usize = 16;
-
-/// Samples after its lesson for which the shift of a stem that nobody judges still follows them.
-const SETTLING: u64 = 64;
+/// Most lanes (threads) that a step is split over; without threads there is one, as each takes some stack.
+pub const MAX_LANES: usize = if cfg!(feature = "std") { 16 } else { 1 };
 
 /// Runs two jobs, at the same time where it can.
 pub trait Join: Sync {
@@ -56,6 +55,7 @@ impl Join for Alone {
 pub(crate) mod tensor {
     pub const EMBEDDING: u32 = 0x500;
     pub const VIEW: u32 = 0x1_0000;
+    pub const MASK: u32 = 0x2_0000;
     pub const PICK: u32 = 0x700;
     pub const REPLAY: u32 = 0x701;
     pub const PATCH: u32 = 0x800;
@@ -87,9 +87,10 @@ pub struct Counters {
     /// Activations and errors that were clamped, and all that were narrowed.
     pub clamped: u64,
     pub narrowed: u64,
-    /// Deviation of the stem's patches, in 1/16, for each of its two convolutions.
+    /// Deviation of the stem's patches, in 1/16, for each of its two convolutions; of the patches of a dictionary on
+    /// another, and the shift that its filters share.
     pub deviation: [u32; 2],
-    /// Samples from which the stem is to be learned, and patches of each.
+    /// Samples from which the dictionaries are to be learned, and patches of each.
     pub stem_samples: u64,
     pub stem_patches: u64,
     /// Steps that this learner expects to make in all, for the decay of the step size; 0: an endless stream.
@@ -99,15 +100,16 @@ pub struct Counters {
 impl Counters {
     /// The counters of a learner that has seen nothing: its seed, the plan of its stem's lesson, and its horizon.
     pub(crate) fn at_start(spec: &Spec, network: &Network, options: &Options) -> Self {
-        let per_step = spec.contrastive.as_ref().map_or(1, |c| u64::from(c.samples_per_step));
+        let per_step = spec.samples_per_step().map_or(1, u64::from);
         // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
-        let wanted = spec.dictionary.samples.max(1);
+        let dictionaries = network.dictionaries().len() as u64;
+        let wanted = spec.dictionary.samples.max(1).saturating_mul(dictionaries.max(1));
         let stem_samples = match options.expected_samples {
-            Some(expected) if spec.contrastive.is_some() => wanted.min(expected / 4).max(1),
+            Some(expected) if spec.trains() => wanted.min(expected / 4).max(1),
             Some(expected) => wanted.min(expected).max(1),
             None => wanted,
         };
-        let has_stem = network.layers.first().is_some_and(|l| l.dictionary);
+        let has_stem = dictionaries > 0 && !options.flash_weights;
         let stem_patches = (wanted * u64::from(spec.dictionary.patches)).div_ceil(stem_samples).min(64);
         let learned = options.expected_samples.map(|n| n.saturating_sub(if has_stem { stem_samples } else { 0 }));
         Counters {
@@ -129,15 +131,23 @@ pub struct Options {
     /// Lanes that a step is split over; the bits do not depend on it.
     pub lanes: usize,
     pub kernels: Kernels,
-    /// Take each view forward a second time for the backward pass instead of keeping its activations: less memory, half
-    /// as much work again, the same bits.
-    pub recompute: bool,
+    /// As little memory as can be: what can be computed again is not kept. More work, the same bits.
+    pub lean: bool,
+    /// The weights below the lowest trained layer are read where they lie, in flash: [`Learner::with_flash_weights`].
+    pub flash_weights: bool,
 }
 
 impl Options {
     /// An endless stream, one lane, the fastest kernels of this processor, activations kept.
     pub fn new(seed: Seed) -> Self {
-        Options { seed, expected_samples: None, lanes: 1, kernels: Kernels::detect(), recompute: false }
+        Options {
+            seed,
+            expected_samples: None,
+            lanes: 1,
+            kernels: Kernels::detect(),
+            lean: false,
+            flash_weights: false,
+        }
     }
 }
 
@@ -179,7 +189,7 @@ pub struct Learner<'m> {
     spec: Spec,
     network: Network,
     lanes: usize,
-    recompute: bool,
+    lean: bool,
     counters: &'m mut [Counters],
     /// Health of the published encoder when it was published, and of the last lesson judged.
     health: &'m mut [[u32; 4]],
@@ -199,6 +209,11 @@ pub struct Learner<'m> {
     /// The newest sample as it is stored, and as the encoder takes it; where the latter is empty, in place of the former.
     stored: &'m mut [u8],
     input: &'m mut [i8],
+    /// Feature of the newest sample, where nobody judges lessons; or the window sums that it is narrowed from.
+    feature: &'m mut [i8],
+    windows: &'m mut [i16],
+    /// Shifts of the blocks of that feature.
+    feature_shifts: [LaggedShift; MAX_LAYERS],
     /// Shared by everything that is needed within one call only.
     scratch: &'m mut [u8],
 }
@@ -226,18 +241,37 @@ impl<'m> Learner<'m> {
     /// # Errors
     /// As [`Learner::plan`], or [`PlanError::MemoryTooSmall`].
     pub fn new(spec: &Spec, options: &Options, memory: &'m mut [u8]) -> Result<Self, PlanError> {
+        Self::with_flash_weights(spec, options, &[], memory)
+    }
+
+    /// As [`Learner::new`], for [`Options::flash_weights`]: `flash` holds the weights of all tensors below the lowest
+    /// trained one, `i8`, in their order; they are no part of the learner's state. The stem is not learned.
+    ///
+    /// # Errors
+    /// As [`Learner::new`], or [`PlanError::FlashWeights`].
+    pub fn with_flash_weights(
+        spec: &Spec,
+        options: &Options,
+        flash: &'m [i8],
+        memory: &'m mut [u8],
+    ) -> Result<Self, PlanError> {
         let needed = Self::plan(spec, options)?.block_len();
         if memory.len() < needed {
             return Err(PlanError::MemoryTooSmall { needed, given: memory.len() });
         }
         let mut learner = memory::take(spec, options, &mut Arena::over(memory), None)?;
+        let in_flash = learner.network.weights_len - learner.learning.weights.len();
+        if in_flash != flash.len() {
+            return Err(PlanError::FlashWeights { needed: in_flash, given: flash.len() });
+        }
+        learner.learning.flash = flash;
+        learner.published.flash = flash;
         learner.start(options);
         Ok(learner)
     }
 
     fn start(&mut self, options: &Options) {
         self.counters[0] = Counters::at_start(&self.spec, &self.network, options);
-        let has_stem = self.network.layers.first().is_some_and(|l| l.dictionary);
         self.learning.shifts[0] = Shifts::unset();
         let from = self.network.trained_range().start;
         for (number, tensor) in self.network.tensors.iter().enumerate().skip(self.network.first_trained) {
@@ -249,9 +283,10 @@ impl<'m> Learner<'m> {
                 update::remove_filter_means(tensor.conv.fan_in(), masters);
             }
         }
-        for number in 0..self.network.first_trained {
+        let below = if options.flash_weights { 0 } else { self.network.first_trained };
+        for number in 0..below {
             let tensor = self.network.tensors[number];
-            if self.network.layers[0].tensors.contains(&number) && self.network.layers[0].dictionary {
+            if self.network.dictionaries().iter().any(|l| l.tensors.contains(&number)) {
                 continue;
             }
             // Not trained and no dictionary: random and fixed, or to be restored from a checkpoint.
@@ -260,13 +295,8 @@ impl<'m> Learner<'m> {
                 self.learning.weights[tensor.weights + element] = update::narrow(master);
             }
         }
-        if has_stem {
-            self.with_banks(|banks, _| {
-                for (number, bank) in banks.iter_mut().enumerate() {
-                    bank.start(30, options.seed, number as u32);
-                }
-            });
-            self.fold_stem();
+        if !options.flash_weights {
+            self.start_dictionaries();
         }
         self.narrow_masters();
         self.learning.repack(&self.network, 0);
@@ -275,195 +305,34 @@ impl<'m> Learner<'m> {
 
     /// Makes the encoder that learns the published one, and its masters those to come back to.
     fn accept(&mut self) {
-        if self.is_judged() {
+        if self.network.judged {
             self.published.copy_from(&self.learning);
             self.accepted_masters.copy_from_slice(self.masters);
             self.accepted_momentum.copy_from_slice(self.momentum);
         }
     }
 
-    /// Lessons are judged on canaries; otherwise the encoder that learns is the published one.
-    fn is_judged(&self) -> bool {
-        self.spec.guard.canaries > 0
-    }
-
+    /// Without a judge the encoder that learns is the published one.
     fn serving(&self) -> &Encoder<'m> {
-        if self.is_judged() { &self.published } else { &self.learning }
-    }
-
-    /// Calls `f` with the stem's banks and their scratch.
-    fn with_banks(&mut self, f: impl FnOnce(&mut [dictionary::Bank], &mut dictionary::Scratch)) {
-        let Some(layer) = self.network.layers.first().filter(|l| l.dictionary) else { return };
-        let tensors = &self.network.tensors[layer.tensors.clone()];
-        let mut arena = Arena::over(self.scratch);
-        let widest = tensors.iter().map(|t| t.conv.fan_in()).max().unwrap_or(0);
-        let mut scratch = dictionary::Scratch::take(widest, &mut arena);
-        let (mut whitening, mut dictionary) = (&mut *self.whitening, &mut *self.dictionary);
-        let mut banks: heapless::Vec<dictionary::Bank, 2> = heapless::Vec::new();
-        for tensor in tensors {
-            let d = tensor.conv.fan_in();
-            let (w, rest) = whitening.split_at_mut(d * d);
-            whitening = rest;
-            let (units, rest) = dictionary.split_at_mut(tensor.conv.weights());
-            dictionary = rest;
-            let bank = dictionary::Bank { conv: tensor.conv, whitening: w, dictionary: units };
-            // A dictionary layer has at most two convolutions.
-            let _ = banks.push(bank);
-        }
-        f(&mut banks, &mut scratch);
-    }
-
-    /// Folds the stem's banks into its `i8` filters and thresholds.
-    fn fold_stem(&mut self) {
-        let remove = self.spec.input.kind == InputKind::Image;
-        // The folded filters are the first weights of all; they are written apart, as the banks borrow the learner.
-        let weights = core::mem::take(&mut self.learning.weights);
-        let thresholds = core::mem::take(&mut self.learning.thresholds);
-        self.with_banks(|banks, _| dictionary::fold(banks, remove, weights, thresholds));
-        self.learning.weights = weights;
-        self.learning.thresholds = thresholds;
-        self.learning.shifts[0].layers[0] = crate::fixed::LaggedShift::unset();
-        self.learning.repack(&self.network, 0);
+        if self.network.judged { &self.published } else { &self.learning }
     }
 
     /// 8-bit weights from the masters, and their packed forms.
     fn narrow_masters(&mut self) {
         let range = self.network.trained_range();
-        self.network.kernels.run(update::Narrow { masters: self.masters, weights: &mut self.learning.weights[range] });
+        let in_flash = self.learning.flash.len();
+        let weights = &mut self.learning.weights[range.start - in_flash..range.end - in_flash];
+        self.network.kernels.run(update::Narrow { masters: self.masters, weights });
         self.learning.repack(&self.network, self.network.first_trained);
         self.pack_back();
     }
 
     fn pack_back(&mut self) {
         for tensor in self.network.tensors.iter().skip(self.network.first_trained) {
-            let weights = &self.learning.weights[tensor.weight_range()];
+            let weights = tensor.weights_in(self.learning.flash, self.learning.weights);
             let out = &mut self.packed_back[tensor.packed_back..];
             self.network.kernels.pack_back(&tensor.conv, weights, out);
         }
-    }
-
-    /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
-    ///
-    /// # Errors
-    /// [`SampleError`]; the learner is then as it was.
-    pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        self.take_in(sample)?;
-        let draws = self.replay_draws();
-        if self.learns_stem() {
-            self.observe_stem();
-        }
-        self.push_replay(sample, draws);
-        if !self.is_judged() {
-            self.follow_newest();
-        }
-        let counters = &mut self.counters[0];
-        counters.observed += 1;
-        if self.spec.contrastive.is_none() {
-            counters.lesson_progress += 1;
-        } else if counters.observed > counters.stem_samples {
-            counters.credit += 1;
-        }
-        Ok(())
-    }
-
-    /// Takes in one sample for the canaries and the scales only: nothing is learned from it.
-    ///
-    /// # Errors
-    /// [`SampleError`].
-    pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        self.take_in(sample)?;
-        let draws = self.replay_draws();
-        self.push_replay(sample, draws);
-        self.counters[0].observed += 1;
-        Ok(())
-    }
-
-    fn replay_draws(&self) -> Draws {
-        Draws::new(Seed(self.counters[0].seed), self.counters[0].observed, tensor::REPLAY)
-    }
-
-    /// Scales and stores the sample, and makes it the encoder's input.
-    fn take_in(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        if self.spec.input.kind == InputKind::Window {
-            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
-        }
-        self.make_input();
-        Ok(())
-    }
-
-    fn make_input(&mut self) {
-        if self.input.is_empty() {
-            fit::to_input_in_place(self.stored, self.spec.input.channels);
-        } else {
-            input_of(&self.spec, self.scales, self.stored, self.input);
-        }
-    }
-
-    /// The newest sample as the encoder takes it.
-    fn newest(&self) -> &[i8] {
-        if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
-    }
-
-    /// Lets the shifts of the feature, and of a stem that still learns, follow what the newest sample wants.
-    fn follow_newest(&mut self) {
-        let scratch = core::mem::take(&mut self.scratch);
-        let mut arena = Arena::over(scratch);
-        let activations = arena.take(self.network.kept_len());
-        let feature = arena.take(self.network.feature_dim);
-        let mut buffers = Scratch::take(&self.network, &mut arena);
-        let params = self.learning.params();
-        let (seen, blocks) = forward::feature(&self.network, params, self.newest(), activations, feature, &mut buffers);
-        let settles = self.learns_stem() || self.counters[0].observed < self.counters[0].stem_samples + SETTLING;
-        let shifts = &mut self.learning.shifts[0];
-        if settles && self.network.layers[0].dictionary {
-            shifts.layers[0].follow(seen.layers[0]);
-        }
-        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
-        self.scratch = scratch;
-    }
-
-    /// The stem is still being learned; an encoder that is its dictionary alone learns for ever.
-    fn learns_stem(&self) -> bool {
-        let c = &self.counters[0];
-        c.stem_samples > 0 && (c.observed < c.stem_samples || self.spec.contrastive.is_none())
-    }
-
-    fn observe_stem(&mut self) {
-        let remove = self.spec.input.kind == InputKind::Image;
-        let mut counters = self.counters[0];
-        let schedule = dictionary::Schedule { patches: counters.stem_samples * counters.stem_patches };
-        let (stored, input) = (core::mem::take(&mut self.stored), core::mem::take(&mut self.input));
-        let x: &[i8] = if input.is_empty() { bytemuck::cast_slice(stored) } else { input };
-        self.with_banks(|banks, scratch| {
-            for _ in 0..counters.stem_patches {
-                for (number, bank) in banks.iter_mut().enumerate() {
-                    let draws = Draws::new(Seed(counters.seed), counters.patches, tensor::PATCH + number as u32);
-                    let deviation = &mut counters.deviation[number];
-                    bank.observe(x, remove, counters.patches, schedule, deviation, draws, scratch);
-                }
-                counters.patches += 1;
-            }
-        });
-        (self.stored, self.input) = (stored, input);
-        self.counters[0] = counters;
-        if counters.observed + 1 == counters.stem_samples {
-            self.fold_stem();
-            self.publish_stem();
-        }
-    }
-
-    fn push_replay(&mut self, sample: &Sample, draws: Draws) {
-        let mut arena = Arena::over(self.scratch);
-        let descriptor: &mut [i8] = if self.replay.wants_descriptor() {
-            let mut scratch = Scratch::take(&self.network, &mut arena);
-            let descriptor = arena.take(memory::descriptor_len(&self.network));
-            batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut scratch);
-            descriptor
-        } else {
-            &mut []
-        };
-        self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
     }
 
     pub fn spec(&self) -> &Spec {
@@ -498,28 +367,6 @@ impl<'m> Learner<'m> {
         (self.serving().params(), self.scales)
     }
 
-    /// The feature of `sample` by the published encoder: `i8`, [`Network::feature_dim`] long.
-    ///
-    /// # Errors
-    /// [`SampleError`].
-    pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        self.make_input();
-        self.feature(out);
-        Ok(())
-    }
-
-    /// The feature of the sample that was observed or perceived last, as [`Learner::perceive`].
-    pub fn feature(&mut self, out: &mut [i8]) {
-        let scratch = core::mem::take(&mut self.scratch);
-        let mut arena = Arena::over(scratch);
-        let activations = arena.take(self.network.kept_len());
-        let mut buffers = Scratch::take(&self.network, &mut arena);
-        let params = self.serving().params();
-        forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
-        self.scratch = scratch;
-    }
-
     /// Names and numbers of the whole state, in a fixed order: what a checkpoint stores and the state hash covers.
     ///
     /// After writing to them call [`Learner::restored`].
@@ -545,7 +392,7 @@ impl<'m> Learner<'m> {
     /// Makes the derived forms again after the state was written.
     pub fn restored(&mut self) {
         self.learning.repack(&self.network, 0);
-        if self.is_judged() {
+        if self.network.judged {
             self.published.repack(&self.network, 0);
         }
         self.pack_back();

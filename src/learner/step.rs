@@ -9,22 +9,32 @@ use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::kernels::narrow::{self, Random};
 use crate::net::arena::Arena;
-use crate::net::backward::{self, BackwardSeen};
+use crate::net::backward::{self, BackwardSeen, EachGradient};
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::network::{MAX_TENSORS, Network};
 use crate::net::spec::{OptimizerSpec, Spec};
 use crate::net::update;
 use crate::pretext::contrastive;
-use crate::replay::{Pick, Replay};
+use crate::replay::Replay;
 use crate::sample::Seed;
+
+/// What a step does not keep, to save memory. The bits do not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Thrift {
+    /// Everything is kept.
+    None,
+    /// Views are taken forward again, one by one, for the backward pass: inputs and activations have one place.
+    Activations,
+    /// Each tensor is updated as soon as all views have given their part: there is room for the gradient of one.
+    Gradients,
+}
 
 /// One lane's share of a step: some consecutive views and everything to take them forward and back.
 pub(super) struct Lane<'a> {
     first: usize,
     count: usize,
-    /// Views are taken forward again for the backward pass: the buffers of inputs and activations have one place.
-    recompute: bool,
-    /// Inputs of the views; one place only where the first layer is not trained.
+    thrift: Thrift,
+    /// Inputs of the views; one place only where nothing trained reads them.
     inputs: &'a mut [i8],
     activations: &'a mut [i8],
     head_inputs: &'a mut [i8],
@@ -50,33 +60,56 @@ pub(super) struct StepBuffers<'a> {
 }
 
 impl<'a> StepBuffers<'a> {
-    pub fn take(spec: &Spec, network: &Network, lanes: usize, recompute: bool, arena: &mut Arena<'a>) -> Option<Self> {
+    /// Takes the buffers; `lean`: in the way that needs the least memory.
+    pub fn take(spec: &Spec, network: &Network, lanes: usize, lean: bool, arena: &mut Arena<'a>) -> Option<Self> {
+        let bytes = |thrift| {
+            let mut arena = Arena::counting();
+            Self::take_as(spec, network, lanes, thrift, &mut arena);
+            arena.used()
+        };
+        // Only one lane that takes all its views at once has the whole gradient of a tensor.
+        let at_once = lanes == 1 && network.wide_len == 0;
+        let thrift = match lean {
+            false => Thrift::None,
+            true if at_once && bytes(Thrift::Gradients) < bytes(Thrift::Activations) => Thrift::Gradients,
+            true => Thrift::Activations,
+        };
+        Self::take_as(spec, network, lanes, thrift, arena)
+    }
+
+    fn take_as(spec: &Spec, network: &Network, lanes: usize, thrift: Thrift, arena: &mut Arena<'a>) -> Option<Self> {
         let contrastive = spec.contrastive.as_ref()?;
         let head = network.head?;
         let views = contrastive.batch * contrastive.views;
         let dim = network.embedding_dim();
         let lanes = lanes.min(views);
         let hidden = network.tensors[head.hidden].conv.filters;
-        let trained = network.trained_range().len();
+        let gradients = match thrift {
+            Thrift::Gradients => network.tensors.iter().filter(|t| t.trained).map(|t| t.conv.weights()).max()?,
+            _ => network.trained_range().len(),
+        };
         let mut taken = heapless::Vec::new();
         for lane in 0..lanes {
             let (first, end) = (lane * views / lanes, (lane + 1) * views / lanes);
             let count = end - first;
-            let kept = if network.first_trained == 0 && !recompute { count } else { 1 };
-            let group = if recompute { 1 } else { count.min(network.views_at_a_time) };
+            let (places, group) = match thrift {
+                Thrift::None => (count, count.min(network.views_at_a_time)),
+                Thrift::Activations => (1, 1),
+                Thrift::Gradients => (count, count),
+            };
             let lane = Lane {
                 first,
                 count,
-                recompute,
-                inputs: arena.take(kept * network.input.len()),
-                activations: arena.take(if recompute { 1 } else { count } * network.activations_len),
+                thrift,
+                inputs: arena.take(if network.trains_base() { places } else { 1 } * network.base_input().len()),
+                activations: arena.take(places * network.step_len()),
                 head_inputs: arena.take(count * head.grid.len()),
                 hidden: arena.take(count * hidden),
                 embeddings: arena.take(count * dim),
                 errors: [arena.take(group * network.error_len()), arena.take(group * network.error_len())],
-                gradients: arena.take(trained),
+                gradients: arena.take(gradients),
                 wide: arena.take(network.wide_len),
-                scratch: Scratch::take(network, arena),
+                scratch: Scratch::take_for_step(network, group.max(network.views_at_a_time), arena),
                 forward_seen: ForwardSeen::default(),
                 backward_seen: [Seen::default(); MAX_TENSORS],
             };
@@ -100,7 +133,6 @@ struct Shared<'a, 'm> {
     packed_back: &'a [i16],
     scales: &'a [ChannelScale],
     replay: &'a Replay<'m>,
-    picks: &'a [Pick],
     seed: Seed,
     step: u64,
 }
@@ -108,7 +140,7 @@ struct Shared<'a, 'm> {
 impl Lane<'_> {
     /// Where the activations of view `local` of this lane stand.
     fn place(&self, local: usize) -> usize {
-        if self.recompute { 0 } else { local }
+        if self.thrift == Thrift::Activations { 0 } else { local }
     }
 
     /// Makes view `local` of this lane and takes it forward to the activations of its layers.
@@ -116,11 +148,19 @@ impl Lane<'_> {
         let Shared { spec, network, .. } = *shared;
         let views = spec.contrastive.as_ref().map_or(1, |c| c.views);
         let (number, place) = (self.first + local, self.place(local));
-        let input_place = if network.first_trained == 0 { place } else { 0 };
-        let input = &mut self.inputs[input_place * network.input.len()..][..network.input.len()];
-        let stored = shared.replay.sample(shared.picks[number / views], number % views);
-        batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
-        let activations = &mut self.activations[place * network.activations_len..][..network.activations_len];
+        let (input_len, step_len) = (network.base_input().len(), network.step_len());
+        let input_place = if network.trains_base() { place } else { 0 };
+        let input = &mut self.inputs[input_place * input_len..][..input_len];
+        // `train` has seen that there is one.
+        let pick = batch::pick_of(spec, shared.replay, shared.seed, shared.step, number / views);
+        let Some(pick) = pick else { return ForwardSeen::default() };
+        let stored = shared.replay.sample(pick, number % views);
+        if network.base > 0 {
+            input.copy_from_slice(bytemuck::cast_slice(stored));
+        } else {
+            batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
+        }
+        let activations = &mut self.activations[place * step_len..][..step_len];
         forward::layers(network, shared.params, input, activations, &mut self.scratch)
     }
 
@@ -130,7 +170,7 @@ impl Lane<'_> {
         let Some(head) = network.head else { return };
         for local in 0..count {
             let seen = self.layers(shared, local);
-            let activations = &self.activations[self.place(local) * network.activations_len..];
+            let activations = &self.activations[self.place(local) * network.step_len()..];
             let pooled = &mut self.head_inputs[local * head.grid.len()..][..head.grid.len()];
             let pooling = forward::pool(network, shared.params, activations, pooled, &mut self.scratch);
             self.forward_seen.merge(&ForwardSeen { head: [pooling, Seen::default()], ..seen });
@@ -145,30 +185,39 @@ impl Lane<'_> {
     }
 
     /// Adds the gradients of the first `count` views, whose errors at the embeddings are in `errors`.
-    fn backward(&mut self, shared: &Shared, errors: &[i8], count: usize) {
+    ///
+    /// With [`Thrift::Gradients`], `each` gets the gradient of every tensor in turn.
+    fn backward(&mut self, shared: &Shared, errors: &[i8], count: usize, each: EachGradient) {
         let network = shared.network;
         let Some(head) = network.head else { return };
         let (dim, hidden) = (network.embedding_dim(), network.tensors[head.hidden].conv.filters);
-        let most = if self.recompute { 1 } else { network.views_at_a_time };
+        let most = match self.thrift {
+            Thrift::None => network.views_at_a_time,
+            Thrift::Activations => 1,
+            Thrift::Gradients => count,
+        };
         for first in (0..count).step_by(most) {
-            if self.recompute {
+            if self.thrift == Thrift::Activations {
                 // By the shifts of the first time: the same bits.
                 self.layers(shared, first);
             }
             let number = self.first + first;
             let count = most.min(count - first);
             let place = self.place(first);
-            let inputs = if network.first_trained == 0 { place * network.input.len() } else { 0 };
+            let inputs = if network.trains_base() { place * network.base_input().len() } else { 0 };
             let group = backward::Group {
                 number,
                 count,
                 inputs: &self.inputs[inputs..],
-                activations: &self.activations[place * network.activations_len..],
+                activations: &self.activations[place * network.step_len()..],
                 head_inputs: &self.head_inputs[first * head.grid.len()..][..count * head.grid.len()],
                 hidden: &self.hidden[first * hidden..][..count * hidden],
             };
             let [a, b] = &mut self.errors;
-            let mut buffers = backward::Buffers { errors: [&mut a[..], &mut b[..]], gradients: self.gradients };
+            let one_at_a_time: Option<EachGradient> =
+                if self.thrift == Thrift::Gradients { Some(&mut *each) } else { None };
+            let mut buffers =
+                backward::Buffers { errors: [&mut a[..], &mut b[..]], gradients: self.gradients, one_at_a_time };
             let seen = backward::group(
                 network,
                 shared.params,
@@ -229,13 +278,13 @@ impl Learner<'_> {
         if self.lesson_is_over() {
             return self.end_lesson();
         }
-        let Some(contrastive) = self.spec.contrastive.clone() else { return Did::Idle };
-        if self.counters[0].credit < u64::from(contrastive.samples_per_step) {
+        let Some(samples) = self.spec.samples_per_step() else { return Did::Idle };
+        if self.counters[0].credit < u64::from(samples) {
             return Did::Idle;
         }
-        self.counters[0].credit -= u64::from(contrastive.samples_per_step);
+        self.counters[0].credit -= u64::from(samples);
         let scratch = core::mem::take(&mut self.scratch);
-        let trained = self.train(join, scratch);
+        let trained = if self.spec.denoise.is_some() { self.rebuild(scratch) } else { self.train(join, scratch) };
         self.scratch = scratch;
         match trained {
             Some(loss) => Did::Trained { loss },
@@ -244,16 +293,17 @@ impl Learner<'_> {
     }
 
     /// One step; the loss in 1/256 nat. `None` where there are not enough samples yet.
+    // Its frame is not to be carried where no pretext is trained.
+    #[inline(never)]
     fn train(&mut self, join: &impl Join, scratch: &mut [u8]) -> Option<u32> {
         let contrastive = self.spec.contrastive.as_ref()?;
         let counters = self.counters[0];
         let (seed, step) = (Seed(counters.seed), counters.steps);
-        let mut picks: heapless::Vec<Pick, 1024> = heapless::Vec::new();
         for number in 0..contrastive.batch {
-            picks.push(batch::pick_of(&self.spec, &self.replay, seed, step, number)?).ok()?;
+            batch::pick_of(&self.spec, &self.replay, seed, step, number)?;
         }
         let mut arena = Arena::reusing(scratch);
-        let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, self.recompute, &mut arena)?;
+        let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, self.lean, &mut arena)?;
         for lane in &mut buffers.lanes {
             lane.gradients.fill(0);
             lane.wide.fill(0);
@@ -271,7 +321,6 @@ impl Learner<'_> {
                     packed_back: self.packed_back,
                     scales: self.scales,
                     replay: &self.replay,
-                    picks: &picks,
                     seed,
                     step,
                 }
@@ -308,7 +357,7 @@ impl Learner<'_> {
         let errors = &*buffers.errors;
         if (network.first_trained + 1..network.tensors.len()).any(|t| !shifts.errors[t].is_set()) {
             let first = buffers.lanes.first_mut()?;
-            first.backward(&shared!(), errors, 1);
+            first.backward(&shared!(), errors, 1, &mut |_, _| {});
             follow_backward(
                 &mut shifts,
                 network,
@@ -317,8 +366,18 @@ impl Learner<'_> {
             first.gradients.fill(0);
             first.wide.fill(0);
         }
+        let step_size = step_size(&self.counters[0], &self.spec.optimizer);
+        let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
+        let mut update = |number: usize, gradients: &[i32]| {
+            update::tensor(&self.network, number, gradients, &mut trained, step_size, seed, step);
+        };
         let reading = shared!();
-        for_each_lane(join, &mut buffers.lanes, &|lane| lane.backward(&reading, errors, lane.count));
+        let at_once = buffers.lanes.first().is_some_and(|lane| lane.thrift == Thrift::Gradients);
+        match &mut buffers.lanes[..] {
+            // The 8-bit weights that the errors go back through change only after the step.
+            [lane] => lane.backward(&reading, errors, lane.count, &mut update),
+            lanes => for_each_lane(join, lanes, &|lane| lane.backward(&reading, errors, lane.count, &mut |_, _| {})),
+        }
 
         // Sum over lanes, then the update.
         let (first, others) = buffers.lanes.split_first_mut()?;
@@ -335,17 +394,20 @@ impl Learner<'_> {
         follow_backward(&mut shifts, network, &first.backward_seen);
         let all_seen = first.forward_seen.layers.iter().chain(&first.backward_seen);
         let clamped: u64 = all_seen.map(|s| u64::from(s.clamped)).sum();
-        let narrowed = (contrastive.batch * contrastive.views * network.activations_len) as u64;
-        let step_size = step_size(&self.counters[0], &self.spec.optimizer);
-        let from = network.trained_range().start;
-        for (number, t) in network.tensors.iter().enumerate().skip(network.first_trained) {
-            let gradients = &first.gradients[t.weights - from..][..t.conv.weights()];
-            let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
-            update::tensor(network, number, gradients, &mut trained, step_size, seed, step);
+        let narrowed = (contrastive.batch * contrastive.views * network.step_len()) as u64;
+        if !at_once {
+            let from = network.trained_range().start;
+            for (number, t) in network.tensors.iter().enumerate().skip(network.first_trained) {
+                update(number, &first.gradients[t.weights - from..][..t.conv.weights()]);
+            }
         }
         self.learning.shifts[0] = shifts;
         self.narrow_masters();
+        self.count_step(loss, clamped, narrowed);
+        Some(loss)
+    }
 
+    pub(super) fn count_step(&mut self, loss: u32, clamped: u64, narrowed: u64) {
         let c = &mut self.counters[0];
         if c.steps == 0 {
             c.loss_first = u64::from(loss);
@@ -356,22 +418,25 @@ impl Learner<'_> {
         c.lesson_progress += 1;
         c.clamped += clamped;
         c.narrowed += narrowed;
-        Some(loss)
     }
 }
 
 /// Lets the forward shifts follow what a step saw.
-pub(super) fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
+fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
+    follow_layers(shifts, network, seen);
+    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
+}
+
+pub(super) fn follow_layers(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
     for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
         // A stem that is not trained any more keeps the shift that it was published with.
         if !layer.dictionary {
             shift.follow(*seen);
         }
     }
-    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
 }
 
-fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
+pub(super) fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
     let trained = network.first_trained + 1..network.tensors.len();
     shifts.errors[trained.clone()].iter_mut().zip(&seen[trained]).for_each(|(shift, seen)| shift.follow(*seen));
 }

@@ -18,7 +18,7 @@ pub struct Group<'a> {
     /// Number of the first view in the step: the draws follow from it.
     pub number: usize,
     pub count: usize,
-    /// The encoder's inputs; read only where the first layer is trained.
+    /// Inputs of the first layer of a step; read only where that is trained.
     pub inputs: &'a [i8],
     pub activations: &'a [i8],
     /// Pooled inputs and hidden layers of the head.
@@ -26,12 +26,17 @@ pub struct Group<'a> {
     pub hidden: &'a [i8],
 }
 
+/// Gets the number of a tensor and its gradient.
+pub type EachGradient<'f> = &'f mut dyn FnMut(usize, &[i32]);
+
 /// Buffers that one lane keeps for the backward pass.
-pub struct Buffers<'a> {
+pub struct Buffers<'a, 'f> {
     /// Two error maps for each view.
     pub errors: [&'a mut [i8]; 2],
-    /// Gradient sums of all trained weights, `i32`.
+    /// Gradient sums of all trained weights, `i32`; or of the largest tensor.
     pub gradients: &'a mut [i32],
+    /// Where there is room for one tensor: gets the gradient of each in turn, which is that of the group alone.
+    pub one_at_a_time: Option<EachGradient<'f>>,
 }
 
 /// Who draws: the random bits of the errors of one step.
@@ -41,7 +46,8 @@ pub struct Step {
     pub number: u64,
 }
 
-/// Adds the gradients of the views of `group`, whose errors at the embeddings are `error` (`i8`).
+/// Adds the gradients of the views of `group`, whose errors at the embeddings or at the decoder's sums are `error` (`i8`);
+/// where it is empty, they stand in the first of the error maps.
 #[allow(clippy::too_many_arguments)]
 pub fn group(
     net: &Network,
@@ -54,7 +60,7 @@ pub fn group(
     scratch: &mut Scratch,
 ) -> BackwardSeen {
     let mut seen = [Seen::default(); MAX_TENSORS];
-    let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return seen };
+    let Some(last) = net.layers.last() else { return seen };
     let trained_from = net.trained_range().start;
     let [current, next] = &mut buffers.errors;
     current[..error.len()].copy_from_slice(error);
@@ -62,33 +68,47 @@ pub fn group(
     // Tensors from the top down, each with the activations below it.
     for index in (net.first_trained..net.tensors.len()).rev() {
         let tensor = &net.tensors[index];
-        let in_head = index >= head.hidden;
+        let in_head = net.head.is_some_and(|head| index >= head.hidden);
+        let pooled = net.head.filter(|head| index == head.hidden);
         // The head's views stand side by side and are one map; others are taken one by one.
         let (conv, maps) = if in_head { (net.conv_over(index, group.count), 1) } else { (tensor.conv, group.count) };
         let map = |values, stride| Views { values, stride, count: maps };
-        let below = if index == head.output {
+        let below = if net.head.is_some_and(|head| index == head.output) {
             Views::one(group.hidden)
         } else if in_head {
             Views::one(group.head_inputs)
         } else {
             match net.layers.iter().position(|l| l.tensors.contains(&index)) {
-                Some(0) | None => map(group.inputs, net.input.len()),
-                Some(layer) => map(&group.activations[net.layers[layer - 1].activations..], net.activations_len),
+                Some(layer) if layer > net.base => {
+                    map(&group.activations[net.step_offset(&net.layers[layer - 1])..], net.step_len())
+                }
+                None => map(&group.activations[net.step_offset(last)..], net.step_len()),
+                _ => map(group.inputs, net.base_input().len()),
             }
         };
         let errors = Views { values: current, stride: conv.output.len(), count: maps };
-        let gradients = &mut buffers.gradients[tensor.weights - trained_from..][..conv.weights()];
-        net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
+        match &mut buffers.one_at_a_time {
+            Some(each) => {
+                let gradients = &mut buffers.gradients[..conv.weights()];
+                gradients.fill(0);
+                net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
+                each(index, gradients);
+            }
+            None => {
+                let gradients = &mut buffers.gradients[tensor.weights - trained_from..][..conv.weights()];
+                net.kernels.weight_grad(&conv, below, errors, gradients, scratch.kernel);
+            }
+        }
         if index == net.first_trained {
             break;
         }
-        let weights = &params.weights[tensor.weight_range()];
+        let weights = params.weights_of(tensor);
         let packed = &packed_back[tensor.packed_back..];
         let draws = Draws::new(step.seed, step.number, super::update::error_tensor(index));
         let len = conv.input.len();
         for (map, out) in next.chunks_exact_mut(len).take(maps).enumerate() {
             // The head's input is pooled: the ReLU mask of the map below is applied after the error is spread over it.
-            let active = (index != head.hidden).then(|| &below.of(map)[..len]);
+            let active = pooled.is_none().then(|| &below.of(map)[..len]);
             let lagged = params.shifts.errors[index];
             let shift = if lagged.is_set() {
                 lagged.get()
@@ -103,11 +123,11 @@ pub fn group(
             seen[index] = seen[index].merge(sink.seen());
         }
         core::mem::swap(current, next);
-        if index == head.hidden {
+        if let Some(head) = pooled {
             let (pooled, maps) = (head.grid.len(), last.output.len());
             for (view, map) in next.chunks_exact_mut(maps).take(group.count).enumerate() {
                 pool_sums_grad(&head.grid, &current[view * pooled..][..pooled], map);
-                let activations = &group.activations[view * net.activations_len + last.activations..];
+                let activations = &group.activations[view * net.step_len() + net.step_offset(last)..];
                 map.iter_mut().zip(activations).for_each(|(e, &a)| *e = if a > 0 { *e } else { 0 });
             }
             core::mem::swap(current, next);

@@ -1,11 +1,14 @@
 //! The forward pass, of one view in training and of one sample to its feature.
 
+use core::ops::{AddAssign, Range};
+
 use bytemuck::{Pod, Zeroable};
 
-use super::network::{MAX_TENSORS, Network};
+use super::arena::Arena;
+use super::network::{MAX_TENSORS, Network, Tensor};
 use super::spec::MAX_LAYERS;
 use crate::fixed::Seen;
-use crate::fixed::{LaggedShift, shift_for};
+use crate::fixed::{LaggedShift, round_nearest, shift_for};
 use crate::kernels::narrow::{self, Keep, Largest, Pool, Relu, Sink, Windows};
 use crate::kernels::reference::pool_sums;
 use crate::kernels::{Conv, Grid};
@@ -16,7 +19,7 @@ use crate::kernels::{Conv, Grid};
 pub struct Shifts {
     /// Activations of the layers.
     pub layers: [LaggedShift; MAX_LAYERS],
-    /// Input of the head and its hidden layer.
+    /// Input of the head and its hidden layer. Of a decoder, the shift of its sums, and of the errors at them.
     pub head: [LaggedShift; 2],
     /// Errors at the inputs of the tensors.
     pub errors: [LaggedShift; MAX_TENSORS],
@@ -29,11 +32,23 @@ impl Shifts {
         let u = LaggedShift::unset();
         Shifts { layers: [u; MAX_LAYERS], head: [u; 2], errors: [u; MAX_TENSORS], feature: [u; MAX_LAYERS] }
     }
+
+    /// Shift of a decoder's sums.
+    pub const fn prediction(&self) -> LaggedShift {
+        self.head[0]
+    }
+
+    pub const fn set_prediction(&mut self, shift: LaggedShift) {
+        self.head[0] = shift;
+    }
 }
 
 /// Weights in the forms that a forward pass reads.
 #[derive(Clone, Copy)]
 pub struct Params<'a> {
+    /// The first weights of all, where they are read from flash; see [`Options::flash_weights`](crate::learner::Options).
+    pub flash: &'a [i8],
+    /// All others.
     pub weights: &'a [i8],
     pub packed: &'a [i16],
     /// Thresholds of the dictionary's filters; empty where there is none.
@@ -45,12 +60,36 @@ pub struct Params<'a> {
 pub struct Scratch<'a> {
     pub kernel: &'a mut [i16],
     pub accumulators: &'a mut [i32],
+    /// Window sums of a last layer that is not kept; where nobody judges, the learner's own, which outlive the scratch.
+    pub windows: &'a mut [i16],
+    /// Window sums of the layers that are kept as their averages.
+    pub averaged: &'a mut [i16],
 }
 
 impl<'m> Scratch<'m> {
-    /// Takes the scratch of a forward pass.
-    pub fn take(network: &Network, arena: &mut super::arena::Arena<'m>) -> Self {
-        Scratch { kernel: arena.take(network.scratch_len()), accumulators: arena.take(network.accumulator_len()) }
+    /// No memory: for where nothing is taken forward.
+    pub fn none() -> Self {
+        Scratch { kernel: &mut [], accumulators: &mut [], windows: &mut [], averaged: &mut [] }
+    }
+
+    /// Takes the scratch of perceiving.
+    pub fn take(network: &Network, arena: &mut Arena<'m>) -> Self {
+        let windows = if network.judged { network.windows_len() } else { 0 };
+        Self::take_parts(network, 1, network.accumulator_len(), windows, arena)
+    }
+
+    /// Takes the scratch of a step whose head takes `views` at a time.
+    pub fn take_for_step(network: &Network, views: usize, arena: &mut Arena<'m>) -> Self {
+        Self::take_parts(network, views, network.head.map_or(0, |head| head.grid.len()), 0, arena)
+    }
+
+    fn take_parts(network: &Network, views: usize, sums: usize, windows: usize, arena: &mut Arena<'m>) -> Self {
+        Scratch {
+            kernel: arena.take(network.scratch_len(views)),
+            accumulators: arena.take(sums),
+            windows: arena.take(windows),
+            averaged: arena.take(network.averaged_len()),
+        }
     }
 }
 
@@ -68,61 +107,111 @@ impl ForwardSeen {
     }
 }
 
-/// The shift in force; where none is yet, the exact one for `sums`.
-fn shift_or_exact(shift: LaggedShift, sums: &[i32]) -> u32 {
-    if shift.is_set() { shift.get() } else { shift_for(narrow::largest(sums), 8) }
+/// The shift in force; where none is yet, the exact one for a largest magnitude.
+fn shift_or_exact(shift: LaggedShift, largest: impl FnOnce() -> u32) -> u32 {
+    if shift.is_set() { shift.get() } else { shift_for(largest(), 8) }
 }
 
-/// Activations of all layers for `x` (`[height, width, channels]`, `i8`), into `activations`.
+/// Activations of the layers that a step computes, for `x` (`[height, width, channels]`, `i8`), the input of the first
+/// of them; into `activations`, [`Network::step_len`] long.
 ///
 /// Layers whose shift is not set yet are narrowed by their exact shift.
 pub fn layers(net: &Network, params: Params, x: &[i8], activations: &mut [i8], scratch: &mut Scratch) -> ForwardSeen {
-    through(net, params, net.layers.len(), x, activations, None, scratch)
+    through(net, params, net.base..net.layers.len(), x, activations, None::<&mut [Windows<i32>]>, scratch)
 }
 
-/// As [`layers`], but the last layer is not kept, only summed over `windows`: `activations` is
-/// [`Network::kept_len`] long or longer.
-pub fn pooled(
+/// The layers below those that a step computes; `take` gets the output of the last of them. `activations` is
+/// [`Network::kept_len`] long.
+pub fn below(
     net: &Network,
     params: Params,
     x: &[i8],
     activations: &mut [i8],
-    windows: &mut [Windows],
     scratch: &mut Scratch,
-) -> ForwardSeen {
-    through(net, params, net.layers.len(), x, activations, Some(windows), scratch)
+    take: impl FnOnce(&[i8]),
+) {
+    let mut take = Some(take);
+    two_at_a_time(net, params, net.base, x, activations, scratch, |layer, output, _| {
+        if let Some(take) = take.take_if(|_| layer + 1 == net.base) {
+            take(output);
+        }
+    });
 }
 
-/// The first layer alone, summed over `windows`.
-pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: &mut [Windows], scratch: &mut Scratch) {
-    through(net, params, 1, x, &mut [], Some(windows), scratch);
-}
-
-/// The first `count` layers; the last of them into `windows` where they are given.
-fn through(
+/// The first `count` layers, of which no more are kept than the newest and the one that it reads: in turns at the two ends
+/// of `activations`. `each` gets the output of every layer.
+fn two_at_a_time(
     net: &Network,
     params: Params,
     count: usize,
     x: &[i8],
     activations: &mut [i8],
-    mut last: Option<&mut [Windows]>,
+    scratch: &mut Scratch,
+    mut each: impl FnMut(usize, &[i8], &mut Scratch),
+) -> ForwardSeen {
+    let mut seen = ForwardSeen::default();
+    let mut below_len = 0;
+    for (index, layer) in net.layers.iter().enumerate().take(count) {
+        let len = layer.kept().len();
+        let (below, output) = if index % 2 == 0 {
+            let (output, rest) = activations.split_at_mut(len);
+            (&rest[rest.len() - below_len..], output)
+        } else {
+            let (rest, output) = activations.split_at_mut(activations.len() - len);
+            (&rest[..below_len], output)
+        };
+        let input = if index == 0 { x } else { below };
+        let one = index..index + 1;
+        seen.merge(&through(net, params, one, input, output, None::<&mut [Windows<i32>]>, scratch));
+        each(index, output, scratch);
+        below_len = len;
+    }
+    seen
+}
+
+/// The first `count` layers of all.
+pub fn first_layers(
+    net: &Network,
+    params: Params,
+    count: usize,
+    x: &[i8],
+    activations: &mut [i8],
+    scratch: &mut Scratch,
+) {
+    through(net, params, 0..count, x, activations, None::<&mut [Windows<i32>]>, scratch);
+}
+
+/// The first layer alone, summed over `windows`.
+pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: Windows<i32>, scratch: &mut Scratch) {
+    through(net, params, 0..1, x, &mut [], Some(&mut [windows]), scratch);
+}
+
+/// The layers `which`, the first of which reads `x`; the last one into `windows` where they are given.
+fn through<T: Copy + Default + AddAssign + From<i8>>(
+    net: &Network,
+    params: Params,
+    which: Range<usize>,
+    x: &[i8],
+    activations: &mut [i8],
+    mut windows: Option<&mut [Windows<T>]>,
     scratch: &mut Scratch,
 ) -> ForwardSeen {
     let mut seen = ForwardSeen::default();
-    for (index, layer) in net.layers.iter().enumerate().take(count) {
-        let (before, from_here) = activations.split_at_mut(layer.activations);
-        let input = match index {
-            0 => x,
-            _ => &before[net.layers[index - 1].activations..],
-        };
-        let thresholds: &[i32] = if layer.dictionary { params.thresholds } else { &[] };
+    let start = net.layers[which.start.min(net.layers.len() - 1)].activations;
+    for index in which.clone() {
+        let layer = &net.layers[index];
+        let (before, from_here) = activations.split_at_mut((layer.activations - start).min(activations.len()));
+        let input = if index == which.start { x } else { &before[net.layers[index - 1].activations - start..] };
+        let thresholds: &[i32] = if layer.dictionary && index == 0 { params.thresholds } else { &[] };
         let tensors = layer.tensors.clone();
         // Thresholds only lower the maximum, so the exact shift without them is safe.
         let shift = params.shift_of(params.shifts.layers[index], net, tensors.clone(), input, scratch);
-        if let Some(windows) = last.take_if(|_| index + 1 == count) {
+        if let Some(windows) = windows.take_if(|_| index + 1 == which.end) {
             let mut sink = Pool::new(shift, thresholds, layer.output, windows);
             params.layer(net, tensors, input, &mut sink, scratch);
             seen.layers[index] = sink.seen();
+        } else if let Some(grid) = layer.averaged {
+            seen.layers[index] = averaged(net, params, index, grid, (shift, thresholds), input, from_here, scratch);
         } else {
             let mut sink = Relu::new(shift, thresholds, &mut from_here[..layer.output.len()]);
             params.layer(net, tensors, input, &mut sink, scratch);
@@ -132,7 +221,47 @@ fn through(
     seen
 }
 
-impl Params<'_> {
+/// Layer `index` of `input`, summed over the windows of its block of the feature and of `grid`; the averages over the
+/// latter into `out`.
+#[allow(clippy::too_many_arguments)]
+fn averaged(
+    net: &Network,
+    params: Params,
+    index: usize,
+    grid: Grid,
+    (shift, thresholds): (u32, &[i32]),
+    input: &[i8],
+    out: &mut [i8],
+    scratch: &mut Scratch,
+) -> Seen {
+    let layer = &net.layers[index];
+    let all = core::mem::take(&mut scratch.averaged);
+    let (of_block, of_averages) = net.averaged_places(index, grid);
+    let (before, sums) = all.split_at_mut(of_averages.start);
+    let sums = &mut sums[..grid.len()];
+    let mut windows: heapless::Vec<Windows<i16>, 2> = heapless::Vec::new();
+    // There is room for two.
+    let _ = windows.push(Windows::new(grid, &mut *sums));
+    if let Some(grid) = net.block_of(index) {
+        let _ = windows.push(Windows::new(grid, &mut before[of_block]));
+    }
+    let mut sink = Pool::new(shift, thresholds, layer.output, &mut windows);
+    params.layer(net, layer.tensors.clone(), input, &mut sink, scratch);
+    let seen = sink.seen();
+    drop(windows);
+    // Windows hold a power of two of positions.
+    let shift = grid.window_positions().trailing_zeros();
+    sums.iter().zip(out).for_each(|(&sum, o)| *o = round_nearest(i32::from(sum), shift) as i8);
+    scratch.averaged = all;
+    seen
+}
+
+impl<'a> Params<'a> {
+    /// The 8-bit weights of `tensor`.
+    pub fn weights_of(&self, tensor: &Tensor) -> &'a [i8] {
+        tensor.weights_in(self.flash, self.weights)
+    }
+
     /// The products of all tensors of a layer.
     fn layer<S: Sink>(
         &self,
@@ -158,7 +287,7 @@ impl Params<'_> {
         scratch: &mut Scratch,
     ) {
         let tensor = &net.tensors[number];
-        let weights = &self.weights[tensor.weight_range()];
+        let weights = self.weights_of(tensor);
         net.kernels.forward(conv, x, weights, &self.packed[tensor.packed..], sink, scratch.kernel);
     }
 
@@ -193,8 +322,8 @@ pub struct HeadActivations<'a> {
 pub fn pool(net: &Network, params: Params, activations: &[i8], out: &mut [i8], scratch: &mut Scratch) -> Seen {
     let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return Seen::default() };
     let sums = &mut scratch.accumulators[..head.grid.len()];
-    pool_sums(&head.grid, &activations[last.activations..], sums);
-    narrow::nearest(sums, shift_or_exact(params.shifts.head[0], sums), out)
+    pool_sums(&head.grid, &activations[net.step_offset(last)..], sums);
+    narrow::nearest(sums, shift_or_exact(params.shifts.head[0], || narrow::largest(sums)), out)
 }
 
 /// The head over the pooled inputs of as many views as stand in `at`; returns what narrowing the hidden layer saw.
@@ -218,7 +347,51 @@ pub fn head(net: &Network, params: Params, at: &mut HeadActivations, scratch: &m
     seen
 }
 
-/// The feature of `x`: the pooled layers, `i8`, each layer's block by its own shift. `activations` is
+/// The decoder's sums for the activations of one view, into `sink`.
+pub fn decode<S: Sink>(net: &Network, params: Params, activations: &[i8], sink: &mut S, scratch: &mut Scratch) {
+    let (Some(decoder), Some(last)) = (net.decoder, net.layers.last()) else { return };
+    let below = &activations[net.step_offset(last)..];
+    params.forward(net, &net.tensors[decoder].conv, decoder, below, sink, scratch);
+}
+
+/// Sums of a block of the feature before they are narrowed.
+#[derive(Clone, Copy)]
+pub enum Sums<'a> {
+    Wide(&'a [i32]),
+    Narrow(&'a [i16]),
+}
+
+impl Sums<'_> {
+    fn len(self) -> usize {
+        match self {
+            Sums::Wide(sums) => sums.len(),
+            Sums::Narrow(sums) => sums.len(),
+        }
+    }
+
+    fn largest(self) -> u32 {
+        match self {
+            Sums::Wide(sums) => narrow::largest(sums),
+            Sums::Narrow(sums) => narrow::largest(sums),
+        }
+    }
+
+    fn nearest(self, shift: u32, out: &mut [i8]) -> Seen {
+        match self {
+            Sums::Wide(sums) => narrow::nearest(sums, shift, out),
+            Sums::Narrow(sums) => narrow::nearest(sums, shift, out),
+        }
+    }
+
+    pub fn for_each(self, mut each: impl FnMut(i32)) {
+        match self {
+            Sums::Wide(sums) => sums.iter().for_each(|&sum| each(sum)),
+            Sums::Narrow(sums) => sums.iter().for_each(|&sum| each(i32::from(sum))),
+        }
+    }
+}
+
+/// The feature of `x`: the pooled layers, `i8`, each layer's block by its own shift; `out` may be empty. `activations` is
 /// [`Network::kept_len`] long. Returns what narrowing the layers and the blocks saw.
 pub fn feature(
     net: &Network,
@@ -231,49 +404,71 @@ pub fn feature(
     let mut seen = [Seen::default(); MAX_LAYERS];
     let layers = blocks(net, params, x, activations, None, scratch, |block, sums| {
         let before: usize = net.feature[..block].iter().map(|(_, grid)| grid.len()).sum();
-        let shift = shift_or_exact(params.shifts.feature[block], sums);
-        seen[block] = narrow::nearest(sums, shift, &mut out[before..before + sums.len()]);
+        let shift = shift_or_exact(params.shifts.feature[block], || sums.largest());
+        // Where there is no room for the feature, what narrowing would see is seen all the same.
+        seen[block] = sums.nearest(shift, out.get_mut(before..before + sums.len()).unwrap_or_default());
     });
     (layers, seen)
 }
 
-/// Calls `each` with every block of the feature of `x` before it is narrowed. `meter` gets its sums over the last layer.
+/// Calls `each` with every block of the feature of `x` before it is narrowed. `meter`, a grid over the last layer and
+/// room for its sums, is filled.
 pub fn blocks(
     net: &Network,
     params: Params,
     x: &[i8],
     activations: &mut [i8],
-    meter: Option<Windows>,
+    meter: Option<(Grid, &mut [i32])>,
     scratch: &mut Scratch,
-    mut each: impl FnMut(usize, &[i32]),
+    mut each: impl FnMut(usize, Sums),
 ) -> ForwardSeen {
+    if net.two_at_a_time {
+        return two_at_a_time(net, params, net.layers.len(), x, activations, scratch, |layer, output, scratch| {
+            for (block, (_, grid)) in net.feature.iter().enumerate().filter(|(_, block)| block.0 == layer) {
+                let sums = &mut scratch.accumulators[..grid.len()];
+                pool_sums(grid, output, sums);
+                each(block, Sums::Wide(sums));
+            }
+        });
+    }
     let last = net.layers.len() - 1;
-    let of_last = |block: &(usize, Grid)| block.0 == last;
-    let all_sums = core::mem::take(&mut scratch.accumulators);
-    let seen = if net.keeps_last() {
-        let seen = layers(net, params, x, activations, scratch);
-        if let Some(meter) = meter {
-            pool_sums(&meter.grid, &activations[net.layers[last].activations..], meter.sums);
+    let all = 0..net.layers.len();
+    let seen = if net.pools_last {
+        let windows = core::mem::take(&mut scratch.windows);
+        let (of_feature, of_meter) = windows.split_at_mut(net.last_grid().map_or(0, |grid| grid.len()));
+        let mut sums: heapless::Vec<Windows<i16>, 2> = heapless::Vec::new();
+        // There is room for two.
+        if let Some(grid) = net.last_grid() {
+            let _ = sums.push(Windows::new(grid, of_feature));
         }
+        if let Some((grid, _)) = &meter {
+            let _ = sums.push(Windows::new(*grid, &mut of_meter[..grid.len()]));
+        }
+        let seen = through(net, params, all, x, activations, Some(&mut sums), scratch);
+        drop(sums);
+        if let Some((grid, row)) = meter {
+            row.iter_mut().zip(&of_meter[..grid.len()]).for_each(|(to, &sum)| *to = i32::from(sum));
+        }
+        scratch.windows = windows;
         seen
     } else {
-        // All blocks have the same number of cells, so one set of windows serves every block of the last layer.
-        let mut windows: heapless::Vec<Windows, 2> = meter.into_iter().collect();
-        if let Some((_, grid)) = net.feature.iter().find(|block| of_last(block)) {
-            let _ = windows.push(Windows::new(*grid, &mut all_sums[..grid.len()]));
+        let seen = through(net, params, all, x, activations, None::<&mut [Windows<i32>]>, scratch);
+        if let Some((grid, row)) = meter {
+            pool_sums(&grid, &activations[net.layers[last].activations..], row);
         }
-        pooled(net, params, x, activations, &mut windows, scratch)
+        seen
     };
-    // Sums of the last layer may stand in the scratch already: its blocks come first.
-    let numbered = || net.feature.iter().enumerate();
-    for (block, (layer, grid)) in numbered().filter(|(_, b)| of_last(b)).chain(numbered().filter(|(_, b)| !of_last(b)))
-    {
-        let sums = &mut all_sums[..grid.len()];
-        if *layer < last || net.keeps_last() {
+    for (block, (layer, grid)) in net.feature.iter().enumerate() {
+        if net.pools_last && *layer == last {
+            // All blocks have the same number of cells, so one set of windows serves every block of the last layer.
+            each(block, Sums::Narrow(&scratch.windows[..grid.len()]));
+        } else if let Some(averaged) = net.layers[*layer].averaged {
+            each(block, Sums::Narrow(&scratch.averaged[net.averaged_places(*layer, averaged).0]));
+        } else {
+            let sums = &mut scratch.accumulators[..grid.len()];
             pool_sums(grid, &activations[net.layers[*layer].activations..], sums);
+            each(block, Sums::Wide(sums));
         }
-        each(block, sums);
     }
-    scratch.accumulators = all_sums;
     seen
 }

@@ -2,8 +2,9 @@
 //! no accumulator overflows. Built once from a [`Spec`]; the passes only read it.
 
 use core::fmt;
+use core::ops::Range;
 
-use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, Spec};
+use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, ReplayPolicy, Spec};
 use crate::kernels::{Conv, Grid, Kernels, Map};
 
 /// Most convolutions: two for the stem, one for each further layer, two for the head.
@@ -28,8 +29,16 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    pub fn weight_range(&self) -> core::ops::Range<usize> {
+    pub fn weight_range(&self) -> Range<usize> {
         self.weights..self.weights + self.conv.weights()
+    }
+
+    /// Its weights, where the first of all are in `flash` and the others in `ram`.
+    pub fn weights_in<'a>(&self, flash: &'a [i8], ram: &'a [i8]) -> &'a [i8] {
+        match self.weights.checked_sub(flash.len()) {
+            Some(from) => &ram[from..from + self.conv.weights()],
+            None => &flash[self.weight_range()],
+        }
     }
 }
 
@@ -37,13 +46,25 @@ impl Tensor {
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// Its convolutions, as numbers of tensors.
-    pub tensors: core::ops::Range<usize>,
+    pub tensors: Range<usize>,
     pub input: Map,
     pub output: Map,
-    /// Offset of its output in the activations of one view.
+    /// Where the layer above, a dictionary, reads the averages over windows of the output: these are kept in its place.
+    pub averaged: Option<Grid>,
+    /// Offset of what is kept of its output in the activations of one view.
     pub activations: usize,
     /// Learned as a dictionary, with thresholds.
     pub dictionary: bool,
+}
+
+impl Layer {
+    /// What the layer above reads.
+    pub fn kept(&self) -> Map {
+        match self.averaged {
+            Some(grid) => Map::new(grid.cells.0, grid.cells.1, self.output.channels),
+            None => self.output,
+        }
+    }
 }
 
 /// The pretext's own layers: pooled last activations → hidden → embedding.
@@ -67,8 +88,12 @@ pub enum PlanError {
     LayerShape {
         layer: usize,
     },
-    /// Only the first layer can be a dictionary.
+    /// Dictionaries are the first layers.
     DictionaryPlace {
+        layer: usize,
+    },
+    /// `group` or `pool` of `layer` does not divide what it reads, or the layer is no dictionary on another.
+    Groups {
         layer: usize,
     },
     /// Colour filters need a colour input and leave at least one grey filter.
@@ -83,6 +108,13 @@ pub enum PlanError {
     AccumulatorOverflow {
         layer: usize,
     },
+    /// A model has one pretext.
+    TwoPretexts,
+    /// The decoder stands for windows only, and each position of the last layer for as many readings.
+    Decoder {
+        length: usize,
+        positions: usize,
+    },
     /// A number of `[contrastive]`, `[replay]` or `[guard]` is out of its range.
     OutOfRange {
         key: &'static str,
@@ -94,6 +126,13 @@ pub enum PlanError {
     /// `trained` of `layer` is more than its filters, or the layer cannot be trained in part.
     Sparse {
         layer: usize,
+    },
+    /// The model is none that can learn from latents.
+    Latents,
+    /// Weights to be read from flash were given in another number than the model has.
+    FlashWeights {
+        needed: usize,
+        given: usize,
     },
     /// The memory block is smaller than planned.
     MemoryTooSmall {
@@ -116,8 +155,13 @@ impl fmt::Display for PlanError {
                 write!(f, "layer {layer}: its kernel, stride and filters must be at least 1 and its kernel must fit")
             }
             PlanError::DictionaryPlace { layer } => {
-                write!(f, "layer {layer}: only the first layer can be a dictionary")
+                write!(f, "layer {layer}: a dictionary is the first layer or stands on another dictionary")
             }
+            PlanError::Groups { layer } => write!(
+                f,
+                "layer {layer}: group and pool are for a dictionary on another; group must divide the channels below into \
+                 parts that divide its filters, and pool be 1, 2, 4 or 8 and divide the map below"
+            ),
             PlanError::ColourFilters { layer } => write!(
                 f,
                 "layer {layer}: colour-filters need an input of 3 channels and at least one filter must stay grey"
@@ -128,14 +172,30 @@ impl fmt::Display for PlanError {
                 "layer {layer}: a sum of products could pass 2^31; use a smaller input, kernel or batch, or fewer views"
             ),
             PlanError::OutOfRange { key, least, most } => write!(f, "{key} must be from {least} to {most}"),
+            PlanError::TwoPretexts => {
+                write!(f, "a model has [contrastive] or [denoise], not both: each trains all the layers; leave one out")
+            }
+            PlanError::Decoder { length, positions } => write!(
+                f,
+                "[denoise] rebuilds sensor windows whose length, {length}, is a multiple of the last layer's {positions} \
+                 positions; use [input] kind = \"window\" and strides that divide the length"
+            ),
             PlanError::NothingToTrain => {
-                write!(f, "[contrastive] needs a layer above the dictionary to train; add one, or leave it out")
+                write!(f, "a pretext needs a layer above the dictionary to train; add one, or leave the pretext out")
             }
             PlanError::Sparse { layer } => write!(
                 f,
                 "layer {layer}: trained must be at most its filters; dictionary layers are not trained by the pretext and \
                  depthwise ones not in part, and the model may have at most {MAX_TENSORS} convolutions"
             ),
+            PlanError::Latents => write!(
+                f,
+                "[replay] latents = true needs images, [contrastive] neighbours (positives are two samples), a lowest \
+                 layer that is not trained (trained = 0), and [guard] canaries = 0"
+            ),
+            PlanError::FlashWeights { needed, given } => {
+                write!(f, "the model reads {needed} weights from flash and was given {given}")
+            }
             PlanError::MemoryTooSmall { needed, given } => {
                 write!(f, "the learner needs {needed} bytes of memory and was given {given}")
             }
@@ -161,10 +221,18 @@ impl SparseUpdate {
     /// [`PlanError::Sparse`], [`PlanError::NothingToTrain`] where the budget is too small for the head and one filter.
     pub fn of(spec: &Spec) -> Result<Self, PlanError> {
         let mut update = SparseUpdate::default();
-        let Some(contrastive) = &spec.contrastive else { return Ok(update) };
         let last = spec.layer.last().map_or(0, |l| l.filters);
-        let cells = contrastive.head_cells * if spec.input.height == 1 { 1 } else { contrastive.head_cells };
-        let head = contrastive.hidden * (last * cells + contrastive.outputs);
+        let head = match (&spec.contrastive, &spec.denoise) {
+            (Some(contrastive), _) => {
+                let cells = contrastive.head_cells * if spec.input.height == 1 { 1 } else { contrastive.head_cells };
+                contrastive.hidden * (last * cells + contrastive.outputs)
+            }
+            (None, Some(_)) => {
+                let strides: usize = spec.layer.iter().map(|l| l.stride).product();
+                last.saturating_mul(strides.saturating_mul(spec.input.channels))
+            }
+            (None, None) => return Ok(update),
+        };
         let mut left = match spec.optimizer.memory {
             0 => usize::MAX,
             budget => {
@@ -201,6 +269,8 @@ pub struct Network {
     pub tensors: heapless::Vec<Tensor, MAX_TENSORS>,
     pub layers: heapless::Vec<Layer, MAX_LAYERS>,
     pub head: Option<Head>,
+    /// Number of the tensor that gives back, from each position of the last layer, the input values it stands for.
+    pub decoder: Option<usize>,
     /// Pooled layers of the feature, in order: (layer, grid).
     pub feature: heapless::Vec<(usize, Grid), MAX_LAYERS>,
     /// Length of all 8-bit weights.
@@ -216,6 +286,16 @@ pub struct Network {
     pub views_at_a_time: usize,
     /// Length of all gradient sums of 64 bits.
     pub wide_len: usize,
+    /// First layer that a step computes: 0, or the lowest trained one where the replay buffer holds what that reads.
+    pub base: usize,
+    /// The last layer is summed over the windows of the feature as it is made, in 16 bits, and not stored.
+    pub pools_last: bool,
+    /// Perceiving keeps no more activations than those of a layer and of the one that it reads.
+    pub two_at_a_time: bool,
+    /// Lessons are judged on canaries.
+    pub judged: bool,
+    /// The replay buffer compares samples by a descriptor.
+    pub describes: bool,
 }
 
 impl Network {
@@ -247,6 +327,7 @@ impl Network {
             tensors: heapless::Vec::new(),
             layers: heapless::Vec::new(),
             head: None,
+            decoder: None,
             feature: heapless::Vec::new(),
             weights_len: 0,
             packed_len: 0,
@@ -256,6 +337,11 @@ impl Network {
             feature_dim: 0,
             views_at_a_time: kernels.views_at_a_time(),
             wide_len: 0,
+            base: 0,
+            pools_last: false,
+            two_at_a_time: false,
+            judged: spec.guard.canaries > 0,
+            describes: spec.replay.policy == ReplayPolicy::Redundancy,
         };
         let sparse = SparseUpdate::of(spec)?;
         let mut map = input;
@@ -263,6 +349,12 @@ impl Network {
             map = network.add_layer(spec, index, layer, sparse.trained[index], map)?;
         }
         network.add_features(spec)?;
+        for (layer, _) in network.layers.iter().enumerate().filter(|(_, l)| l.averaged.is_some()) {
+            let block = network.block_of(layer).map_or(0, |grid| grid.window_positions());
+            if block > MOST_IN_16_BITS {
+                return Err(PlanError::Groups { layer: layer + 1 });
+            }
+        }
         network.first_trained = network.tensors.iter().take_while(|t| !t.trained).count();
         if let Some(contrastive) = &spec.contrastive {
             if network.first_trained == network.tensors.len() {
@@ -277,7 +369,60 @@ impl Network {
             network.head = Some(Head { grid, hidden, output });
             network.plan_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
         }
+        if let Some(denoise) = &spec.denoise {
+            network.add_decoder(spec, map)?;
+            network.plan_gradients(denoise.batch)?;
+            if network.wide_len > 0 {
+                return Err(PlanError::AccumulatorOverflow { layer: 0 });
+            }
+        }
+        if spec.replay.latents {
+            network.base = network.base_of_latents(spec)?;
+        }
         Ok(network)
+    }
+
+    /// Stores no last layer that is only pooled.
+    pub fn lean(mut self) -> Self {
+        let fits = self.meter_grid().map.positions() <= MOST_IN_16_BITS;
+        self.pools_last = self.head.is_none() && self.decoder.is_none() && fits;
+        // A judge looks at the last layer too, and what is averaged has sums of its own.
+        self.two_at_a_time = !self.pools_last && !self.judged && self.layers.iter().all(|l| l.averaged.is_none());
+        self
+    }
+
+    /// Each position of the last layer, `map`, gives back as many readings as there are for one.
+    fn add_decoder(&mut self, spec: &Spec, map: Map) -> Result<(), PlanError> {
+        if spec.contrastive.is_some() {
+            return Err(PlanError::TwoPretexts);
+        }
+        if self.first_trained == self.tensors.len() {
+            return Err(PlanError::NothingToTrain);
+        }
+        let whole = self.input.width % map.width == 0;
+        if spec.input.kind != InputKind::Window || !whole {
+            return Err(PlanError::Decoder { length: self.input.width, positions: map.width });
+        }
+        let filters = self.input.len() / map.width;
+        let conv = Conv {
+            input: map,
+            channels: map.channels,
+            filters,
+            output: Map { channels: filters, ..map },
+            ..Conv::dense(map.channels, filters)
+        };
+        self.decoder = Some(self.add_tensor(conv, true, false, spec.layer.len())?);
+        Ok(())
+    }
+
+    /// The lowest trained layer, whose inputs the replay buffer is to hold.
+    fn base_of_latents(&self, spec: &Spec) -> Result<usize, PlanError> {
+        let neighbours = spec.contrastive.as_ref().map_or(0, |c| c.neighbours);
+        let base = self.layers.iter().position(|l| l.tensors.contains(&self.first_trained)).unwrap_or(0);
+        if spec.input.kind != InputKind::Image || neighbours == 0 || base == 0 || self.judged {
+            return Err(PlanError::Latents);
+        }
+        Ok(base)
     }
 
     fn add_layer(
@@ -293,6 +438,14 @@ impl Network {
         if !fits(layer.kernel, 31) || !fits(layer.stride, 16) || !fits(layer.filters, 4096) {
             return Err(shape);
         }
+        let dictionary = layer.kind == LayerKind::Dictionary;
+        let below = index.checked_sub(1).map(|below| self.layers[below].dictionary);
+        if dictionary && below == Some(false) {
+            return Err(PlanError::DictionaryPlace { layer: index });
+        }
+        let stacked = dictionary && below == Some(true);
+        let groups = self.stack(index, layer, stacked, map)?;
+        let map = self.layers.last().map_or(map, Layer::kept);
         let side = |extent: usize, n: usize| if extent == 1 && spec.input.height == 1 { 1 } else { n };
         let kernel = (side(map.height, layer.kernel), layer.kernel);
         let stride = (side(map.height, layer.stride), layer.stride);
@@ -305,10 +458,6 @@ impl Network {
         let depthwise = layer.kind == LayerKind::Depthwise;
         if output.is_empty() || (depthwise && layer.filters != map.channels) {
             return Err(shape);
-        }
-        let dictionary = layer.kind == LayerKind::Dictionary;
-        if dictionary && index > 0 {
-            return Err(PlanError::DictionaryPlace { layer: index });
         }
         let colour = layer.colour_filters;
         if colour > 0 && (!dictionary || map.channels != 3 || colour >= layer.filters) {
@@ -323,7 +472,7 @@ impl Network {
             kernel,
             stride,
             padding,
-            groups: if depthwise { map.channels } else { 1 },
+            groups: if depthwise { map.channels } else { groups },
             output,
             first_filter: 0,
             unsigned: index > 0,
@@ -343,10 +492,32 @@ impl Network {
             self.add_tensor(conv, trained > 0, zero_mean, index)?;
         }
         let tensors = first..self.tensors.len();
-        let layer = Layer { tensors, input: map, output, activations: self.activations_len, dictionary };
+        let activations = self.activations_len;
+        let layer = Layer { tensors, input: map, output, averaged: None, activations, dictionary };
         self.activations_len += output.len();
         self.layers.push(layer).map_err(|_| shape)?;
         Ok(output)
+    }
+
+    /// How many groups a dictionary on another reads; the layer below is told to keep its averages.
+    fn stack(&mut self, index: usize, layer: &LayerSpec, stacked: bool, map: Map) -> Result<usize, PlanError> {
+        let wrong = PlanError::Groups { layer: index };
+        let group = if layer.group == 0 { map.channels } else { layer.group };
+        let (rows, pool) = (if map.height == 1 { 1 } else { layer.pool }, layer.pool);
+        let groups = map.channels / group;
+        let divides =
+            matches!(pool, 1 | 2 | 4 | 8) && map.height.is_multiple_of(rows) && map.width.is_multiple_of(pool);
+        if !divides || !map.channels.is_multiple_of(group) || !layer.filters.is_multiple_of(groups.max(1)) {
+            return Err(wrong);
+        }
+        if (groups > 1 || pool > 1) && !stacked {
+            return Err(wrong);
+        }
+        if let Some(below) = self.layers.last_mut().filter(|_| pool > 1) {
+            below.averaged = Some(Grid::new(map, (map.height / rows, map.width / pool), false));
+            self.activations_len = below.activations + below.kept().len();
+        }
+        Ok(groups)
     }
 
     fn add_tensor(&mut self, conv: Conv, trained: bool, zero_mean: bool, layer: usize) -> Result<usize, PlanError> {
@@ -410,29 +581,99 @@ impl Network {
     }
 
     /// Numbers of the trained weights: they stand at the end of the array of all weights.
-    pub fn trained_range(&self) -> core::ops::Range<usize> {
+    pub fn trained_range(&self) -> Range<usize> {
         self.tensors.get(self.first_trained).map_or(self.weights_len, |t| t.weights)..self.weights_len
-    }
-
-    /// Whether the last layer's activations are stored: training reads them. An encoder that is its dictionary alone
-    /// sums them over the windows of its feature as they are made.
-    pub fn keeps_last(&self) -> bool {
-        self.head.is_some()
     }
 
     /// Length of the activations that perceiving stores.
     pub fn kept_len(&self) -> usize {
+        let output = |layer: usize| self.layers[layer].output.len();
         match self.layers.last() {
-            Some(last) if !self.keeps_last() => last.activations,
+            Some(_) if self.two_at_a_time => {
+                (0..self.layers.len()).map(|l| output(l) + l.checked_sub(1).map_or(0, output)).max().unwrap_or(0)
+            }
+            Some(last) if self.pools_last => last.activations,
             _ => self.activations_len,
         }
     }
 
+    /// Map that the first layer of a step reads.
+    pub fn base_input(&self) -> Map {
+        self.layers.get(self.base).map_or(self.input, |l| l.input)
+    }
+
+    /// The lowest trained layer reads what a step starts from.
+    pub fn trains_base(&self) -> bool {
+        self.layers.get(self.base).is_some_and(|l| l.tensors.contains(&self.first_trained))
+    }
+
+    /// Where the output of `layer` stands among the activations of a view in a step.
+    pub fn step_offset(&self, layer: &Layer) -> usize {
+        layer.activations - self.layers[self.base].activations
+    }
+
+    /// Length of the activations of a view in a step.
+    pub fn step_len(&self) -> usize {
+        self.activations_len - self.layers[self.base].activations
+    }
+
+    /// Grid of the feature over the last layer.
+    pub fn last_grid(&self) -> Option<Grid> {
+        self.block_of(self.layers.len() - 1)
+    }
+
+    /// The last layer, pooled over all positions: what rank and spread are measured on.
+    pub fn meter_grid(&self) -> Grid {
+        let map = self.layers.last().map_or(Default::default(), |l| l.output);
+        Grid::new(map, (1, 1), false)
+    }
+
+    /// Window sums of a last layer that is not kept: of the feature, and of the guard's meter.
+    pub fn windows_len(&self) -> usize {
+        if !self.pools_last {
+            return 0;
+        }
+        self.last_grid().map_or(0, |grid| grid.len()) + if self.judged { self.meter_grid().len() } else { 0 }
+    }
+
     /// Longest row of pooled sums: of the feature, the head, or the replay's descriptor.
     pub fn accumulator_len(&self) -> usize {
-        let feature = self.feature.iter().map(|(_, grid)| grid.len());
+        let stored = |layer: usize| {
+            self.layers[layer].averaged.is_none() && !(self.pools_last && layer + 1 == self.layers.len())
+        };
+        let feature = self.feature.iter().filter(|(layer, _)| stored(*layer)).map(|(_, grid)| grid.len());
         let head = self.head.map(|h| h.grid.len());
-        feature.chain(head).chain([self.descriptor_grid().len()]).max().unwrap_or(0)
+        let descriptor = self.describes.then(|| self.descriptor_grid().len());
+        feature.chain(head).chain(descriptor).max().unwrap_or(0)
+    }
+
+    /// Where the window sums for the feature of a layer that is kept as its averages begin, and the length of all of them.
+    fn sums_of_averaged(&self, layer: usize) -> usize {
+        let below = self.layers[..layer].iter().enumerate().filter(|(_, l)| l.averaged.is_some());
+        below.filter_map(|(index, _)| self.block_of(index)).map(|grid| grid.len()).sum()
+    }
+
+    /// Where, in [`Network::averaged_len`] numbers, a layer that is kept as its averages has the sums for its block of the
+    /// feature, and where those for its averages.
+    pub fn averaged_places(&self, layer: usize, averaged: Grid) -> (Range<usize>, Range<usize>) {
+        let (from, all) = (self.sums_of_averaged(layer), self.sums_of_averaged(self.layers.len()));
+        (from..from + self.block_of(layer).map_or(0, |grid| grid.len()), all..all + averaged.len())
+    }
+
+    /// Sums of 16 bits that layers kept as their averages need.
+    pub fn averaged_len(&self) -> usize {
+        let averages = self.layers.iter().filter_map(|l| l.averaged).map(|grid| grid.len()).max().unwrap_or(0);
+        self.sums_of_averaged(self.layers.len()) + averages
+    }
+
+    /// Grid of the feature over `layer`.
+    pub fn block_of(&self, layer: usize) -> Option<Grid> {
+        self.feature.iter().find(|block| block.0 == layer).map(|block| block.1)
+    }
+
+    /// The dictionaries: the first layers, learned one after the other.
+    pub fn dictionaries(&self) -> &[Layer] {
+        &self.layers[..self.layers.iter().take_while(|l| l.dictionary).count()]
     }
 
     /// Grid of the replay's descriptor: the first layer, pooled.
@@ -448,10 +689,12 @@ impl Network {
         if self.head.is_some_and(|h| number >= h.hidden) { conv.over(views) } else { conv }
     }
 
-    /// Scratch of the kernels.
-    pub fn scratch_len(&self) -> usize {
-        let views = self.views_at_a_time;
-        let lengths = (0..self.tensors.len()).map(|t| self.kernels.scratch_len(&self.conv_over(t, views)));
+    /// Scratch of the kernels where the head takes `views` at a time.
+    pub fn scratch_len(&self, views: usize) -> usize {
+        let lengths = self.tensors.iter().enumerate().map(|(number, tensor)| {
+            let conv = self.conv_over(number, views);
+            if tensor.trained { self.kernels.scratch_len(&conv) } else { self.kernels.forward_scratch_len(&conv) }
+        });
         lengths.max().unwrap_or(0)
     }
 
@@ -488,6 +731,9 @@ impl Network {
         forward + backward
     }
 }
+
+/// 16 bits hold the sum of so many mantissas of at most 127.
+const MOST_IN_16_BITS: usize = i16::MAX as usize / 127;
 
 /// So many products of two mantissas within ±127, and the half that rounding adds, stay below 2³¹:
 /// 127² · n · (1 + 2⁻⁷) < 2³¹, as rounding adds at most 2^(shift − 1) ≤ max · 2⁻⁷.

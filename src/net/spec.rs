@@ -2,7 +2,7 @@
 //!
 //! Plain data with defaults, read from TOML above the line and checked in [`super::network::Network::new`].
 
-#[cfg(feature = "std")]
+#[cfg(feature = "link")]
 use serde::{Deserialize, Serialize};
 
 /// Most layers that an encoder may have.
@@ -13,7 +13,7 @@ macro_rules! spec {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
-        #[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(deny_unknown_fields, default))]
+        #[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(deny_unknown_fields, default))]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
         impl Default for $name {
             fn default() -> Self { $name { $($field: $default,)* } }
@@ -23,7 +23,7 @@ macro_rules! spec {
 
 /// What kind of samples an encoder takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum InputKind {
     /// Frames, fitted to `height` × `width`.
     Image,
@@ -49,9 +49,9 @@ spec! {
 
 /// How a layer learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum LayerKind {
-    /// Learned online by clustering of decorrelated patches, forward only; the first layer alone.
+    /// Learned online by clustering of decorrelated patches, forward only; the first layers, one after the other.
     Dictionary,
     /// Convolution, trained by the pretext.
     Conv,
@@ -68,6 +68,10 @@ spec! {
         /// luma. 0: every filter reads all channels.
         pub colour_filters: usize = 0,
         /// Side of the kernel (1-D for windows); padding is half of it.
+        /// A dictionary on another: its units read so many channels each, in equal parts side by side. 0: all channels.
+        pub group: usize = 0,
+        /// A dictionary on another: it reads the map below averaged over squares of this side, 1, 2, 4 or 8.
+        pub pool: usize = 1,
         pub kernel: usize = 3,
         pub stride: usize = 1,
         /// Trained layers: subtract each filter's mean after an update, in place of a normalisation layer.
@@ -89,9 +93,9 @@ spec! {
 }
 
 spec! {
-    /// `[dictionary]`: the stem's lesson.
+    /// `[dictionary]`: the lessons of the dictionary layers.
     pub struct DictionarySpec {
-        /// Samples from which the stem is learned before the layers above it begin.
+        /// Samples from which a dictionary is learned before the layers above it begin.
         pub samples: u64 = 2500,
         /// Patches taken from each of them.
         pub patches: u32 = 8,
@@ -121,6 +125,22 @@ spec! {
 }
 
 spec! {
+    /// `[denoise]`: masked or denoising reconstruction of windows.
+    pub struct DenoiseSpec {
+        /// Samples in a step: the newest one, and others from the replay buffer.
+        pub batch: usize = 1,
+        /// This share of the blocks, of 256, is masked and to be rebuilt. 0: the whole window is to be rebuilt.
+        pub mask: u32 = 102,
+        /// Readings in a block.
+        pub block: usize = 8,
+        /// Noise on what is not masked, standard deviation in 1/16 of an 8-bit step.
+        pub noise: u32 = 0,
+        /// New samples for each step.
+        pub samples_per_step: u32 = 1,
+    }
+}
+
+spec! {
     /// `[optimizer]`: momentum and sign.
     pub struct OptimizerSpec {
         /// Size of a step in master units (256 are one step of the 8-bit weight).
@@ -144,7 +164,7 @@ impl OptimizerSpec {
 
 /// Which sample leaves a full buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "link", derive(Serialize, Deserialize), serde(rename_all = "lowercase"))]
 pub enum ReplayPolicy {
     /// Every sample of the stream is kept with equal probability.
     Reservoir,
@@ -160,6 +180,9 @@ spec! {
         pub capacity: usize = 1024,
         /// Of a step's samples, how many are the newest ones rather than drawn from the buffer.
         pub fresh: usize = 8,
+        /// Hold what the lowest trained layer reads instead of samples, seen through changed light: less memory where the
+        /// layers below shrink it, and they are computed once a sample.
+        pub latents: bool = false,
     }
 }
 
@@ -214,9 +237,24 @@ spec! {
         pub dictionary: DictionarySpec = DictionarySpec::default(),
         /// Absent: the encoder is its dictionary alone.
         pub contrastive: Option<ContrastiveSpec> = None,
+        /// In place of `[contrastive]`.
+        pub denoise: Option<DenoiseSpec> = None,
         pub views: ViewSpec = ViewSpec::default(),
         pub replay: ReplaySpec = ReplaySpec::default(),
         pub optimizer: OptimizerSpec = OptimizerSpec::default(),
         pub guard: GuardSpec = GuardSpec::default(),
+    }
+}
+
+impl Spec {
+    /// New samples for each step of the pretext; `None` where the encoder is its dictionary alone.
+    pub fn samples_per_step(&self) -> Option<u32> {
+        let contrastive = self.contrastive.as_ref().map(|c| c.samples_per_step);
+        contrastive.or(self.denoise.as_ref().map(|d| d.samples_per_step))
+    }
+
+    /// A pretext trains layers by a gradient.
+    pub fn trains(&self) -> bool {
+        self.samples_per_step().is_some()
     }
 }

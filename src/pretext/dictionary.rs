@@ -3,11 +3,14 @@
 //! Batch 1, forward only, no stored activations. Patches are whitened by a symmetric online rule, then units compete
 //! for them and the winner moves towards its patch by Oja's rule (Oja 1982; as a first layer: Coates, Ng, Lee 2011).
 //! Needs: one patch, one whitened patch and one row of sums, beside the two matrices.
+//!
+//! A dictionary may stand on another (deep k-means networks: Coates and Ng 2011). Its units read a group of channels each,
+//! and one group is learned after another in the memory of one.
 
 use crate::fixed::math::isqrt;
 use crate::fixed::random::Draws;
-use crate::fixed::{bit_length64, round_nearest64, round_random64};
-use crate::kernels::{Conv, Map};
+use crate::fixed::{bit_length64, round_nearest, round_nearest64, round_random64};
+use crate::kernels::{self, Conv, Map};
 use crate::sample::Seed;
 
 /// Fraction bits of the whitening matrix and of the dictionary.
@@ -18,9 +21,10 @@ pub(crate) const WHITE: i64 = 32;
 /// Threshold of a filter: half of [`WHITE`], in the filters' full precision.
 const THRESHOLD: i64 = (WHITE / 2) << (WHITENING_BITS + DICTIONARY_BITS);
 
-/// One convolution's share of the stem while it is learned.
+/// One convolution, or one group of it, while it is learned.
 pub struct Bank<'a> {
     pub conv: Conv,
+    pub level: Level,
     /// `[d, d]`, Q10.
     pub whitening: &'a mut [i16],
     /// `[filters, d]`, Q12.
@@ -67,17 +71,29 @@ impl Schedule {
     }
 }
 
-/// Mean of `patch` over its luma taps is removed, so that filters do not see the level of light.
-///
-/// A single channel is luma itself; of three, the first; colour differences (two channels) have no level to remove.
-fn remove_level(conv: &Conv, remove: bool, patch: &mut [i16]) {
-    if !remove || conv.first_channel > 0 {
-        return;
+/// What filters are not to see of a patch: its mean over every `n`-th entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(Option<usize>);
+
+impl Level {
+    /// Of the first layer. Of an image the level of light: a single channel is luma itself; of three, the first; colour
+    /// differences have no level.
+    pub fn of_stem(conv: &Conv, image: bool) -> Self {
+        Level(Some(conv.channels).filter(|_| image && conv.first_channel == 0))
     }
-    let taps = patch.len() / conv.channels;
-    let sum: i32 = patch.iter().step_by(conv.channels).map(|&p| i32::from(p)).sum();
-    let mean = crate::fixed::round_nearest(2 * sum.div_euclid(taps as i32), 1) as i16;
-    patch.iter_mut().step_by(conv.channels).for_each(|p| *p -= mean);
+
+    /// Of a dictionary on another: of all entries.
+    pub const fn of_all() -> Self {
+        Level(Some(1))
+    }
+
+    fn remove(self, patch: &mut [i16]) {
+        let Level(Some(step)) = self else { return };
+        let entries = patch.len().div_ceil(step);
+        let sum: i32 = patch.iter().step_by(step).map(|&p| i32::from(p)).sum();
+        let mean = sum.div_euclid(entries as i32) as i16;
+        patch.iter_mut().step_by(step).for_each(|p| *p -= mean);
+    }
 }
 
 impl Bank<'_> {
@@ -108,7 +124,6 @@ impl Bank<'_> {
     pub fn observe(
         &mut self,
         x: &[i8],
-        remove: bool,
         number: u64,
         schedule: Schedule,
         deviation: &mut u32,
@@ -119,7 +134,7 @@ impl Bank<'_> {
         let Scratch { patch, white, sums } = scratch;
         let (patch, white, sums) = (&mut patch[..d], &mut white[..d], &mut sums[..d]);
         cut_patch(&self.conv, x, draws, patch);
-        remove_level(&self.conv, remove, patch);
+        self.level.remove(patch);
         // Mean absolute value times 5/4 is the deviation, near enough for patches.
         let magnitude = (patch.iter().map(|p| u64::from(p.unsigned_abs())).sum::<u64>() * 20 / d as u64) as u32;
         let settling = number < schedule.patches / 64;
@@ -156,9 +171,14 @@ impl Bank<'_> {
     fn whiten(&mut self, white: &[i16], sums: &mut [i64], rate: u32, draws: Draws) {
         let d = white.len();
         sums.fill(0);
-        for (&y, row) in white.iter().zip(self.whitening.chunks_exact(d)) {
-            for (sum, &w) in sums.iter_mut().zip(row) {
-                *sum += i64::from(y) * i64::from(w);
+        for (y, rows) in white.chunks(4).zip(self.whitening.chunks(4 * d)) {
+            // Four products of 8 and 16 bits stay within 32.
+            let y: [i32; 4] = core::array::from_fn(|i| y.get(i).map_or(0, |&y| i32::from(y)));
+            let row = |i: usize| rows.chunks_exact(d).nth(i).unwrap_or(white);
+            let (a, b) = (row(0).iter().zip(row(1)), row(2).iter().zip(row(3)));
+            for (sum, ((&a, &b), (&c, &e))) in sums.iter_mut().zip(a.zip(b)) {
+                let [a, b, c, e] = [a, b, c, e].map(i32::from);
+                *sum += i64::from(y[0] * a + y[1] * b + y[2] * c + y[3] * e);
             }
         }
         for (i, (&y, row)) in white.iter().zip(self.whitening.chunks_exact_mut(d)).enumerate() {
@@ -192,41 +212,66 @@ impl Bank<'_> {
     }
 
     /// Calls `each(unit, k, value)` for all folded filter entries, level removed.
-    fn for_each_folded(&self, remove: bool, mut each: impl FnMut(usize, usize, i64)) {
-        let (d, channels) = (self.conv.fan_in(), self.conv.channels);
-        let level = remove && self.conv.first_channel == 0;
+    fn for_each_folded(&self, mut each: impl FnMut(usize, usize, i64)) {
+        let d = self.conv.fan_in();
         for unit in 0..self.conv.filters {
-            let luma = || (0..d).step_by(channels);
-            let mean =
-                if level { luma().map(|k| self.folded(unit, k)).sum::<i64>() / luma().count() as i64 } else { 0 };
+            let of_level = |step| (0..d).step_by(step);
+            let mean = self.level.0.map_or(0, |step| {
+                of_level(step).map(|k| self.folded(unit, k)).sum::<i64>() / of_level(step).count() as i64
+            });
             for k in 0..d {
-                let value = self.folded(unit, k);
-                each(unit, k, if k % channels == 0 { value - mean } else { value });
+                let carries = self.level.0.is_some_and(|step| k % step == 0);
+                each(unit, k, self.folded(unit, k) - if carries { mean } else { 0 });
             }
         }
+    }
+
+    /// Shift that brings the folded filters to 8 bits.
+    fn fold_shift(&self) -> u32 {
+        let mut largest = 0;
+        self.for_each_folded(|_, _, value| largest = value.unsigned_abs().max(largest));
+        bit_length64(largest).saturating_sub(7)
+    }
+
+    fn fold(&self, shift: u32, weights: &mut [i8]) {
+        let d = self.conv.fan_in();
+        self.for_each_folded(|unit, k, value| {
+            weights[unit * d + k] = round_nearest64(value, shift).clamp(-127, 127) as i8;
+        });
     }
 }
 
 /// Folds all banks of a stem into `i8` filters and thresholds that share one shift.
-pub fn fold(banks: &[Bank], remove: bool, weights: &mut [i8], thresholds: &mut [i32]) {
-    let mut largest = 0;
-    for bank in banks {
-        bank.for_each_folded(remove, |_, _, value| largest = value.unsigned_abs().max(largest));
-    }
-    let shift = bit_length64(largest).saturating_sub(7);
+pub fn fold(banks: &[Bank], weights: &mut [i8], thresholds: &mut [i32]) {
+    let shift = banks.iter().map(Bank::fold_shift).max().unwrap_or(0);
     let mut from = 0;
     for bank in banks {
-        let d = bank.conv.fan_in();
-        bank.for_each_folded(remove, |unit, k, value| {
-            weights[from + unit * d + k] = round_nearest64(value, shift).clamp(-127, 127) as i8;
-        });
+        bank.fold(shift, &mut weights[from..]);
         from += bank.conv.weights();
     }
     thresholds.fill((THRESHOLD >> shift) as i32);
 }
 
+/// Folds group `group` of a layer into the `weights` of all its groups, which share `shift`: where this one wants a
+/// larger one, those before it follow. There is no threshold: filters of zero mean on averages that are never negative
+/// are seldom all at work.
+pub fn fold_group(bank: &Bank, group: usize, shift: &mut u32, weights: &mut [i8]) {
+    let wanted = bank.fold_shift();
+    let (before, own) = weights.split_at_mut(group * bank.conv.weights());
+    if group == 0 || wanted > *shift {
+        let by = wanted.saturating_sub(*shift).min(7);
+        before.iter_mut().for_each(|w| *w = round_nearest(i32::from(*w), by) as i8);
+        *shift = wanted;
+    }
+    bank.fold(*shift, own);
+}
+
+/// `Σ a · b`, where no product reaches 2^24: weights of 16 bits by entries of patches, whitened or not, which are below
+/// 2^9, and random units, which are below 2^12, by themselves.
 fn dot(a: &[i16], b: &[i16]) -> i64 {
-    a.iter().zip(b).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum()
+    /// So many products stay within 32 bits.
+    const MOST: usize = 128;
+    a.chunks(MOST).zip(b.chunks(MOST)).map(|(a, b)| i64::from(kernels::dot(a, b))).sum()
 }
 
 /// Brings a row to length 2^12.

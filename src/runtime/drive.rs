@@ -25,7 +25,8 @@ pub struct Extent {
 }
 
 /// Takes `learner` through `source`, doing all that is due after each sample. Samples that the learner's state already
-/// holds (a resumed run) are read and passed over, so that an uncut run and a resumed one see the same stream.
+/// holds (a resumed run) are read and passed over, so that an uncut run and a resumed one see the same stream. The first
+/// sample of a board's recording is number [`DeviceInfo::first`](crate::source::link::DeviceInfo::first) of its stream.
 ///
 /// `watch` is called with all that the learner did, and with `None` when all that was due after a sample is done: then
 /// the state can be saved and gone on from, and `false` stops the loop.
@@ -40,7 +41,7 @@ pub fn learn(
     mut watch: impl FnMut(&mut Learner, Option<Did>) -> bool,
 ) -> Result<(), DriveError> {
     let mut record = Record::default();
-    let mut index = 0;
+    let mut index = source.device().map_or(0, |device| device.first);
     let done = learner.counters().observed;
     for epoch in 0..extent.epochs {
         if epoch > 0 {

@@ -26,7 +26,7 @@ impl Published {
     fn of(learner: &Learner) -> Box<Self> {
         let (params, scales) = learner.published();
         Box::new(Published {
-            weights: params.weights.to_vec(),
+            weights: [params.flash, params.weights].concat(),
             packed: params.packed.to_vec(),
             thresholds: params.thresholds.to_vec(),
             shifts: *params.shifts,
@@ -37,7 +37,9 @@ impl Published {
 
     fn copy_from(&mut self, learner: &Learner) {
         let (params, scales) = learner.published();
-        self.weights.copy_from_slice(params.weights);
+        let (flash, others) = self.weights.split_at_mut(params.flash.len());
+        flash.copy_from_slice(params.flash);
+        others.copy_from_slice(params.weights);
         self.packed.copy_from_slice(params.packed);
         self.thresholds.copy_from_slice(params.thresholds);
         self.shifts = *params.shifts;
@@ -98,6 +100,8 @@ pub struct Perceiver {
     activations: Vec<i8>,
     kernel: Vec<i16>,
     accumulators: Vec<i32>,
+    windows: Vec<i16>,
+    averaged: Vec<i16>,
 }
 
 impl Perceiver {
@@ -110,8 +114,10 @@ impl Perceiver {
             stored_len: learner.stored_len(),
             input: vec![0; network.input.len()],
             activations: vec![0; network.kept_len()],
-            kernel: vec![0; network.scratch_len()],
+            kernel: vec![0; network.scratch_len(1)],
             accumulators: vec![0; network.accumulator_len()],
+            windows: vec![0; network.windows_len()],
+            averaged: vec![0; network.averaged_len()],
             network,
         }
     }
@@ -149,8 +155,14 @@ impl Perceiver {
         store_sample(&self.spec, &self.network, sample, stored)?;
         input_of(&self.spec, &self.encoder.scales, stored, &mut self.input);
         let e = &self.encoder;
-        let params = Params { weights: &e.weights, packed: &e.packed, thresholds: &e.thresholds, shifts: &e.shifts };
-        let mut scratch = Scratch { kernel: &mut self.kernel, accumulators: &mut self.accumulators };
+        let params =
+            Params { flash: &[], weights: &e.weights, packed: &e.packed, thresholds: &e.thresholds, shifts: &e.shifts };
+        let mut scratch = Scratch {
+            kernel: &mut self.kernel,
+            accumulators: &mut self.accumulators,
+            windows: &mut self.windows,
+            averaged: &mut self.averaged,
+        };
         forward::feature(&self.network, params, &self.input, &mut self.activations, out, &mut scratch);
         Ok(())
     }

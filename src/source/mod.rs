@@ -11,6 +11,7 @@ pub mod chain;
 pub mod images;
 mod jpeg;
 mod labels;
+pub mod link;
 pub mod mjpeg;
 mod npy;
 pub mod npy_images;
@@ -25,6 +26,8 @@ mod signal_npy;
 mod table;
 pub mod uri;
 
+#[cfg(feature = "serial")]
+pub use open::attach;
 pub use open::{OpenOptions, open, open_indexed};
 
 /// More pixels than this in one image are taken for a lying header: nothing is allocated for them.
@@ -103,6 +106,10 @@ pub trait Source: Send {
     /// Names of the classes, where labels are classes.
     fn class_names(&self) -> &[String] {
         &[]
+    }
+    /// The board that took the samples in, where they come from one.
+    fn device(&self) -> Option<&link::DeviceInfo> {
+        None
     }
 }
 

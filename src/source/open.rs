@@ -2,6 +2,7 @@
 
 use super::chain::Chain;
 use super::images::Images;
+use super::link::LinkFile;
 use super::mjpeg::Mjpeg;
 use super::npy::Npy;
 use super::npy_images::NpyImages;
@@ -52,6 +53,15 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
                 }
             }))
         }
+        Scheme::Link => Ok(Box::new(LinkFile::open(&uri.paths[0])?)),
+        #[cfg(feature = "serial")]
+        Scheme::Serial => Ok(Box::new(super::link::Live::new(attach(uri)?)?)),
+        #[cfg(not(feature = "serial"))]
+        Scheme::Serial => Err(SourceError::uri(
+            &uri.text,
+            "this program was built without serial ports",
+            "build it with `cargo build --release --features serial`",
+        )),
         Scheme::Npy | Scheme::Csv | Scheme::Mjpeg | Scheme::Images => {
             let inner = open_indexed(uri)?;
             let path = &uri.paths[0];
@@ -68,6 +78,15 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
     }
 }
 
+/// The board that a `serial:` URI names.
+///
+/// # Errors
+/// As [`super::link::attach_serial`].
+#[cfg(feature = "serial")]
+pub fn attach(uri: &Uri) -> Result<super::link::Board<serial2::SerialPort>, SourceError> {
+    super::link::attach_serial(&uri.paths[0], uri.query.baud.unwrap_or(115_200))
+}
+
 /// Opens a data set with random access: `npy:`, `csv:`, `mjpeg:` and `images:`. `order` and `range` are not applied.
 ///
 /// # Errors
@@ -82,7 +101,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Csv => Ok(Box::new(signal_csv::open(uri)?)),
         Scheme::Mjpeg => Ok(Box::new(Mjpeg::open(uri)?)),
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
-        Scheme::Pipe | Scheme::Sim => Err(SourceError::uri(
+        Scheme::Pipe | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
             &uri.text,
             "a stream cannot be read at any place",
             "give npy:, csv:, mjpeg: or images:",

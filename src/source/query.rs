@@ -68,6 +68,8 @@ pub struct Query {
     pub width: Option<usize>,
     pub height: Option<usize>,
     pub samples: Option<u64>,
+    /// Bits a second of a serial port.
+    pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
 }
 
@@ -109,6 +111,7 @@ impl Query {
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),
             "samples" => self.samples = Some(number(1..=u64::MAX)?),
+            "baud" => self.baud = Some(number(1..=100_000_000)? as u32),
             "smooth" => self.smooth = Some(number(0..=10_000)? as usize),
             "window" => self.window = Some(number(1..=1 << 20)? as usize),
             "stride" => self.stride = Some(number(1..=1 << 30)? as usize),

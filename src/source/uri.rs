@@ -17,6 +17,8 @@ pub enum Scheme {
     Pipe,
     Images,
     Sim,
+    Link,
+    Serial,
 }
 
 struct SchemeRow {
@@ -76,6 +78,8 @@ const SCHEMES: &[SchemeRow] = &[
         paths: 1..=1,
         queries: &["seed", "samples", "sensor", "window", "stride", "width", "height"],
     },
+    SchemeRow { name: "link", scheme: Scheme::Link, form: "link:FILE", paths: 1..=1, queries: &[] },
+    SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
 ];
 
 /// A parsed source URI.

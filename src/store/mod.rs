@@ -44,14 +44,9 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError + '_ {
     move |source| StoreError::Io { path: path.display().to_string(), source }
 }
 
-/// BLAKE3 of all learner state, in hex: names, lengths and bytes in their fixed order.
+/// The hash of all learner state ([`crate::state::hash`]) in hex.
 pub fn state_hash(learner: &mut Learner) -> String {
-    let mut hasher = blake3::Hasher::new();
-    learner.visit_state(|name, mut numbers| {
-        let bytes = numbers.bytes();
-        hasher.update(name.as_bytes()).update(&[0]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-    });
-    hasher.finalize().to_hex().to_string()
+    crate::state::hash(learner).to_string()
 }
 
 /// Where the older of two generations is kept.

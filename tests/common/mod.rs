@@ -82,6 +82,11 @@ impl Gratings {
         Gratings { side, number: 0, pixels: vec![0; side * side * 3], covered: false }
     }
 
+    /// Goes on as if `count` frames had been given.
+    pub fn skip(&mut self, count: u64) {
+        self.number += count;
+    }
+
     /// Lets the learner take in the next frame.
     pub fn observe(&mut self, learner: &mut Learner) {
         let n = self.number;

@@ -1,0 +1,3 @@
+fn main() {
+    nestling_board_build::build();
+}

@@ -1,0 +1,148 @@
+//! `nestling record`: what a board's learner takes in, to a file from which the same bits are learned here.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Outcome, Told, progress};
+use crate::link::{self, ToDevice, ToHost};
+use crate::source::link::Board;
+use crate::source::uri::{Scheme, Uri};
+use crate::source::{SourceError, attach};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The board, for example `serial:/dev/ttyACM0?baud=115200`.
+    #[arg(long, value_name = "URI")]
+    source: String,
+    /// The file to write; `nestling learn --source link:FILE` reads it.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Samples to record. Without it an interrupt ends the recording.
+    #[arg(long)]
+    samples: Option<u64>,
+    /// Have the board forget what it learned since flashing and begin again, so that the recording holds all that its
+    /// learner has seen.
+    #[arg(long)]
+    restart: bool,
+}
+
+/// What was recorded.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Recorded {
+    samples: u64,
+    /// Samples that the board had taken in before.
+    first: u64,
+    hash: Option<link::StateHash>,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let uri: Uri = args.source.parse()?;
+    if uri.scheme != Scheme::Serial {
+        let remedy = "name a board's port, for example serial:/dev/ttyACM0";
+        return Err(SourceError::uri(&args.source, "only a board can be recorded", remedy).into());
+    }
+    let interrupted = super::interrupts()?;
+    let mut board = attach(&uri)?;
+    if args.restart {
+        board.say(&ToDevice::Restart)?;
+        // A port on USB goes away with the board and comes back with it.
+        drop(board);
+        board = attach_again(&uri)?;
+    }
+    let file = File::create(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
+    let mut out = BufWriter::new(file);
+    let bar = progress(args.samples, "recording");
+    let recorded = record(&mut board, &mut out, args.samples, |samples| {
+        bar.set_position(samples);
+        interrupted.load(std::sync::atomic::Ordering::Relaxed)
+    })?;
+    bar.finish_and_clear();
+    let device = board.device();
+    let hash = recorded.hash.map(|hash| hash.hash.to_string());
+    let mut text = format!(
+        "recorded {} samples of board {} to {}\n  board's state hash  {}",
+        recorded.samples,
+        device.board,
+        args.out.display(),
+        hash.as_deref().unwrap_or("none")
+    );
+    if recorded.first > 0 {
+        text += &format!(
+            "\n  The board had taken in {} samples before: only a learner with its state from then learns the same bits \
+             from this. Use --restart to record from its start.",
+            recorded.first
+        );
+    }
+    let json = json!({
+        "file": args.out,
+        "board": device.board,
+        "samples": recorded.samples,
+        "first": recorded.first,
+        "device_state_hash": hash,
+    });
+    Ok(Told { text, json })
+}
+
+/// The board after its restart.
+fn attach_again(uri: &Uri) -> Result<Board<serial2::SerialPort>, SourceError> {
+    /// Time that a board takes to reset, and how often it is given.
+    const RESET: std::time::Duration = std::time::Duration::from_millis(500);
+    const TRIES: usize = 20;
+    for _ in 1..TRIES {
+        std::thread::sleep(RESET);
+        if let Ok(board) = attach(uri) {
+            return Ok(board);
+        }
+    }
+    attach(uri)
+}
+
+/// Records from `board` to `out` until `most` samples or until `stop`, which is told their number, says so; ends with the
+/// board's hash.
+fn record<P: Read + Write>(
+    board: &mut Board<P>,
+    out: &mut impl Write,
+    most: Option<u64>,
+    mut stop: impl FnMut(u64) -> bool,
+) -> Result<Recorded, Box<dyn std::error::Error>> {
+    let mut recorded = Recorded::default();
+    // The board answers in order: recording is on before it says Hello again, so that no sample lies between.
+    board.say(&ToDevice::Record(true))?;
+    board.say(&ToDevice::Hello)?;
+    let (mut begun, mut asked) = (false, false);
+    loop {
+        let Some(message) = board.hear()? else {
+            return Err("the board hung up; what was recorded so far is in the file".into());
+        };
+        match message {
+            ToHost::Hello(hello) => {
+                if begun {
+                    return Err("the board started anew; what was recorded so far is in the file".into());
+                }
+                begun = true;
+                recorded.first = hello.samples;
+            }
+            // Those that were under way when recording was ended count too: the hash comes after them.
+            ToHost::Sample(_) if begun => recorded.samples += 1,
+            ToHost::Hash(hash) if begun => recorded.hash = Some(hash),
+            ToHost::Log(line) => {
+                eprintln!("the board says: {line}");
+                continue;
+            }
+            _ => continue,
+        }
+        link::forward(board.heard(), |piece| out.write_all(piece))?;
+        if recorded.hash.is_some() {
+            out.flush()?;
+            return Ok(recorded);
+        }
+        if begun && !asked && (stop(recorded.samples) || most.is_some_and(|most| recorded.samples >= most)) {
+            asked = true;
+            board.say(&ToDevice::Record(false))?;
+            board.say(&ToDevice::Hash)?;
+        }
+    }
+}

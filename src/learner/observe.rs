@@ -1,0 +1,188 @@
+//! Taking samples in: the stem's lesson, the replay buffer, and the feature of the newest sample.
+
+use super::{Learner, batch, memory, tensor};
+use crate::augment::{fit, image, signal};
+use crate::fixed::Seen;
+use crate::fixed::random::Draws;
+use crate::kernels::narrow;
+use crate::net::arena::Arena;
+use crate::net::forward::{self, ForwardSeen, Scratch};
+use crate::net::spec::{InputKind, MAX_LAYERS};
+use crate::sample::{Sample, Seed};
+
+use super::{SampleError, input_of, store_sample};
+
+impl Learner<'_> {
+    /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
+    ///
+    /// # Errors
+    /// [`SampleError`]; the learner is then as it was.
+    pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        self.take_in(sample)?;
+        if self.learns_stem() {
+            self.observe_dictionary();
+        }
+        if !self.network.judged {
+            self.follow_newest();
+        }
+        self.remember_newest(sample);
+        let counters = &mut self.counters[0];
+        counters.observed += 1;
+        if !self.spec.trains() {
+            counters.lesson_progress += 1;
+        } else if counters.observed > counters.stem_samples {
+            counters.credit += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes in one sample for the canaries and the scales only: nothing is learned from it.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        self.take_in(sample)?;
+        self.remember_newest(sample);
+        self.counters[0].observed += 1;
+        Ok(())
+    }
+
+    /// Scales and stores the sample, and makes it the encoder's input.
+    fn take_in(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        if self.spec.input.kind == InputKind::Window {
+            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
+        }
+        self.make_input();
+        Ok(())
+    }
+
+    fn make_input(&mut self) {
+        if self.input.is_empty() {
+            fit::to_input_in_place(self.stored, self.spec.input.channels);
+        } else {
+            input_of(&self.spec, self.scales, self.stored, self.input);
+        }
+    }
+
+    /// The newest sample as the encoder takes it.
+    fn newest(&self) -> &[i8] {
+        if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
+    }
+
+    /// The feature of the newest sample; the shifts of the feature, and of layers that are still settling, follow it.
+    fn follow_newest(&mut self) {
+        let (seen, blocks) = self.look_at_newest();
+        let settled: [bool; MAX_LAYERS] = core::array::from_fn(|layer| self.has_settled(layer));
+        let shifts = &mut self.learning.shifts[0];
+        for (index, layer) in self.network.layers.iter().enumerate() {
+            if (layer.dictionary || index < self.network.base) && !settled[index] {
+                shifts.layers[index].follow(seen.layers[index]);
+            }
+        }
+        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
+    }
+
+    /// The feature of the newest sample, and what its layers and blocks saw.
+    fn look_at_newest(&mut self) -> (ForwardSeen, [Seen; MAX_LAYERS]) {
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        let activations = arena.take(self.network.kept_len());
+        let mut buffers = Scratch::take(&self.network, &mut arena);
+        let windows = core::mem::take(&mut self.windows);
+        buffers.windows = &mut *windows;
+        let feature = core::mem::take(&mut self.feature);
+        let params = self.learning.params();
+        let (seen, blocks) = forward::feature(&self.network, params, self.newest(), activations, feature, &mut buffers);
+        self.feature = feature;
+        self.windows = windows;
+        self.scratch = scratch;
+        self.feature_shifts = self.learning.shifts[0].feature;
+        // A shift that was not known was the exact one.
+        let unknown = self.feature_shifts.iter_mut().zip(blocks).filter(|(shift, _)| !shift.is_set());
+        unknown.take(self.network.feature.len()).for_each(|(shift, seen)| shift.follow(seen));
+        (seen, blocks)
+    }
+
+    /// Puts the newest sample, or what the lowest trained layer reads of it, into the replay buffer.
+    fn remember_newest(&mut self, sample: &Sample) {
+        let (seed, observed) = (Seed(self.counters[0].seed), self.counters[0].observed);
+        let draws = Draws::new(seed, observed, tensor::REPLAY);
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        if self.network.base == 0 {
+            let mut descriptor: &mut [i8] = &mut [];
+            if self.replay.wants_descriptor() {
+                let mut buffers = Scratch::take(&self.network, &mut arena);
+                descriptor = arena.take(memory::descriptor_len(&self.network));
+                batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut buffers);
+            }
+            self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
+        } else if self.has_settled(self.network.base - 1) {
+            let input = bytemuck::cast_slice_mut(self.stored);
+            image::relight(&self.spec.views, self.network.input, Draws::new(seed, observed, tensor::VIEW), input);
+            let activations = arena.take(self.network.kept_len());
+            let mut buffers = Scratch::take(&self.network, &mut arena);
+            let (replay, params) = (&mut self.replay, self.learning.params());
+            forward::below(&self.network, params, input, activations, &mut buffers, |latent| {
+                replay.push(bytemuck::cast_slice(latent), sample.time.0, sample.segment, &[], draws);
+            });
+        }
+        self.scratch = scratch;
+    }
+
+    /// The feature of `sample` by the published encoder: `i8`, [`Network::feature_dim`](crate::net::network::Network)
+    /// long.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        self.make_input();
+        let scratch = core::mem::take(&mut self.scratch);
+        let mut arena = Arena::over(scratch);
+        let activations = arena.take(self.network.kept_len());
+        let mut buffers = Scratch::take(&self.network, &mut arena);
+        let windows = core::mem::take(&mut self.windows);
+        if !self.network.judged {
+            buffers.windows = &mut *windows;
+        }
+        let params = self.serving().params();
+        forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
+        self.windows = windows;
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Makes the feature of `sample` the newest one where nobody judges lessons; nothing is learned from it.
+    ///
+    /// # Errors
+    /// [`SampleError`].
+    pub fn perceive_newest(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        self.make_input();
+        self.look_at_newest();
+        Ok(())
+    }
+
+    /// The feature of the sample that was observed last, where nobody judges lessons: calls `each` with its mantissas,
+    /// some at a time, in order. Elsewhere there is none, as it is the perceiver who knows it.
+    pub fn newest_feature(&self, mut each: impl FnMut(&[i8])) {
+        const CHUNK: usize = 64;
+        if !self.feature.is_empty() {
+            return each(self.feature);
+        }
+        for ((_, grid), shift) in self.network.feature.iter().zip(&self.feature_shifts) {
+            for sums in self.windows.get(..grid.len()).unwrap_or_default().chunks(CHUNK) {
+                let mut narrow = [0; CHUNK];
+                narrow::nearest(sums, shift.get(), &mut narrow);
+                each(&narrow[..sums.len()]);
+            }
+        }
+    }
+
+    /// Lengths and exponents of the blocks of [`Learner::newest_feature`]: `value = m · 2^e` relative to the block's sums.
+    pub fn newest_exponents(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.network.feature.iter().zip(&self.feature_shifts).map(|((_, grid), shift)| (grid.len(), shift.get()))
+    }
+}

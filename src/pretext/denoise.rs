@@ -1,0 +1,161 @@
+//! Masked and denoising reconstruction of windows: blocks of readings are zeroed, or noise is added, and the decoder is to
+//! give the readings back (Vincent et al. 2008, denoising autoencoders; masking as in He et al. 2021, arXiv:2111.06377).
+//!
+//! Works at batch 1, without a past. Here scale matters: the decoder's sums are brought to sixteenths of an input step by a
+//! shift that is moved against the layers' own, so that a prediction does not jump where one of them does.
+//!
+//! How it fails: features that only follow the level of a window rebuild much of a slow signal, and the rank falls while
+//! the loss looks well; with all readings unmasked and no noise the identity is the best answer. The guard's rank and the
+//! probe tell.
+
+use crate::augment::noise;
+use crate::fixed::math::log2_q8;
+use crate::fixed::random::Draws;
+use crate::fixed::{Seen, round_nearest, shift_for};
+use crate::kernels::narrow::{AtRandom, Rows, Sink, Tally};
+use crate::kernels::tile::{COLUMNS, Isa, lanes};
+use crate::net::forward::Shifts;
+use crate::net::network::Network;
+use crate::net::spec::DenoiseSpec;
+
+/// Fraction bits of a prediction: it is in sixteenths of an 8-bit step of the input.
+pub const FRACTION: u32 = 4;
+
+/// Which readings of one window are masked: a function of the draws alone, so nothing is stored.
+#[derive(Clone, Copy)]
+pub struct Mask {
+    draws: Draws,
+    /// Share of the blocks, of 256.
+    share: u32,
+    /// Numbers in a block.
+    block: usize,
+}
+
+impl Mask {
+    /// Of a window of `channels` channels.
+    pub fn new(spec: &DenoiseSpec, channels: usize, draws: Draws) -> Self {
+        Mask { draws, share: spec.mask, block: spec.block * channels }
+    }
+
+    /// Number `at` of the window is masked.
+    #[inline]
+    fn hides(&self, at: usize) -> bool {
+        self.draws.below((at / self.block) as u32, 256) < self.share
+    }
+
+    /// Number `at` is to be rebuilt: every one where none is masked.
+    #[inline]
+    fn asks(&self, at: usize) -> bool {
+        self.share == 0 || self.hides(at)
+    }
+
+    /// The encoder's input: `clean` with its masked blocks at 0, and noise on the others.
+    pub fn corrupt(&self, spec: &DenoiseSpec, clean: &[i8], out: &mut [i8]) {
+        /// Draws of the noise begin above those of the blocks.
+        const NOISE: u32 = 1 << 20;
+        for (at, (&value, out)) in clean.iter().zip(out).enumerate() {
+            let noise = if spec.noise == 0 { 0 } else { noise(self.draws, NOISE + at as u32, spec.noise) };
+            *out = if self.hides(at) { 0 } else { (i32::from(value) + noise).clamp(-127, 127) as i8 };
+        }
+    }
+}
+
+/// Takes the decoder's sums: measures the errors, and puts them in the place of the clean window.
+pub struct Rebuild<'a> {
+    /// The clean window; its errors once they are written.
+    pub window: &'a mut [i8],
+    pub mask: Mask,
+    /// Shift of the decoder's sums.
+    pub prediction: u32,
+    /// How errors are narrowed to 8 bits; `None`: they are measured only.
+    pub narrowing: Option<(u32, Draws)>,
+    squares: u64,
+    asked: u64,
+    largest_sum: u32,
+    largest_error: u32,
+    tally: Tally,
+}
+
+impl<'a> Rebuild<'a> {
+    pub fn new(window: &'a mut [i8], mask: Mask, prediction: u32, narrowing: Option<(u32, Draws)>) -> Self {
+        Rebuild {
+            window,
+            mask,
+            prediction,
+            narrowing,
+            squares: 0,
+            asked: 0,
+            largest_sum: 0,
+            largest_error: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Mean square of the errors, in 1/256 of a squared step.
+    pub fn mean_square(&self) -> u64 {
+        self.squares / self.asked.max(1)
+    }
+
+    /// What narrowing the errors saw.
+    pub fn seen(&self) -> Seen {
+        self.tally.seen(self.asked as usize)
+    }
+
+    /// The shift of the decoder's sums by which the first predictions stay within 32 steps.
+    pub fn first_prediction_shift(&self) -> u32 {
+        shift_for(self.largest_sum, 6 + FRACTION)
+    }
+
+    /// The shift that brings the errors to 8 bits.
+    pub fn exact_error_shift(&self) -> u32 {
+        shift_for(self.largest_error, 8)
+    }
+}
+
+impl Sink for Rebuild<'_> {
+    #[inline(always)]
+    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], _: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+        /// Errors over a million steps are as bad as those of a million.
+        const MOST: i32 = 1 << 20;
+        for (&at, sums) in offsets.iter().zip(sums) {
+            let errors = lanes(|l| {
+                if l >= count || !self.mask.asks(at + l) {
+                    return 0;
+                }
+                let target = i32::from(self.window[at + l]) << FRACTION;
+                (round_nearest(sums[l], self.prediction).clamp(-MOST, MOST) - target).clamp(-MOST, MOST)
+            });
+            for (l, (&sum, &error)) in sums.iter().zip(&errors).take(count).enumerate() {
+                self.asked += u64::from(self.mask.asks(at + l));
+                self.squares += u64::from(error.unsigned_abs()).pow(2);
+                self.largest_sum = self.largest_sum.max(sum.unsigned_abs());
+                self.largest_error = self.largest_error.max(error.unsigned_abs());
+            }
+            if let Some((shift, draws)) = self.narrowing {
+                let rows = Rows { offsets: &[at], sums: &[errors], out: self.window };
+                AtRandom { shift, draws, first: 0, active: None }.plain(rows, count, &mut self.tally);
+            }
+        }
+    }
+}
+
+/// The loss of errors whose mean square is `mean_square`, in 1/256 of a squared step: `½ ln` of it in sixteenths of a step,
+/// in 1/256 nat. It is the negative log-likelihood of a Gaussian up to a constant, so that the guard's half nat means a
+/// standard error 1.6 times as large.
+pub fn loss(mean_square: u64) -> u32 {
+    /// ln 2 / 2 in Q16.
+    const HALF_LN2_Q16: u64 = 22_713;
+    ((u64::from(log2_q8(mean_square.max(1))) * HALF_LN2_Q16) >> 16) as u32
+}
+
+/// Moves the prediction's shift against what the layers' shifts moved from `before`: the prediction stays.
+pub fn keep_prediction(network: &Network, before: &Shifts, shifts: &mut Shifts) {
+    let sum = |shifts: &Shifts| shifts.layers[..network.layers.len()].iter().map(|s| s.get() as i32).sum::<i32>();
+    move_prediction(shifts, sum(before) - sum(shifts));
+}
+
+/// Adds `by` to the prediction's shift.
+pub fn move_prediction(shifts: &mut Shifts, by: i32) {
+    let shift = shifts.prediction().get() as i32 + by;
+    shifts.set_prediction(crate::fixed::LaggedShift::at(shift.clamp(0, 31) as u32));
+}

@@ -1,0 +1,153 @@
+//! Learners for boards without memory to spare: whatever is not kept is computed again, to the same bits.
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use common::Gratings;
+use nestling::kernels::Kernels;
+use nestling::learner::{Alone, Learner, Options};
+use nestling::net::spec::{GuardSpec, LayerSpec, OptimizerSpec, ReplaySpec, Spec};
+use nestling::selftest;
+use nestling::store::state_hash;
+
+/// The self-test's dictionary, alone and judged by nobody.
+fn dictionary() -> Spec {
+    let mut spec =
+        Spec { contrastive: None, guard: GuardSpec { canaries: 0, ..Default::default() }, ..selftest::spec() };
+    spec.layer.truncate(1);
+    spec.replay.capacity = 0;
+    spec
+}
+
+/// Nobody judges, and only some filters of the last layer are trained, without momentum.
+fn sparse() -> Spec {
+    let mut spec = Spec {
+        guard: GuardSpec { canaries: 0, ..Default::default() },
+        optimizer: OptimizerSpec { momentum: false, ..Default::default() },
+        ..selftest::spec()
+    };
+    spec.layer[2].trained = Some(4);
+    spec
+}
+
+/// As [`sparse`], from latents.
+fn latents() -> Spec {
+    Spec { replay: ReplaySpec { capacity: 12, fresh: 2, latents: true, ..Default::default() }, ..sparse() }
+}
+
+fn learner<'m>(spec: &Spec, options: &Options, flash: &'m [i8], memory: &'m mut Vec<u8>) -> Learner<'m> {
+    memory.resize(Learner::plan(spec, options).expect("a sound plan").block_len(), 0);
+    Learner::with_flash_weights(spec, options, flash, memory).expect("enough memory")
+}
+
+#[test]
+fn what_is_not_kept_changes_no_bits() {
+    let newest_features = RefCell::new(Vec::new());
+    for (name, spec) in
+        [("judged", selftest::spec()), ("dictionary", dictionary()), ("sparse", sparse()), ("latents", latents())]
+    {
+        let run = |kernels: Kernels, lean: bool, lanes: usize| {
+            let options = Options { kernels, lean, ..common::options(lanes, Some(600)) };
+            let mut memory = Vec::new();
+            let mut learner = learner(&spec, &options, &[], &mut memory);
+            Gratings::new(16).feed(&mut learner, 600, &Alone);
+            assert!(learner.counters().version > 0, "{name}");
+            let mut newest = Vec::new();
+            learner.newest_feature(|part| newest.extend_from_slice(part));
+            assert_eq!(newest.iter().any(|&v| v != 0), spec.guard.canaries == 0, "{name}");
+            newest_features.borrow_mut().push((name, newest));
+            (state_hash(&mut learner), Learner::plan(&spec, &options).expect("a sound plan").ram_bytes)
+        };
+        let (hash, bytes) = run(Kernels::Reference, false, 1);
+        let (lean_hash, lean_bytes) = run(Kernels::Reference, true, 1);
+        assert_eq!(lean_hash, hash, "{name}, lean");
+        assert!(lean_bytes < bytes, "{name}: {lean_bytes} of {bytes} bytes");
+        assert_eq!(run(Kernels::detect(), false, 1).0, hash, "{name}, fast");
+        assert_eq!(run(Kernels::detect(), true, 1).0, hash, "{name}, fast and lean");
+        assert_eq!(run(Kernels::detect(), true, 3).0, hash, "{name}, lean in lanes");
+    }
+    // Narrowed from the sums on demand, or kept: the same feature.
+    newest_features.borrow().chunk_by(|a, b| a.0 == b.0).for_each(|of_one| {
+        assert!(of_one.iter().all(|(_, feature)| *feature == of_one[0].1), "{}", of_one[0].0);
+    });
+}
+
+/// A learner whose lower weights lie in flash learns what one with all of them in memory does.
+#[test]
+fn weights_in_flash_change_no_bits() {
+    for spec in [sparse(), latents()] {
+        let options = Options { lean: true, ..common::options(1, None) };
+        let (mut memory, mut other_memory) = (Vec::new(), Vec::new());
+        let mut whole = learner(&spec, &options, &[], &mut memory);
+        let mut stream = Gratings::new(16);
+        // The stem is learned and the shifts below the trained layer have settled.
+        stream.feed(&mut whole, 200, &Alone);
+
+        let below = whole.network().trained_range().start;
+        let mut state = HashMap::new();
+        whole.visit_state(|name, mut numbers| {
+            state.insert(name, numbers.bytes().to_vec());
+        });
+        let weights: Vec<i8> = state["learning.weights"].iter().map(|&byte| byte as i8).collect();
+        let in_flash = Options { flash_weights: true, ..options };
+        let mut half = learner(&spec, &in_flash, &weights[..below], &mut other_memory);
+        half.visit_state(|name, mut numbers| {
+            let bytes = numbers.bytes();
+            let from = state[name].len() - bytes.len();
+            // Of the weights those in memory; nothing of the stem's lesson.
+            bytes.copy_from_slice(&state[name][from..]);
+        });
+        half.restored();
+
+        let mut same = Gratings::new(16);
+        same.skip(200);
+        stream.feed(&mut whole, 300, &Alone);
+        same.feed(&mut half, 300, &Alone);
+        assert!(whole.counters().steps > 90);
+        let mut compared = 0;
+        whole.visit_state(|name, mut numbers| {
+            state.insert(name, numbers.bytes().to_vec());
+        });
+        half.visit_state(|name, mut numbers| {
+            let bytes = numbers.bytes();
+            let from = state[name].len() - bytes.len();
+            assert_eq!(bytes, &state[name][from..], "{name}");
+            compared += bytes.len();
+        });
+        assert!(compared > 1000);
+        let feature = |learner: &Learner| {
+            let mut all = Vec::new();
+            learner.newest_feature(|part| all.extend_from_slice(part));
+            assert_eq!(all.len(), learner.newest_exponents().map(|(len, _)| len).sum::<usize>());
+            all
+        };
+        assert_eq!(feature(&whole), feature(&half));
+    }
+}
+
+#[test]
+fn too_few_weights_in_flash_are_refused_with_their_number() {
+    let spec = sparse();
+    let options = Options { flash_weights: true, ..common::options(1, None) };
+    let mut memory = vec![0; Learner::plan(&spec, &options).expect("a sound plan").block_len()];
+    let refused = Learner::with_flash_weights(&spec, &options, &[0; 3], &mut memory).err().expect("too few");
+    // The stem's luma and colour filters, the depthwise layer, and the six filters of the last layer that stay.
+    let needed = 8 * 25 + 4 * 50 + 12 * 9 + 6 * 108;
+    assert_eq!(refused.to_string(), format!("the model reads {needed} weights from flash and was given 3"));
+}
+
+#[test]
+fn latents_are_refused_where_they_cannot_serve() {
+    let judged = Spec { guard: GuardSpec::default(), ..latents() };
+    let mut alone = latents();
+    alone.contrastive.as_mut().expect("contrastive").neighbours = 0;
+    let mut all = latents();
+    let lowest = LayerSpec { trained: None, ..all.layer[2].clone() };
+    all.layer = [lowest].into_iter().collect();
+    for spec in [judged, alone, all] {
+        let refused = Learner::plan(&spec, &common::options(1, None)).expect_err("no place for latents");
+        assert!(refused.to_string().contains("latents"), "{refused}");
+    }
+}
