@@ -91,12 +91,18 @@ impl Isa for Neon {
 
     #[inline(always)]
     fn interleave<F: Format>(self, rows: [&[i8]; 4], out: &mut [F::Number]) {
-        const { assert!(F::NUMBERS == 4) }
         let out: &mut [i8] = &mut bytemuck::cast_slice_mut(out)[..64];
         // SAFETY: NEON is part of the target; each row is cut to 16 bytes and `out` to 64.
         unsafe {
             let [r0, r1, r2, r3] = rows.map(|row| vld1q_s8(row[..COLUMNS].as_ptr()));
             let to = out.as_mut_ptr();
+            if F::NUMBERS == 2 {
+                for (half, pairs) in [vzip1q_s8(r0, r1), vzip2q_s8(r0, r1)].into_iter().enumerate() {
+                    vst1q_s16(to.add(half * 32).cast(), vmovl_s8(vget_low_s8(pairs)));
+                    vst1q_s16(to.add(half * 32 + 16).cast(), vmovl_high_s8(pairs));
+                }
+                return;
+            }
             for (half, (even, odd)) in
                 [(vzip1q_s8(r0, r2), vzip1q_s8(r1, r3)), (vzip2q_s8(r0, r2), vzip2q_s8(r1, r3))].into_iter().enumerate()
             {
