@@ -15,8 +15,8 @@ pub(super) const fn in_words<F: Format>(numbers: usize) -> usize {
     (numbers * size_of::<F::Number>()).div_ceil(2)
 }
 
-/// Panels of a packed operand of `columns` columns, each `runs` runs of `run` numbers. Where each lane has a channel of
-/// its own, they are the columns of a kernel, as pairs go down.
+/// Panels of a packed operand of `columns` columns, each `runs` runs of `run` numbers. For products of single channels:
+/// `runs` kernel columns of `run` rows, of which two are packed as a pair.
 #[derive(Clone, Copy)]
 pub(super) struct Panels {
     pub columns: usize,
