@@ -29,6 +29,8 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("n5", include_str!("../models/n5.toml")),
     ("n9", include_str!("../models/n9.toml")),
     ("n18", include_str!("../models/n18.toml")),
+    ("s100", include_str!("../models/s100.toml")),
+    ("s330", include_str!("../models/s330.toml")),
     ("l100", include_str!("../models/l100.toml")),
     ("l400", include_str!("../models/l400.toml")),
     ("robot", include_str!("../models/robot.toml")),
