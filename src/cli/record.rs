@@ -166,7 +166,7 @@ mod tests {
         let (mut observed, mut recording) = (3, false);
         let mut decoder = Decoder::new(vec![0; 512]);
         let mut byte = [0];
-        let mut say = |port: &mut UnixStream, message: ToHost, observed: &mut u64, recording: bool| {
+        let say = |port: &mut UnixStream, message: ToHost, observed: &mut u64, recording: bool| {
             let _ = send(&message, |piece| port.write_all(piece));
             for _ in 0..2 {
                 let pixels = [*observed as u8; 4];

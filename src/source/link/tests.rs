@@ -118,7 +118,9 @@ fn a_board_is_asked_who_it_is_and_its_samples_are_taken_as_they_come() {
     let spec = spec();
     // What a board that was running says before it hears the question.
     board.write_all(&[5, 5, 0]).expect("a socket");
-    board.write_all(&framed(&[ToHost::Ready, hello(&spec, 7), image(7, &[1, 2, 3]), image(8, &[1, 2])])).expect("a socket");
+    board
+        .write_all(&framed(&[ToHost::Ready, hello(&spec, 7), image(7, &[1, 2, 3]), image(8, &[1, 2])]))
+        .expect("a socket");
     let attached = Board::attach(host, "bench").expect("a board");
     assert_eq!((attached.device().board.as_str(), attached.device().first, attached.dropped()), ("bench", 7, 1));
     let mut live = Live::new(attached).expect("a socket");
