@@ -227,9 +227,23 @@ impl<'a> Image<'a> {
         if !self.has_state() {
             return Ok(());
         }
+        let all_weights = learner.network().weights_len;
+        let in_flash = !learner.published().0.flash.is_empty();
+        // A learner whose lower weights lie in flash keeps the upper ones, and nothing of the dictionary's lesson.
+        let part_of = |name: &str, wanted: usize| {
+            let bytes = self.tensor(name).unwrap_or_default();
+            match bytes.len() {
+                found if found == all_weights && in_flash && name.ends_with(".weights") => {
+                    &bytes[found - wanted.min(found)..]
+                }
+                _ if in_flash && wanted == 0 => &[],
+                _ => bytes,
+            }
+        };
         let mut problem = None;
         learner.visit_state(|name, mut numbers| {
-            let (found, wanted) = (self.tensor(name).map_or(0, <[u8]>::len), numbers.bytes().len());
+            let wanted = numbers.bytes().len();
+            let found = part_of(name, wanted).len();
             if found != wanted {
                 problem = problem.or(Some(ImageError::Tensor { name, found, wanted }));
             }
@@ -238,9 +252,8 @@ impl<'a> Image<'a> {
             return Err(problem);
         }
         learner.visit_state(|name, mut numbers| {
-            if let Some(bytes) = self.tensor(name) {
-                numbers.bytes().copy_from_slice(bytes);
-            }
+            let bytes = numbers.bytes();
+            bytes.copy_from_slice(part_of(name, bytes.len()));
         });
         learner.restored();
         Ok(())

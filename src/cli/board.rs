@@ -93,9 +93,9 @@ impl Board {
 
     /// How the firmware runs its learner.
     pub fn options(&self) -> Options {
-        // Neither packs weights: they take the same memory.
         let kernels = match self.kernels {
-            BoardKernels::Lean | BoardKernels::Reference => Kernels::Reference,
+            BoardKernels::Lean => Kernels::Lean,
+            BoardKernels::Reference => Kernels::Reference,
         };
         Options { kernels, lean: true, ..Options::new(Seed(0)) }
     }

@@ -505,7 +505,8 @@ impl Network {
         let group = if layer.group == 0 { map.channels } else { layer.group };
         let (rows, pool) = (if map.height == 1 { 1 } else { layer.pool }, layer.pool);
         let groups = map.channels / group;
-        let divides = matches!(pool, 1 | 2 | 4 | 8) && map.height.is_multiple_of(rows) && map.width.is_multiple_of(pool);
+        let divides =
+            matches!(pool, 1 | 2 | 4 | 8) && map.height.is_multiple_of(rows) && map.width.is_multiple_of(pool);
         if !divides || !map.channels.is_multiple_of(group) || !layer.filters.is_multiple_of(groups.max(1)) {
             return Err(wrong);
         }
