@@ -11,6 +11,8 @@ mod newest;
 #[cfg(target_os = "none")]
 pub mod stack;
 
+#[cfg(all(feature = "embassy", target_os = "none"))]
+pub mod board;
 #[cfg(feature = "embassy")]
 pub mod camera;
 #[cfg(feature = "embassy")]

@@ -33,6 +33,7 @@ struct Board {
     model: String,
     runner: String,
     qemu_machine: Option<String>,
+    chip: Option<String>,
 }
 
 /// Where the samples come from.
