@@ -4,11 +4,11 @@
 use cortex_m_semihosting::hprintln;
 use nestling::fixed::random::Draws;
 use nestling::kernels::Kernels;
-use nestling::learner::{Learner, Options};
+use nestling::learner::{Did, Learner, Options};
 use nestling::net::spec::{DictionarySpec, GuardSpec, InputSpec, LayerKind, LayerSpec, Spec};
 use nestling::sample::{Micros, Sample, Seed, Values};
 
-use crate::count;
+use crate::{count, path};
 
 /// Side of the frames.
 const SIDE: usize = 32;
@@ -66,11 +66,12 @@ fn count_one(name: &str, spec: &Spec, kernels: Kernels, memory: &mut [u8]) -> bo
         }
         let values = Values::Image { pixels: &pixels, height: SIDE, width: SIDE, channels: 3 };
         let sample = Sample { values, time: Micros(n), segment: 0 };
-        let (observed, instructions) = count::instructions(|| learner.observe(&sample));
+        let (observed, instructions) = count::instructions(|| path::observe(&mut learner, &sample));
         if let Err(problem) = observed {
             hprintln!("{} {}: {}", name, kernels.name(), problem);
             return false;
         }
+        while path::step(&mut learner) != Did::Idle {}
         match n {
             n if WHITENED.contains(&n) => whitened += instructions,
             n if CLUSTERED.contains(&n) => clustered += instructions,
@@ -78,7 +79,7 @@ fn count_one(name: &str, spec: &Spec, kernels: Kernels, memory: &mut [u8]) -> bo
         }
         if n + 1 == CLUSTERED.end {
             let feature = &mut feature[..learner.network().feature_dim];
-            perceived = count::instructions(|| learner.perceive(&sample, feature)).1;
+            perceived = count::instructions(|| path::perceive(&mut learner, &sample, feature)).1;
         }
     }
     let thousands = |sum: u64, samples: core::ops::Range<u64>| sum / 1000 / (samples.end - samples.start);

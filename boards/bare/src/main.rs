@@ -6,6 +6,7 @@
 mod count;
 mod kernels;
 mod learner;
+mod path;
 
 use core::panic::PanicInfo;
 
