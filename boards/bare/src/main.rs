@@ -6,6 +6,7 @@
 mod count;
 mod kernels;
 mod learner;
+mod path;
 
 use core::panic::PanicInfo;
 
@@ -39,7 +40,7 @@ fn selftest(kernels: Kernels, memory: &mut [u8]) -> bool {
             let same = digest == selftest::EXPECTED;
             let verdict = if same { "the expected bits" } else { "OTHER BITS" };
             hprintln!("{}: {:016x}, {}, {} bytes planned", kernels.name(), digest, verdict, bytes);
-            count::print("selftest", kernels, instructions / 1000, "thousand");
+            hprintln!("count: self-test, {}: {} thousand instructions", kernels.name(), instructions / 1000);
             same
         }
         (Err(problem), _) | (_, Err(problem)) => {
