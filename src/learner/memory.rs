@@ -21,6 +21,8 @@ pub struct Plan {
     pub items: heapless::Vec<PlanItem, 16>,
     /// Sum of the items.
     pub ram_bytes: usize,
+    /// Weights that are read from flash and take no RAM, of one byte each.
+    pub flash_weights: usize,
     /// Layer weights, without the head.
     pub params: usize,
     pub feature_dim: usize,
@@ -43,6 +45,7 @@ pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     let learner = take(spec, options, &mut arena, Some(&mut plan))?;
     let network = &learner.network;
     plan.ram_bytes = arena.used();
+    plan.flash_weights = in_flash(network, options);
     plan.params = network.encoder_params();
     plan.feature_dim = network.feature_dim;
     plan.macs_forward = network.macs_forward();
@@ -56,6 +59,11 @@ pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
         }
     };
     Ok(plan)
+}
+
+/// Weights that are read from flash.
+fn in_flash(network: &Network, options: &Options) -> usize {
+    if options.flash_weights { network.trained_range().start } else { 0 }
 }
 
 fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
@@ -143,7 +151,7 @@ pub(super) fn take<'m>(
     let counters = arena.take(1);
     let health = arena.take(1);
     mark("counters", arena);
-    let in_flash = if options.flash_weights { network.trained_range().start } else { 0 };
+    let in_flash = in_flash(&network, options);
     let learning = Encoder::take(&network, in_flash, arena);
     mark("learning encoder", arena);
     // Without canaries nothing is judged, and what learns is what is read.

@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use nestling::image::{self, Image};
 use nestling::kernels::Kernels;
-use nestling::learner::{Learner, Options};
+use nestling::learner::Learner;
 use nestling::link;
 use nestling::model;
 use nestling::net::spec::InputKind;
@@ -74,7 +74,7 @@ pub fn build() {
     println!("cargo:rustc-cfg=input=\"{input}\"");
 
     let image = image(&folder, &board);
-    let plan = match Learner::plan(image.spec(), &image.options(options(&board))) {
+    let plan = match Learner::plan(image.spec(), &image.board_options(kernels(&board))) {
         Ok(plan) => plan,
         Err(problem) => panic!("{}: {problem}", image.spec().name),
     };
@@ -142,12 +142,12 @@ pub fn firmware() -> nestling_firmware::Firmware {{
 const KERNELS: [(&str, Kernels, &str); 2] =
     [("lean", Kernels::Lean, "Kernels::Lean"), ("reference", Kernels::Reference, "Kernels::Reference")];
 
-fn options(board: &Board) -> Options {
+fn kernels(board: &Board) -> Kernels {
     let Some((_, kernels, _)) = KERNELS.iter().find(|(name, ..)| *name == board.kernels) else {
         let names: Vec<_> = KERNELS.iter().map(|(name, ..)| *name).collect();
         panic!("board.toml: there are no kernels {}; choose one of {names:?}", board.kernels);
     };
-    Options { kernels: *kernels, lean: true, ..Options::new(Seed(1)) }
+    *kernels
 }
 
 /// The image that `NESTLING_IMAGE` names, or one of the board's default model; a copy lies in `OUT_DIR`.
@@ -161,8 +161,7 @@ fn image(folder: &Path, board: &Board) -> Image<'static> {
             let path = folder.join(&board.model);
             println!("cargo:rerun-if-changed={}", path.display());
             let spec = model::parse(&board.model, &read(&path)).unwrap_or_else(|problem| panic!("{problem}"));
-            let options = options(board);
-            image::to_bytes(&spec, options.seed, options.expected_samples, None)
+            image::to_bytes(&spec, Seed(1), None, None)
         }
     };
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
