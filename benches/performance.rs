@@ -4,6 +4,8 @@
 
 mod works;
 
+use works::mobilenet;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,9 +43,15 @@ fn ceilings(tile: Tile) -> Vec<(&'static str, f64)> {
     measured.collect()
 }
 
-fn kernels(tile: Tile) -> String {
-    let mut text = String::new();
-    let ceilings = ceilings(tile);
+/// Each tile that this processor has, the fastest first; portable code is not worth a table.
+fn kernels() -> String {
+    let tiles = Tile::all();
+    tiles[1.min(tiles.len() - 1)..].iter().rev().map(|&tile| kernels_of(tile)).collect::<Vec<_>>().join("\n")
+}
+
+fn kernels_of(tile: Tile) -> String {
+    let mut text = format!("**{}**, one core\n\n", tile.name());
+    let (way, ceilings) = (Kernels::Packed(tile), ceilings(tile));
     for (instructions, rate) in &ceilings {
         let _ = writeln!(
             text,
@@ -55,14 +63,10 @@ fn kernels(tile: Tile) -> String {
         Some((_, ceiling)) => format!("{:.1} ({:.2})", rate / 1e9, rate / ceiling),
         None => format!("{:.1}", rate / 1e9),
     };
-    let _ = writeln!(
-        text,
-        "\nG multiply-adds a second, narrowing included, and in brackets the share of the first ceiling ({}, one core):\n\n\
-         | layer | forward | weight gradient | input gradient |\n|---|---|---|---|",
-        tile.name()
-    );
+    text += "\nG multiply-adds a second, narrowing included, and in brackets the share of the first ceiling:\n\n\
+         | layer | forward | weight gradient | input gradient |\n|---|---|---|---|\n";
     for layer in works::layers() {
-        let mut bench = works::Bench::new(Kernels::Packed(tile), &layer);
+        let mut bench = works::Bench::new(way, &layer);
         let macs = bench.macs() as f64;
         let budget = Duration::from_millis(150);
         let forward = macs / median(budget, || bench.forward());
@@ -71,15 +75,23 @@ fn kernels(tile: Tile) -> String {
         let _ =
             writeln!(text, "| {} | {} | {} | {} |", layer.name, share(forward), share(weight_grad), share(input_grad));
     }
-    let _ = writeln!(text, "\n| whole step | ms | G multiply-adds | rate |\n|---|---|---|---|");
+    text += "\n| whole step, or feature | ms | G multiply-adds | rate |\n|---|---|---|---|\n";
     let with_views = Spec { views: Default::default(), ..works::w(64) };
     let steps = [("W", works::w(64)), ("V", works::w(1)), ("W with SimCLR views", with_views)];
     let shipped = ["l100", "robot", "motion"].map(|name| (name, works::shipped(name)));
+    let mut row = |name: &str, seconds: f64, macs: f64| {
+        let _ = writeln!(text, "| {name} | {:.3} | {:.3} | {} |", seconds * 1e3, macs / 1e9, share(macs / seconds));
+    };
     for (name, spec) in steps.into_iter().chain(shipped) {
-        let step = step(&spec, 1, &Alone, Duration::from_secs(1));
-        let rate = step.macs / step.seconds;
-        let _ = writeln!(text, "| {name} | {:.2} | {:.3} | {} |", step.seconds * 1e3, step.macs / 1e9, share(rate));
+        let step = step(&spec, 1, way, &Alone, Duration::from_secs(1));
+        row(name, step.seconds, step.macs);
     }
+    let pixels: Vec<u8> = (0..mobilenet::SIDE * mobilenet::SIDE * 3).map(|i| (i * 37 % 251) as u8).collect();
+    let mut net = mobilenet::MobileNet::new(way, &pixels);
+    let seconds = median(Duration::from_secs(1), || {
+        std::hint::black_box(net.feature(std::hint::black_box(&pixels)));
+    });
+    row("M, a feature", seconds, net.macs() as f64);
     text
 }
 
@@ -90,8 +102,8 @@ struct Step {
 }
 
 /// Median time of a step of `spec`.
-fn step(spec: &Spec, lanes: usize, join: &impl Join, budget: Duration) -> Step {
-    let options = works::options(lanes, Kernels::detect());
+fn step(spec: &Spec, lanes: usize, way: Kernels, join: &impl Join, budget: Duration) -> Step {
+    let options = works::options(lanes, way);
     let plan = Learner::plan(spec, &options).expect("a sound model");
     let mut memory = vec![0; plan.block_len()];
     let mut learner = Learner::new(spec, &options, &mut memory).expect("a sound model");
@@ -117,7 +129,7 @@ fn threads() -> String {
         let pool = Pool::new(threads).expect("threads");
         let ms = |spec: &Spec| {
             let lanes = Learner::lanes_worth(spec, threads);
-            pool.run(|join| step(spec, lanes, join, Duration::from_secs(1)).seconds) * 1e3
+            pool.run(|join| step(spec, lanes, Kernels::detect(), join, Duration::from_secs(1)).seconds) * 1e3
         };
         let _ = writeln!(
             text,
@@ -200,7 +212,7 @@ fn growth() -> String {
     );
     let small = || works::w(16);
     let mut row = |what: &str, value: usize, spec: Spec| {
-        let step = step(&spec, 1, &Alone, Duration::from_millis(400));
+        let step = step(&spec, 1, Kernels::detect(), &Alone, Duration::from_millis(400));
         let (ms, macs) = (step.seconds * 1e3, step.macs / 1e9);
         let _ = writeln!(
             text,
@@ -230,6 +242,12 @@ fn growth() -> String {
     text
 }
 
+/// The kernels whose instructions are counted: callgrind does not know all that a processor may have.
+fn counted_kernels() -> Kernels {
+    let avx2 = Tile::all().into_iter().find(|tile| tile.name() == "packed/avx2");
+    avx2.map_or(Kernels::detect(), Kernels::Packed)
+}
+
 /// The works whose instructions are counted.
 fn counted(name: &str) -> Spec {
     let mut spec = match name {
@@ -245,7 +263,7 @@ fn counted(name: &str) -> Spec {
 /// `steps` steps of a work and nothing else, for a tool that counts them.
 fn repeat(name: &str, steps: usize) {
     let spec = counted(name);
-    let options = works::options(1, Kernels::detect());
+    let options = works::options(1, counted_kernels());
     let mut memory = vec![0; Learner::plan(&spec, &options).expect("a sound model").block_len()];
     let mut learner = Learner::new(&spec, &options, &mut memory).expect("a sound model");
     let mut stream = works::Stream::new(&spec);
@@ -278,7 +296,7 @@ fn counts() -> String {
     for name in ["W", "V", "l100", "motion"] {
         match count(name, 1).and_then(|one| Ok((count(name, 3)? - one) / 2)) {
             Ok(instructions) => {
-                let options = works::options(1, Kernels::detect());
+                let options = works::options(1, counted_kernels());
                 let macs = Learner::plan(&counted(name), &options).expect("a sound model").macs_step as f64 / 1e6;
                 let millions = instructions as f64 / 1e6;
                 let _ = writeln!(text, "| {name} | {millions:.1} | {macs:.1} | {:.1} |", macs / millions);
@@ -289,7 +307,7 @@ fn counts() -> String {
     text + &format!(
         "\nCounted by callgrind with {}, one sample taken in and its views made included; a later change shows here\n\
          whatever else the machine does.\n",
-        Kernels::detect().name()
+        counted_kernels().name()
     )
 }
 
@@ -320,7 +338,7 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     if wants("kernels") {
-        write_section("kernels", "Against the ceiling of one core", &kernels(Tile::detect()));
+        write_section("kernels", "Against the ceiling of one core", &kernels());
     }
     if wants("threads") {
         write_section("threads", "Threads", &threads());

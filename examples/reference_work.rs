@@ -6,6 +6,11 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+#[allow(dead_code)] // The benchmarks use the rest.
+#[path = "../benches/works/mobilenet.rs"]
+mod mobilenet;
+
+use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Join, Learner, Options};
 use nestling::model;
 use nestling::net::spec::{Spec, ViewSpec};
@@ -102,6 +107,18 @@ fn perceiving(spec: Spec, options: &Options, side: usize, seconds: f64) -> Resul
     })
 }
 
+/// M; see [`mobilenet`].
+fn mobilenet(seconds: f64) -> Result<Vec<f64>, Box<dyn Error>> {
+    let mut pictures = Pictures::new(mobilenet::SIDE);
+    pictures.next();
+    let mut net = mobilenet::MobileNet::new(Kernels::detect(), &pictures.pixels);
+    measure(seconds, || {
+        let before = Instant::now();
+        black_box(net.feature(black_box(&pictures.pixels)));
+        Ok(before.elapsed())
+    })
+}
+
 /// Milliseconds of each repetition; `None` where the work is not known.
 fn work(name: &str, threads: usize, seconds: f64) -> Result<Option<Vec<f64>>, Box<dyn Error>> {
     let mut spec = model::parse("benches/models/w.toml", include_str!("../benches/models/w.toml"))?;
@@ -109,6 +126,7 @@ fn work(name: &str, threads: usize, seconds: f64) -> Result<Option<Vec<f64>>, Bo
     let side = match name {
         "I32" => Some(32),
         "I96" => Some(96),
+        "M" => return mobilenet(seconds).map(Some),
         "W" => None,
         "W+views" => {
             spec.views = ViewSpec::default();

@@ -83,8 +83,8 @@ def install(peers):
     # tract needs the models, which are made with ONNX Runtime.
     onnx = {"onnxruntime", "onnxruntime-int8", "tract"} & peers
     if onnx:
-        say("installing numpy, onnx and onnxruntime")
-        installed = has("onnx, onnxruntime") or done([*pip, "numpy", "onnx", "onnxruntime"])
+        say("installing numpy, onnx, onnxruntime and sympy")
+        installed = has("onnx, onnxruntime, sympy") or done([*pip, "numpy", "onnx", "onnxruntime", "sympy"])
         if installed and ((MODELS / "forms.json").exists() or done([PYTHON, HERE / "models.py", MODELS])):
             there |= onnx - {"tract"}
         else:
@@ -232,6 +232,8 @@ all rounds. A quotient below 1 says that nestling takes less time.
   pool. W and V add the head 128→128→64, NT-Xent at temperature 0.25, the backward pass and the update: 1.48 G
   multiply-accumulates a step of W. With one pair, V has nothing to repel: the loss and its gradient are 0, and everything
   is computed all the same.
+- **M** in nestling is put together from the public kernels (`benches/works/mobilenet.rs`) with shifts fixed beforehand
+  from one image; its clamp at 127 is ReLU6. Weights are random in all of them.
 - **The others** work in f32. PyTorch: eager, channels last, fused SGD with momentum. burn: its backend flex, SGD with
   momentum. candle: SGD without momentum, as it has no other; its update is the cheapest. burn, candle and tract compute
   by their own code in Rust and are built for this very processor (`target-cpu=native`); nestling is not. ONNX Runtime

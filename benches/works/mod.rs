@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each benchmark uses its part.
 
+pub mod mobilenet;
+
 use nestling::fixed::random::Draws;
 use nestling::kernels::narrow::{Random, Relu};
 use nestling::kernels::{Conv, Kernels, Map, Views};

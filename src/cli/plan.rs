@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::settings::{ModelArgs, RunArgs};
 use super::{Outcome, Told};
-use crate::learner::Learner;
+use crate::kernels::Kernels;
+use crate::learner::{Learner, Options};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -12,11 +13,15 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     how: RunArgs,
+    /// Plan for these kernels; another processor may need other lengths. This processor's fastest otherwise.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(Kernels::names()))]
+    kernels: Option<String>,
 }
 
 pub fn run(args: &Args) -> Outcome {
     let spec = args.model.load()?;
-    let options = args.how.options(&spec, None);
+    let kernels = args.kernels.as_deref().and_then(Kernels::named).unwrap_or(Kernels::detect());
+    let options = Options { kernels, ..args.how.options(&spec, None) };
     let plan = Learner::plan(&spec, &options)?;
     let items: serde_json::Map<_, _> = plan.items.iter().map(|i| (i.name.to_string(), json!(i.bytes))).collect();
     let json = json!({
@@ -28,6 +33,7 @@ pub fn run(args: &Args) -> Outcome {
         "macs_forward": plan.macs_forward,
         "macs_step": plan.macs_step,
         "lanes": options.lanes,
+        "kernels": kernels.name(),
         "items": items,
     });
     let mut text = format!(
@@ -37,6 +43,7 @@ pub fn run(args: &Args) -> Outcome {
     for item in &plan.items {
         text += &format!("  {:>11} bytes  {}\n", item.bytes, item.name);
     }
-    text += &format!("  {:>11} bytes  in all, with {} lanes", plan.ram_bytes, options.lanes);
+    text +=
+        &format!("  {:>11} bytes  in all, with {} lanes and kernels {}", plan.ram_bytes, options.lanes, kernels.name());
     Ok(Told { text, json })
 }

@@ -22,7 +22,11 @@ impl Tile {
     pub fn ceilings(self) -> &'static [Ceiling] {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Tile::Avx2(_) => &x86::CEILINGS,
+            Tile::Avx2(_) => &x86::AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Tile::Avx512Vnni(_) => &x86::AVX512_VNNI,
+            #[cfg(target_arch = "x86_64")]
+            Tile::AvxVnni(_) => &x86::AVX_VNNI,
             _ => &[],
         }
     }
@@ -33,14 +37,18 @@ mod x86 {
     use super::Ceiling;
     use core::arch::asm;
 
-    pub(super) const CEILINGS: [Ceiling; 2] = [
+    pub(super) const AVX2: [Ceiling; 2] = [
         Ceiling { instructions: "vpmaddwd + vpaddd", run: pairs },
         Ceiling { instructions: "vpmaddubsw + vpmaddwd + vpaddd", run: quads },
     ];
+    pub(super) const AVX512_VNNI: [Ceiling; 2] =
+        [Ceiling { instructions: "vpdpbusd", run: evex_bytes }, Ceiling { instructions: "vpdpwssd", run: evex_words }];
+    pub(super) const AVX_VNNI: [Ceiling; 2] =
+        [Ceiling { instructions: "vpdpbusd", run: vex_bytes }, Ceiling { instructions: "vpdpwssd", run: vex_words }];
 
-    /// Eight independent sums, each fed by `$body`, in a loop of `$rounds` rounds.
+    /// Independent sums, fed by `$body`, in a loop of `$rounds` rounds.
     macro_rules! rounds {
-        ($rounds:expr; $($body:literal),*) => {
+        ($rounds:expr; $($body:expr),*) => {
             asm!(
                 "2:", $($body,)* "sub {n}, 1", "jnz 2b",
                 n = inout(reg) $rounds => _,
@@ -84,4 +92,29 @@ mod x86 {
         }
         rounds * 8 * 32
     }
+
+    /// Twelve independent sums of one instruction, `$macs` multiply-adds each.
+    macro_rules! fused {
+        ($name:ident: $macs:literal by $instruction:literal) => {
+            fn $name(rounds: u64) -> u64 {
+                // SAFETY: as above, for a tile of VNNI in this encoding.
+                unsafe {
+                    rounds!(rounds;
+                        concat!($instruction, " ymm0, ymm12, ymm13"), concat!($instruction, " ymm1, ymm12, ymm13"),
+                        concat!($instruction, " ymm2, ymm12, ymm13"), concat!($instruction, " ymm3, ymm12, ymm13"),
+                        concat!($instruction, " ymm4, ymm12, ymm13"), concat!($instruction, " ymm5, ymm12, ymm13"),
+                        concat!($instruction, " ymm6, ymm12, ymm13"), concat!($instruction, " ymm7, ymm12, ymm13"),
+                        concat!($instruction, " ymm8, ymm12, ymm13"), concat!($instruction, " ymm9, ymm12, ymm13"),
+                        concat!($instruction, " ymm10, ymm12, ymm13"), concat!($instruction, " ymm11, ymm12, ymm13")
+                    );
+                }
+                rounds * 12 * $macs
+            }
+        };
+    }
+
+    fused!(evex_bytes: 32 by "vpdpbusd");
+    fused!(evex_words: 16 by "vpdpwssd");
+    fused!(vex_bytes: 32 by "{{vex}} vpdpbusd");
+    fused!(vex_words: 16 by "{{vex}} vpdpwssd");
 }

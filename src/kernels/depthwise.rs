@@ -1,169 +1,145 @@
-//! The products of a depthwise convolution, channels side by side in vector registers: the same bits as
-//! [`super::reference`]. A product of two mantissas fits `i16`.
+//! What is different for a depthwise convolution, where every channel has a kernel of its own: channels stand side by side
+//! in the lanes, and two rows of taps (or of positions) go together. The same bits as [`super::reference`].
 
-use super::narrow::Sink;
-use super::tile::{COLUMNS, Isa, Work, lanes, load};
+use bytemuck::cast_slice_mut;
+
+use super::packed::{Lengths, Phase, error_padded, forward_padded, forward_panels, phases};
+use super::sweep::in_words;
+use super::tile::{COLUMNS, Isa, Pairs, Product, Quads, ROWS, Sums, Work, load, multiply_lanes};
 use super::{Conv, Views};
 
-/// Numbers of the packed weights: `[taps, channels]`, `i16`.
-pub(super) const fn packed_len(conv: &Conv) -> usize {
-    conv.weights()
+/// Positions of a block of the weight gradient, but for a row that has more.
+const POSITIONS: usize = 256;
+
+pub(super) fn lengths(conv: &Conv) -> Lengths {
+    let padded = in_words::<Quads>(forward_padded(conv).len());
+    let error = in_words::<Quads>(error_padded(conv).len());
+    Lengths {
+        forward: forward_panels(conv).len::<Pairs>(),
+        back: phases(conv).map(|phase| phase.panels.len::<Pairs>()).sum(),
+        forward_scratch: padded,
+        scratch: error.max(padded + block_rows(conv) / 2 * errors_of_rows(conv)),
+    }
 }
 
-/// Packs weights for forward and input gradient alike.
-pub(super) fn pack(conv: &Conv, weights: &[i8], out: &mut [i16]) {
+/// Packs weights for the forward product: `[channels / COLUMNS, pairs of kernel rows, kernel columns, COLUMNS, 2]`.
+pub(super) fn pack_forward(conv: &Conv, weights: &[i8], mut out: &mut [i16]) {
+    pack(conv, weights, (0..conv.kernel.0, 0..conv.kernel.1), &mut out);
+}
+
+/// Packs weights for the input gradient: as for the forward product, for each phase its taps in turned order.
+pub(super) fn pack_back(conv: &Conv, weights: &[i8], mut out: &mut [i16]) {
+    for Phase { y, x, .. } in phases(conv) {
+        let rows = (0..y.taps).rev().map(|v| y.first_tap + v * conv.stride.0);
+        let columns = (0..x.taps).rev().map(|u| x.first_tap + u * conv.stride.1);
+        pack(conv, weights, (rows, columns), &mut out);
+    }
+}
+
+/// Packs the taps at `rows` and `columns`, and moves `out` behind them.
+fn pack(
+    conv: &Conv,
+    weights: &[i8],
+    (rows, columns): (impl Iterator<Item = usize> + Clone, impl Iterator<Item = usize> + Clone),
+    out: &mut &mut [i16],
+) {
     let taps = conv.kernel.0 * conv.kernel.1;
-    for (c, weights) in weights.chunks_exact(taps).enumerate() {
-        for (tap, &w) in weights.iter().enumerate() {
-            out[tap * conv.channels + c] = i16::from(w);
-        }
-    }
-}
-
-/// Most taps along one axis of a kernel.
-const MOST: usize = 31;
-
-/// The taps along one axis that meet position `at`, each with the position that it meets there.
-struct Taps {
-    taps: [(usize, usize); MOST],
-    count: usize,
-}
-
-impl Taps {
-    /// Of output `at`: the inputs that it reads. Of input `at` where `back`: the outputs that read it.
-    #[inline(always)]
-    fn of(back: bool, at: usize, kernel: usize, stride: usize, padding: usize, extent: usize) -> Self {
-        let mut found = Taps { taps: [(0, 0); MOST], count: 0 };
-        let mut push = |position: Option<usize>, tap: usize| {
-            if let (Some(position), Some(slot)) = (position.filter(|&p| p < extent), found.taps.get_mut(found.count)) {
-                *slot = (position, tap);
-                found.count += 1;
-            }
-        };
-        if back {
-            let (most, first) = ((at + padding) / stride, (at + padding) % stride);
-            (first..kernel).step_by(stride).enumerate().for_each(|(n, tap)| push(most.checked_sub(n), tap));
-        } else {
-            (0..kernel).for_each(|tap| push((at * stride + tap).checked_sub(padding), tap));
-        }
-        found
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, usize)> + Clone {
-        self.taps[..self.count].iter().copied()
-    }
-}
-
-/// `sums + a · b` for [`COLUMNS`] channels.
-#[inline(always)]
-fn add_products(sums: [i32; COLUMNS], a: [i8; COLUMNS], b: [i16; COLUMNS]) -> [i32; COLUMNS] {
-    let products = lanes(|c| i16::from(a[c]) * b[c]);
-    lanes(|c| sums[c] + i32::from(products[c]))
-}
-
-/// Forward, or input gradient where `back`: sums of `from` over the taps that meet each position of the other map.
-pub(super) struct Sweep<'a, S> {
-    pub conv: &'a Conv,
-    pub from: &'a [i8],
-    pub packed: &'a [i16],
-    pub back: bool,
-    pub sink: &'a mut S,
-}
-
-impl<S: Sink> Work for Sweep<'_, S> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let conv = self.conv;
-        let (source, source_first, target, target_first) = if self.back {
-            (conv.output, conv.first_filter, conv.input, conv.first_channel)
-        } else {
-            (conv.input, conv.first_channel, conv.output, conv.first_filter)
-        };
-        let Conv { kernel, stride, padding, .. } = *conv;
-        let mut met = [(0, 0); MOST * MOST];
-        for y in 0..target.height {
-            let down = Taps::of(self.back, y, kernel.0, stride.0, padding.0, source.height);
-            for x in 0..target.width {
-                let across = Taps::of(self.back, x, kernel.1, stride.1, padding.1, source.width);
-                let mut count = 0;
-                for (row, ky) in down.iter() {
-                    for (column, kx) in across.iter() {
-                        let from = (row * source.width + column) * source.channels + source_first;
-                        met[count] = (from, (ky * kernel.1 + kx) * conv.channels);
-                        count += 1;
+    for first in (0..conv.channels).step_by(COLUMNS) {
+        let mut rows = rows.clone();
+        while let Some(one) = rows.next() {
+            let pair = [Some(one), rows.next()];
+            for kx in columns.clone() {
+                let (slot, rest) = core::mem::take(out).split_at_mut(2 * COLUMNS);
+                *out = rest;
+                for (c, numbers) in slot.chunks_exact_mut(2).enumerate() {
+                    for (number, ky) in numbers.iter_mut().zip(pair) {
+                        let weight = ky.and_then(|ky| weights.get((first + c) * taps + ky * conv.kernel.1 + kx));
+                        *number = weight.map_or(0, |&w| i16::from(w));
                     }
                 }
-                let to = (y * target.width + x) * target.channels + target_first;
-                for first in (0..conv.channels).step_by(COLUMNS) {
-                    let channels = COLUMNS.min(conv.channels - first);
-                    let met = met[..count].iter().map(|&(from, tap)| (from + first, tap + first));
-                    let sums = if channels == COLUMNS {
-                        met.fold([0; COLUMNS], |sums, (from, tap)| {
-                            add_products(sums, full(&self.from[from..]), full(&self.packed[tap..]))
-                        })
-                    } else {
-                        met.fold([0; COLUMNS], |sums, (from, tap)| {
-                            let values = load(&self.from[from..from + channels]);
-                            add_products(sums, values, load(&self.packed[tap..tap + channels]))
-                        })
-                    };
-                    self.sink.take(isa, &[to + first], target_first + first, channels, &[sums]);
-                }
             }
         }
     }
 }
 
-/// The first [`COLUMNS`] numbers of at least as many.
-#[inline(always)]
-fn full<T: Copy>(values: &[T]) -> [T; COLUMNS] {
-    match values.first_chunk() {
-        Some(chunk) => *chunk,
-        None => unreachable!("a full chunk of channels"),
-    }
+/// Numbers of two rows of errors.
+const fn errors_of_rows(conv: &Conv) -> usize {
+    2 * conv.output.width * COLUMNS
 }
 
-/// See [`super::reference::conv_weight_grad`]; summed over all views.
+/// Rows of the output in a block of the weight gradient, an even number.
+fn block_rows(conv: &Conv) -> usize {
+    (POSITIONS / conv.output.width.max(1)).clamp(2, conv.output.height.max(2)).next_multiple_of(2)
+}
+
+/// See [`super::reference::conv_weight_grad`]; summed over all views. The taps are the rows of the tile.
 pub(super) struct WeightGrad<'a> {
     pub conv: &'a Conv,
     pub x: Views<'a>,
     pub error: Views<'a>,
     pub grad: &'a mut [i32],
+    pub scratch: &'a mut [i16],
 }
 
 impl Work for WeightGrad<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
-        let Conv { input, output, kernel, stride, padding, channels, .. } = *self.conv;
+    fn run<I: Isa>(self, isa: I) {
+        let (conv, padded) = (self.conv, forward_padded(self.conv));
+        let Conv { output, kernel, stride, channels, .. } = *conv;
         let taps = kernel.0 * kernel.1;
-        for first in (0..channels).step_by(COLUMNS) {
-            let count = COLUMNS.min(channels - first);
-            for tap in 0..taps {
-                let (ky, kx) = (tap / kernel.1, tap % kernel.1);
-                // Output columns whose tap lies within the input.
-                let begin = padding.1.saturating_sub(kx).div_ceil(stride.1);
-                let end = (input.width + padding.1).saturating_sub(kx).div_ceil(stride.1).min(output.width);
-                let mut sums = [0; COLUMNS];
-                for (x, error) in (0..self.x.count).map(|view| (self.x.of(view), self.error.of(view))) {
-                    for oy in 0..output.height {
-                        let Some(y) = (oy * stride.0 + ky).checked_sub(padding.0).filter(|&y| y < input.height) else {
-                            continue;
+        let (map, errors) = self.scratch.split_at_mut(in_words::<Quads>(padded.len()));
+        let map = &mut cast_slice_mut(map)[..padded.len()];
+        let row = padded.map.width * channels;
+        let rows = block_rows(conv);
+        for view in 0..self.x.count {
+            padded.fill::<Quads>(conv.input, self.x.of(view), map);
+            let error = self.error.of(view);
+            for first in (0..channels).step_by(COLUMNS) {
+                let count = COLUMNS.min(channels - first);
+                for block in (0..output.height).step_by(rows) {
+                    let rows = rows.min(output.height - block);
+                    let pairs = errors.chunks_exact_mut(errors_of_rows(conv));
+                    for (y, errors) in (block..block + rows).step_by(2).zip(pairs) {
+                        pack_errors(isa, error, conv, (y, first), count, errors);
+                    }
+                    let mut sums: Sums = [[0; COLUMNS]; ROWS];
+                    for tap in (0..taps).step_by(ROWS) {
+                        let some = ROWS.min(taps - tap);
+                        let offsets: [usize; ROWS] = core::array::from_fn(|i| {
+                            let (ky, kx) = ((tap + i) / kernel.1, (tap + i) % kernel.1);
+                            (block * stride.0 + ky) * row + kx * channels + first
+                        });
+                        let product = Product {
+                            rows: &*map,
+                            offsets: &offsets[..some],
+                            runs: rows,
+                            run_step: stride.0 * row,
+                            groups: output.width,
+                            group_step: stride.1 * channels,
+                            panel: &*errors,
                         };
-                        for ox in begin..end {
-                            let column = ox * stride.1 + kx - padding.1;
-                            let from = (y * input.width + column) * input.channels + self.conv.first_channel + first;
-                            let at = (oy * output.width + ox) * output.channels + self.conv.first_filter + first;
-                            let error = load(&error[at..at + count]);
-                            sums = add_products(sums, load(&x[from..from + count]), lanes(|c| i16::from(error[c])));
+                        multiply_lanes(isa, &product, &mut sums);
+                        for (tap, sums) in (tap..).zip(&sums[..some]) {
+                            let of_channels = self.grad[first * taps..].chunks_exact_mut(taps).take(count);
+                            of_channels.zip(sums).for_each(|(grad, sum)| grad[tap] += sum);
                         }
                     }
                 }
-                for (c, sum) in sums.iter().enumerate().take(count) {
-                    self.grad[(first + c) * taps + tap] += sum;
-                }
             }
         }
+    }
+}
+
+/// The errors of `count` channels from `first` on in rows `y` and `y + 1`, zeros where there is no other row.
+#[inline(always)]
+fn pack_errors<I: Isa>(isa: I, error: &[i8], conv: &Conv, (y, first): (usize, usize), count: usize, out: &mut [i16]) {
+    let (width, step) = (conv.output.width, conv.output.channels);
+    for (x, out) in out.chunks_exact_mut(2 * COLUMNS).enumerate() {
+        let at = (y * width + x) * step + conv.first_filter + first;
+        let one: [i8; COLUMNS] = load(&error[at..at + count]);
+        let other: [i8; COLUMNS] =
+            if y + 1 < conv.output.height { load(&error[at + width * step..][..count]) } else { [0; COLUMNS] };
+        isa.interleave::<Pairs>([&one, &other, &one, &other], out);
     }
 }

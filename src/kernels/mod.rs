@@ -21,11 +21,15 @@ mod depthwise;
 mod geometry;
 mod lean;
 mod packed;
+mod residual;
+mod sweep;
 mod weight_grad;
 
 pub use geometry::{Conv, Grid, Map};
+pub use residual::Residual;
 
 use narrow::Sink;
+use packed::Lengths;
 use tile::{OneByOne, Portable, Tile, Work};
 
 /// Maps of several views, `stride` numbers apart.
@@ -57,6 +61,9 @@ pub enum Kernels {
     Lean,
     /// Packed panels and a register tile.
     Packed(Tile),
+    /// The memory of a tile whose instructions this processor lacks, for plans; the products are the reference's.
+    #[cfg(feature = "std")]
+    Planned(&'static str, tile::Layout),
 }
 
 impl Kernels {
@@ -65,12 +72,28 @@ impl Kernels {
         Tile::all().last().map_or(Kernels::Lean, |&tile| Kernels::Packed(tile))
     }
 
+    /// Names of all ways, those of other processors too.
+    #[cfg(feature = "std")]
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        [Kernels::Reference, Kernels::Lean].into_iter().map(Kernels::name).chain(tile::TILES.iter().map(|tile| tile.0))
+    }
+
+    /// The way called `name`; [`Kernels::Planned`] where this processor lacks the instructions. `None`: there is none.
+    #[cfg(feature = "std")]
+    pub fn named(name: &str) -> Option<Self> {
+        let own = [Kernels::Reference, Kernels::Lean].into_iter().chain(Tile::all().into_iter().map(Kernels::Packed));
+        let planned = |&(name, layout): &(&'static str, _)| Kernels::Planned(name, layout);
+        own.into_iter().chain(tile::TILES.iter().map(planned)).find(|way| way.name() == name)
+    }
+
     /// Name for reports: `reference`, `packed/portable`, `packed/avx2` …
     pub fn name(self) -> &'static str {
         match self {
             Kernels::Reference => "reference",
             Kernels::Lean => lean::NAME,
             Kernels::Packed(tile) => tile.name(),
+            #[cfg(feature = "std")]
+            Kernels::Planned(name, _) => name,
         }
     }
 
@@ -78,7 +101,7 @@ impl Kernels {
     pub fn views_at_a_time(self) -> usize {
         match self {
             Kernels::Reference | Kernels::Lean => 1,
-            Kernels::Packed(_) => 16,
+            _ => 16,
         }
     }
 
@@ -86,29 +109,28 @@ impl Kernels {
     #[inline]
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self {
-            Kernels::Reference => work.run(Portable),
             Kernels::Lean => work.run(OneByOne),
             Kernels::Packed(tile) => tile.run(work),
+            _ => work.run(Portable),
         }
     }
 
-    fn lengths(self, conv: &Conv) -> packed::Lengths {
+    fn lengths(self, conv: &Conv) -> Lengths {
+        let grouped = !conv.is_dense() && !conv.is_depthwise();
         match self {
-            Kernels::Reference => packed::Lengths::default(),
+            Kernels::Reference => Lengths::default(),
             Kernels::Lean if conv.is_dense() => {
                 let (scratch, forward_scratch) = (lean::scratch_len(conv), lean::forward_scratch_len(conv));
-                packed::Lengths { scratch, forward_scratch, ..Default::default() }
+                Lengths { scratch, forward_scratch, ..Default::default() }
             }
-            Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::Plan(conv)),
-            _ if !conv.is_depthwise() => {
+            _ if grouped => {
                 let one = self.lengths(&conv.group(0));
-                packed::Lengths { forward: one.forward * conv.groups, back: 0, ..one }
+                Lengths { forward: one.forward * conv.groups, back: 0, ..one }
             }
-            Kernels::Lean => packed::Lengths::default(),
-            Kernels::Packed(_) => {
-                let len = depthwise::packed_len(conv);
-                packed::Lengths { forward: len, back: len, ..Default::default() }
-            }
+            Kernels::Lean => Lengths::default(),
+            Kernels::Packed(tile) => Lengths::of(tile.layout(), conv),
+            #[cfg(feature = "std")]
+            Kernels::Planned(_, layout) => Lengths::of(layout, conv),
         }
     }
 
@@ -135,25 +157,24 @@ impl Kernels {
     /// Packs `weights` for [`Kernels::forward`]; once after each update.
     pub fn pack(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
         match self {
-            Kernels::Reference | Kernels::Lean => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackForward { conv, weights, out }),
-            Kernels::Packed(_) if !conv.is_depthwise() => {
+            Kernels::Packed(_) if conv.is_depthwise() => depthwise::pack_forward(conv, weights, out),
+            Kernels::Packed(_) => {
                 let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
                 for (g, weights) in weights.chunks_exact(weights_len).enumerate() {
                     self.pack(&conv.group(g), weights, &mut out[g * len..]);
                 }
             }
-            Kernels::Packed(_) => depthwise::pack(conv, weights, out),
+            _ => {}
         }
     }
 
     /// Packs `weights` for [`Kernels::input_grad`].
     pub fn pack_back(self, conv: &Conv, weights: &[i8], out: &mut [i16]) {
         match self {
-            Kernels::Reference | Kernels::Lean => {}
             Kernels::Packed(tile) if conv.is_dense() => tile.run(packed::PackBack { conv, weights, out }),
-            Kernels::Packed(_) if !conv.is_depthwise() => {}
-            Kernels::Packed(_) => depthwise::pack(conv, weights, out),
+            Kernels::Packed(_) if conv.is_depthwise() => depthwise::pack_back(conv, weights, out),
+            _ => {}
         }
     }
 
@@ -168,19 +189,18 @@ impl Kernels {
         scratch: &mut [i16],
     ) {
         match self {
-            Kernels::Reference => reference::conv_forward(conv, x, weights, sink),
             Kernels::Lean if conv.is_dense() => lean::forward(conv, x, weights, sink, scratch),
-            Kernels::Packed(tile) if conv.is_dense() => {
+            Kernels::Lean if conv.is_depthwise() => lean::depthwise(conv, x, weights, false, sink),
+            Kernels::Packed(tile) if conv.is_dense() || conv.is_depthwise() => {
                 tile.run(packed::Forward { conv, x, packed, sink, scratch });
             }
-            _ if !conv.is_depthwise() => {
+            Kernels::Lean | Kernels::Packed(_) => {
                 let (len, weights_len) = (self.packed_len(&conv.group(0)), conv.weights() / conv.groups);
                 for (g, weights) in weights.chunks_exact(weights_len).enumerate() {
                     self.forward(&conv.group(g), x, weights, &packed[g * len..], sink, scratch);
                 }
             }
-            Kernels::Lean => lean::depthwise(conv, x, weights, false, sink),
-            Kernels::Packed(tile) => tile.run(depthwise::Sweep { conv, from: x, packed, back: false, sink }),
+            _ => reference::conv_forward(conv, x, weights, sink),
         }
     }
 
@@ -192,7 +212,9 @@ impl Kernels {
             Kernels::Packed(tile) if conv.is_dense() => {
                 tile.run(weight_grad::WeightGrad { conv, x, error, grad, scratch });
             }
-            Kernels::Packed(tile) if conv.is_depthwise() => tile.run(depthwise::WeightGrad { conv, x, error, grad }),
+            Kernels::Packed(tile) if conv.is_depthwise() => {
+                tile.run(depthwise::WeightGrad { conv, x, error, grad, scratch });
+            }
             _ => {
                 for view in 0..x.count {
                     reference::conv_weight_grad(conv, x.of(view), error.of(view), grad);
@@ -214,14 +236,16 @@ impl Kernels {
         match self {
             Kernels::Lean if conv.is_dense() => lean::input_grad(conv, error, weights, sink, scratch),
             Kernels::Lean if conv.is_depthwise() => lean::depthwise(conv, error, weights, true, sink),
-            Kernels::Packed(tile) if conv.is_dense() => {
+            Kernels::Packed(tile) if conv.is_dense() || conv.is_depthwise() => {
                 tile.run(packed::InputGrad { conv, error, packed: packed_back, sink, scratch });
-            }
-            Kernels::Packed(tile) if conv.is_depthwise() => {
-                tile.run(depthwise::Sweep { conv, from: error, packed: packed_back, back: true, sink });
             }
             _ => reference::conv_input_grad(conv, error, weights, sink),
         }
+    }
+
+    /// The sum of two maps; see [`reference::add`].
+    pub fn add(self, how: &Residual, a: &[i8], b: &[i8], out: &mut [i8]) {
+        self.run(residual::Add { how, a, b, out });
     }
 }
 

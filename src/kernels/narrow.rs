@@ -5,15 +5,15 @@
 
 use core::ops::{AddAssign, Range};
 
-use super::tile::{COLUMNS, Isa, Portable, lanes, load};
+use super::tile::{COLUMNS, Isa, Portable, ROWS, lanes, load};
 use super::{Grid, Map};
 use crate::fixed::random::Draws;
 use crate::fixed::{I8_MAX, Seen, round_nearest, saturate_i8};
 
 /// Takes sums as they are finished, each once, in any order.
 pub trait Sink {
-    /// Row `i` of `sums` holds `count` sums of consecutive channels from `channel` on, for the elements of the map from
-    /// `offsets[i]` on.
+    /// Row `i` of `sums`, of at most [`ROWS`], holds `count` sums of consecutive channels from `channel` on, for the
+    /// elements of the map from `offsets[i]` on.
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]);
 }
 
@@ -94,7 +94,7 @@ pub struct Rows<'a> {
     pub out: &'a mut [i8],
 }
 
-/// How [`Relu`] narrows: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
+/// How [`Relu`] narrows: `out = clamp(RN(sum − threshold, shift), 0, 127)`; and [`Linear`], to ±127.
 #[derive(Clone, Copy)]
 pub struct ToNearest {
     pub shift: u32,
@@ -149,12 +149,24 @@ impl ToNearest {
     /// In plain code, for the first `count` sums of each row.
     #[inline(always)]
     pub fn plain(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        self.narrow::<false>(rows, count, tally);
+    }
+
+    /// As [`ToNearest::plain`], but what is negative stays.
+    #[inline(always)]
+    pub fn plain_with_sign(&self, rows: Rows, count: usize, tally: &mut Tally) {
+        self.narrow::<true>(rows, count, tally);
+    }
+
+    #[inline(always)]
+    fn narrow<const SIGNED: bool>(&self, rows: Rows, count: usize, tally: &mut Tally) {
         let half = half(self.shift);
+        let least = if SIGNED { i32::MIN } else { 0 };
         for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
-            let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(0) } else { 0 });
+            let a = lanes(|l| if l < count { (sums[l] - self.thresholds[l]).max(least) } else { 0 });
             let y = lanes(|l| (a[l] + half) >> self.shift);
-            tally.note(&a, &y);
-            rows.out[at..at + count].copy_from_slice(&lanes(|l| y[l].min(I8_MAX) as i8)[..count]);
+            tally.note(&lanes(|l| a[l].abs()), &lanes(|l| y[l].abs()));
+            rows.out[at..at + count].copy_from_slice(&lanes(|l| y[l].clamp(-I8_MAX, I8_MAX) as i8)[..count]);
         }
     }
 }
@@ -201,8 +213,48 @@ impl AtRandom<'_> {
     }
 }
 
+#[inline(always)]
+fn narrow_full<I: Isa, const SIGNED: bool>(isa: I, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+    if SIGNED {
+        isa.narrow_with_sign(how, rows, tally);
+    } else {
+        isa.narrow_to_nearest(how, rows, tally);
+    }
+}
+
+/// Narrows the first `count` sums of each row, row after row.
+#[inline(always)]
+fn narrow_aside<I: Isa, const SIGNED: bool>(
+    isa: I,
+    how: &ToNearest,
+    sums: &[[i32; COLUMNS]],
+    count: usize,
+    tally: &mut Tally,
+) -> [i8; ROWS * COLUMNS] {
+    let mut out = [0; ROWS * COLUMNS];
+    const OFFSETS: [usize; ROWS] = [0, COLUMNS, 2 * COLUMNS, 3 * COLUMNS, 4 * COLUMNS, 5 * COLUMNS];
+    let mut cut = [[0; COLUMNS]; ROWS];
+    let mut rows = Rows { offsets: &OFFSETS[..sums.len()], sums, out: &mut out };
+    if count < COLUMNS {
+        // What stands in the other lanes is no sum; 0 counts nothing.
+        let live: [i32; COLUMNS] = lanes(|l| if l < count { -1 } else { 0 });
+        for (cut, sums) in cut.iter_mut().zip(sums) {
+            *cut = lanes(|l| sums[l] & live[l]);
+        }
+        rows.sums = &cut[..sums.len()];
+    }
+    narrow_full::<I, SIGNED>(isa, how, rows, tally);
+    out
+}
+
 /// ReLU and narrowing: `out = clamp(RN(sum − threshold, shift), 0, 127)`.
-pub struct Relu<'a> {
+pub type Relu<'a> = Nearest<'a, false>;
+
+/// Narrowing alone, of a layer without an activation: `out = clamp(RN(sum − threshold, shift), ±127)`.
+pub type Linear<'a> = Nearest<'a, true>;
+
+/// [`Linear`] where `SIGNED`, otherwise [`Relu`].
+pub struct Nearest<'a, const SIGNED: bool> {
     shift: u32,
     /// One number a channel; empty: 0.
     thresholds: &'a [i32],
@@ -210,9 +262,9 @@ pub struct Relu<'a> {
     tally: Tally,
 }
 
-impl<'a> Relu<'a> {
+impl<'a, const SIGNED: bool> Nearest<'a, SIGNED> {
     pub fn new(shift: u32, thresholds: &'a [i32], out: &'a mut [i8]) -> Self {
-        Relu { shift, thresholds, out, tally: Tally::default() }
+        Nearest { shift, thresholds, out, tally: Tally::default() }
     }
 
     /// What was seen, once all of the map is written.
@@ -221,11 +273,11 @@ impl<'a> Relu<'a> {
     }
 }
 
-impl Sink for Relu<'_> {
+impl<const SIGNED: bool> Sink for Nearest<'_, SIGNED> {
     #[inline(always)]
     fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let thresholds = thresholds_of(self.thresholds, channel, count);
-        if I::ONE_BY_ONE {
+        if I::ONE_BY_ONE && !SIGNED {
             for (&at, sums) in offsets.iter().zip(sums) {
                 relu_one_by_one(self.shift, thresholds, sums, &mut self.out[at..at + count], &mut self.tally);
             }
@@ -234,9 +286,12 @@ impl Sink for Relu<'_> {
         let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
         let rows = Rows { offsets, sums, out: self.out };
         if count == COLUMNS {
-            isa.narrow_to_nearest(&how, rows, &mut self.tally);
+            narrow_full::<I, SIGNED>(isa, &how, rows, &mut self.tally);
         } else {
-            how.plain(rows, count, &mut self.tally);
+            let narrowed = narrow_aside::<I, SIGNED>(isa, &how, sums, count, &mut self.tally);
+            for (&at, narrowed) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0) {
+                rows.out[at..at + count].copy_from_slice(&narrowed[..count]);
+            }
         }
     }
 }
@@ -320,18 +375,23 @@ impl<'a, 'w, T: Copy + Default> Pool<'a, 'w, T> {
 
 impl<T: Copy + Default + AddAssign + From<i8>> Sink for Pool<'_, '_, T> {
     #[inline(always)]
-    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
+    fn take<I: Isa>(&mut self, isa: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
         let thresholds = thresholds_of(self.thresholds, channel, count);
-        let mut row = [0; COLUMNS];
-        for (number, (&at, sums)) in offsets.iter().zip(sums).enumerate() {
-            if I::ONE_BY_ONE {
+        let mut add = |number: usize, at: usize, row: &[i8]| {
+            self.windows.iter_mut().for_each(|windows| windows.add(number, at - channel, channel, row));
+        };
+        if I::ONE_BY_ONE {
+            let mut row = [0; COLUMNS];
+            for (number, (&at, sums)) in offsets.iter().zip(sums).enumerate() {
                 relu_one_by_one(self.shift, thresholds, sums, &mut row[..count], &mut self.tally);
-            } else {
-                let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
-                let rows = Rows { offsets: &[0], sums: core::slice::from_ref(sums), out: &mut row };
-                how.plain(rows, count, &mut self.tally);
+                add(number, at, &row[..count]);
             }
-            self.windows.iter_mut().for_each(|windows| windows.add(number, at - channel, channel, &row[..count]));
+            return;
+        }
+        let how = ToNearest { shift: self.shift, thresholds: load(thresholds) };
+        let narrowed = narrow_aside::<I, false>(isa, &how, sums, count, &mut self.tally);
+        for (number, (&at, row)) in offsets.iter().zip(narrowed.as_chunks::<COLUMNS>().0).enumerate() {
+            add(number, at, &row[..count]);
         }
     }
 }

@@ -118,21 +118,12 @@ impl Isa for Neon {
 
     #[inline(always)]
     fn narrow_to_nearest(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
-        // SAFETY: NEON is part of the target.
-        unsafe {
-            let thresholds = load16(&how.thresholds);
-            // A shift to the left by a negative number is a rounding one to the right.
-            let shift = vdupq_n_s32(-(how.shift as i32));
-            let mut counts = Counts::start(tally);
-            for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
-                let s = load16(sums);
-                let a = quarters(|q| vmaxq_s32(vsubq_s32(s[q], thresholds[q]), vdupq_n_s32(0)));
-                let y = halves(quarters(|q| vrshlq_s32(a[q], shift)));
-                counts.note(a, y);
-                store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
-            }
-            counts.end(tally);
-        }
+        narrow_to_nearest::<false>(how, rows, tally);
+    }
+
+    #[inline(always)]
+    fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        narrow_to_nearest::<true>(how, rows, tally);
     }
 
     #[inline(always)]
@@ -245,6 +236,11 @@ impl Isa for NeonDot {
     }
 
     #[inline(always)]
+    fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        Neon.narrow_with_sign(how, rows, tally);
+    }
+
+    #[inline(always)]
     fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
         Neon.narrow_at_random(how, rows, tally);
     }
@@ -281,6 +277,33 @@ unsafe fn splat(from: *const i8) -> int8x16_t {
         );
     }
     lanes
+}
+
+/// See [`ToNearest`]; what is negative stays where `SIGNED`.
+#[inline(always)]
+fn narrow_to_nearest<const SIGNED: bool>(how: &ToNearest, rows: Rows, tally: &mut Tally) {
+    // SAFETY: NEON is part of the target.
+    unsafe {
+        let thresholds = load16(&how.thresholds);
+        // A shift to the left by a negative number is a rounding one to the right.
+        let shift = vdupq_n_s32(-(how.shift as i32));
+        let mut counts = Counts::start(tally);
+        for (&at, sums) in rows.offsets.iter().zip(rows.sums) {
+            let s = load16(sums);
+            let mut a = quarters(|q| vsubq_s32(s[q], thresholds[q]));
+            if !SIGNED {
+                a = a.map(|a| vmaxq_s32(a, vdupq_n_s32(0)));
+            }
+            let y = halves(a.map(|a| vrshlq_s32(a, shift)));
+            if SIGNED {
+                counts.note(a.map(|a| vabsq_s32(a)), y.map(|y| vqabsq_s16(y)));
+            } else {
+                counts.note(a, y);
+            }
+            store_mantissas(y, &mut rows.out[at..at + COLUMNS]);
+        }
+        counts.end(tally);
+    }
 }
 
 /// `f` of each register of a row of 32 bits.

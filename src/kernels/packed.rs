@@ -1,143 +1,26 @@
-//! The products of a dense convolution through the register tile: the same bits as [`super::reference`].
+//! Forward product and input gradient of a convolution through the register tile: the same bits as
+//! [`super::reference`].
 //!
-//! Forward, and input gradient as a transposed convolution, are sweeps of the tile over a zero-padded map that is read
-//! in place: no patches are copied, and sums go to a [`Sink`] as they are finished. The weight gradient multiplies two
-//! packed blocks of positions and is in [`weight_grad`](mod@super::weight_grad).
+//! Both are [`Sweep`]s over a padded map, the input gradient as a transposed convolution. The weight gradient multiplies
+//! two packed blocks of positions and is in [`weight_grad`](mod@super::weight_grad); what is different for single
+//! channels is in [`depthwise`].
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::narrow::Sink;
-use super::tile::{COLUMNS, Format, Isa, Product, QuadsOfUnsignedRows, ROWS, Sums, Work, multiply};
-use super::{Conv, Map};
-
-/// Positions whose sums are finished for one panel before the next panel is taken: their rows stay in the cache.
-const POSITIONS: usize = 40 * ROWS;
-
-/// Lengths are given in `i16`, the unit of the buffers.
-pub(super) const fn in_words<F: Format>(numbers: usize) -> usize {
-    (numbers * size_of::<F::Number>()).div_ceil(2)
-}
-
-/// Panels of a packed operand of `columns` columns, each `runs` runs of `run` numbers.
-#[derive(Clone, Copy)]
-struct Panels {
-    columns: usize,
-    runs: usize,
-    run: usize,
-}
-
-impl Panels {
-    const fn groups<F: Format>(&self) -> usize {
-        self.run.div_ceil(F::NUMBERS)
-    }
-    const fn panel_len<F: Format>(&self) -> usize {
-        self.runs * self.groups::<F>() * COLUMNS * F::NUMBERS
-    }
-    const fn len<F: Format>(&self) -> usize {
-        self.columns.div_ceil(COLUMNS) * self.panel_len::<F>()
-    }
-}
-
-/// A map with zeros around it, as the tile reads it: `[height, width, channels]`.
-#[derive(Clone, Copy)]
-pub(super) struct Padded {
-    pub map: Map,
-    /// First channel taken from the source, and the zeros above and left.
-    pub first_channel: usize,
-    pub before: (usize, usize),
-}
-
-impl Padded {
-    /// Numbers, with those that the last group or column of the last run reads too many.
-    pub const fn len(&self) -> usize {
-        self.map.len() + COLUMNS
-    }
-
-    #[inline(always)]
-    pub fn fill<F: Format>(&self, source: Map, values: &[i8], out: &mut [F::Number]) {
-        let zero = F::number(0);
-        let (channels, row_len) = (self.map.channels, self.map.width * self.map.channels);
-        let (rows, rest) = out.split_at_mut(self.map.len());
-        rest.fill(zero);
-        for (y, row) in rows.chunks_exact_mut(row_len).enumerate() {
-            let Some(y) = y.checked_sub(self.before.0).filter(|&y| y < source.height) else {
-                row.fill(zero);
-                continue;
-            };
-            let (left, row) = row.split_at_mut(self.before.1 * channels);
-            let (row, right) = row.split_at_mut(source.width * channels);
-            left.fill(zero);
-            right.fill(zero);
-            let from = &values[y * source.width * source.channels..][..source.width * source.channels];
-            if channels == source.channels {
-                row.iter_mut().zip(from).for_each(|(to, &v)| *to = F::number(v));
-            } else {
-                for (row, from) in row.chunks_exact_mut(channels).zip(from.chunks_exact(source.channels)) {
-                    let from = &from[self.first_channel..self.first_channel + channels];
-                    row.iter_mut().zip(from).for_each(|(to, &v)| *to = F::number(v));
-                }
-            }
-        }
-    }
-}
-
-/// A sweep of the tile: for each position `(i, j)` of a grid the run starts at `from + (i, j) · from_step` and the sums
-/// belong to the elements from `to + (i, j) · to_step` on.
-struct Sweep {
-    grid: (usize, usize),
-    from: usize,
-    from_step: (usize, usize),
-    to: usize,
-    to_step: (usize, usize),
-    run_step: usize,
-    panels: Panels,
-    first_channel: usize,
-}
-
-impl Sweep {
-    #[inline(always)]
-    fn run<I: Isa, F: Format, S: Sink>(&self, isa: I, values: &[F::Number], panels: &[F::Number], sink: &mut S) {
-        let positions = self.grid.0 * self.grid.1;
-        let mut sums: Sums = [[0; COLUMNS]; ROWS];
-        let (mut from, mut to) = ([0; POSITIONS], [0; POSITIONS]);
-        let (runs, groups, run_step) = (self.panels.runs, self.panels.groups::<F>(), self.run_step);
-        let panels = &panels[..self.panels.len::<F>()];
-        for block in (0..positions).step_by(POSITIONS) {
-            let count = POSITIONS.min(positions - block);
-            let (i, mut j) = (block / self.grid.1, block % self.grid.1);
-            let mut rows = (self.from + i * self.from_step.0, self.to + i * self.to_step.0);
-            let mut at = (rows.0 + j * self.from_step.1, rows.1 + j * self.to_step.1);
-            for (from, to) in from.iter_mut().zip(&mut to).take(count) {
-                (*from, *to) = at;
-                at = (at.0 + self.from_step.1, at.1 + self.to_step.1);
-                j += 1;
-                if j == self.grid.1 {
-                    j = 0;
-                    rows = (rows.0 + self.from_step.0, rows.1 + self.to_step.0);
-                    at = rows;
-                }
-            }
-            for (number, panel) in panels.chunks_exact(self.panels.panel_len::<F>()).enumerate() {
-                let column = number * COLUMNS;
-                let columns = COLUMNS.min(self.panels.columns - column);
-                for (from, to) in from[..count].chunks(ROWS).zip(to.chunks_mut(ROWS)) {
-                    let product =
-                        Product { rows: values, offsets: from, runs, run_step, groups, group_step: F::NUMBERS, panel };
-                    multiply::<I, F>(isa, &product, &mut sums);
-                    let to = &mut to[..from.len()];
-                    sink.take(isa, to, self.first_channel + column, columns, &sums[..from.len()]);
-                    // The next panel's sums stand next to these.
-                    to.iter_mut().for_each(|to| *to += COLUMNS);
-                }
-            }
-        }
-    }
-}
+use super::sweep::{Padded, Panels, Sweep, in_words};
+use super::tile::{COLUMNS, Format, Isa, Layout, OffsetQuads, Pairs, Quads, QuadsOfUnsignedRows, Work, lanes};
+use super::{Conv, Map, depthwise};
 
 // Forward.
 
-const fn forward_panels(conv: &Conv) -> Panels {
-    Panels { columns: conv.filters, runs: conv.kernel.0, run: conv.kernel.1 * conv.channels }
+pub(super) const fn forward_panels(conv: &Conv) -> Panels {
+    let (columns, kernel) = (conv.filters, conv.kernel);
+    if conv.is_dense() {
+        Panels { columns, runs: kernel.0, run: kernel.1 * conv.channels }
+    } else {
+        Panels { columns, runs: kernel.1, run: kernel.0 }
+    }
 }
 
 pub(super) const fn forward_padded(conv: &Conv) -> Padded {
@@ -156,33 +39,45 @@ pub(super) struct Lengths {
     pub forward_scratch: usize,
 }
 
-/// Finds the [`Lengths`] of a convolution.
-pub(super) struct Plan<'a>(pub &'a Conv);
+impl Lengths {
+    /// Of a dense or a depthwise convolution.
+    pub fn of(layout: Layout, conv: &Conv) -> Self {
+        if conv.is_depthwise() {
+            return depthwise::lengths(conv);
+        }
+        match layout {
+            Layout::Pairs => Self::with_signed::<Pairs>(conv),
+            Layout::Quads => Self::with_signed::<Quads>(conv),
+            Layout::OffsetQuads => Self::with_signed::<OffsetQuads>(conv),
+        }
+    }
 
-impl Work for Plan<'_> {
-    type Output = Lengths;
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Lengths {
-        let conv = self.0;
-        let (forward, padded) = if conv.unsigned {
-            lengths::<QuadsOfUnsignedRows>(&forward_panels(conv), &forward_padded(conv))
-        } else {
-            lengths::<I::Signed>(&forward_panels(conv), &forward_padded(conv))
-        };
-        let back = phases(conv).map(|phase| phase.panels.len::<I::Signed>()).sum();
-        let error = in_words::<I::Signed>(error_padded(conv).len());
-        let weight_grad = super::weight_grad::scratch_len::<I>(conv);
+    fn with_signed<F: Format>(conv: &Conv) -> Self {
+        let (forward, padded) =
+            if conv.unsigned { forward_lengths::<QuadsOfUnsignedRows>(conv) } else { forward_lengths::<F>(conv) };
+        let back = phases(conv).map(|phase| phase.panels.len::<F>()).sum();
+        let error = in_words::<F>(error_padded(conv).len());
+        let weight_grad = super::weight_grad::scratch_len::<F>(conv);
         Lengths {
             forward,
-            back: in_words::<I::Signed>(back),
+            back: in_words::<F>(back),
             scratch: padded.max(error).max(weight_grad),
             forward_scratch: padded,
         }
     }
 }
 
-fn lengths<F: Format>(panels: &Panels, padded: &Padded) -> (usize, usize) {
-    (in_words::<F>(panels.len::<F>()), in_words::<F>(padded.len()))
+/// Of the packed weights, and of the map that is read.
+fn forward_lengths<F: Format>(conv: &Conv) -> (usize, usize) {
+    let padded = if in_place::<F>(conv) { 0 } else { in_words::<F>(forward_padded(conv).len()) };
+    (in_words::<F>(forward_panels(conv).len::<F>()), padded)
+}
+
+/// Whether the tile can read the input where it stands: it has no zeros around it, no channels of others between its
+/// own, and whole groups of mantissas as they are.
+const fn in_place<F: Format>(conv: &Conv) -> bool {
+    let whole = (conv.kernel.1 * conv.channels).is_multiple_of(F::NUMBERS) && conv.channels == conv.input.channels;
+    whole && conv.padding.0 == 0 && conv.padding.1 == 0 && F::NUMBERS == 4 && F::STARTS == 0
 }
 
 /// Packs weights for [`Forward`].
@@ -211,8 +106,13 @@ impl PackForward<'_> {
         }
         for (filter, weights) in self.weights.chunks_exact(fan_in).enumerate() {
             let panel = &mut out[filter / COLUMNS * panels.panel_len::<F>()..][..panels.panel_len::<F>()];
+            if F::STARTS > 0 {
+                let sum = weights.iter().map(|&w| i32::from(w)).sum();
+                set_start::<F>(panel, filter % COLUMNS, sum);
+            }
             for (run, weights) in weights.chunks_exact(panels.run).enumerate() {
-                let mut slots = panel[run * groups * COLUMNS * F::NUMBERS..].chunks_exact_mut(COLUMNS * F::NUMBERS);
+                let first = (F::STARTS + run * groups) * COLUMNS * F::NUMBERS;
+                let mut slots = panel[first..].chunks_exact_mut(COLUMNS * F::NUMBERS);
                 let column = filter % COLUMNS * F::NUMBERS;
                 let whole = weights.chunks_exact(F::NUMBERS);
                 let rest = whole.remainder();
@@ -232,6 +132,13 @@ impl PackForward<'_> {
     }
 }
 
+/// Lets column `column` start from what takes the offset of its rows off again; `sum` is that of its weights.
+#[inline(always)]
+fn set_start<F: Format>(panel: &mut [F::Number], column: usize, sum: i32) {
+    let start = &mut cast_slice_mut::<F::Number, u8>(&mut panel[..COLUMNS * F::NUMBERS])[column * 4..][..4];
+    start.copy_from_slice(&(-F::OFFSET * sum).to_ne_bytes());
+}
+
 /// See [`super::reference::conv_forward`].
 pub(super) struct Forward<'a, S> {
     pub conv: &'a Conv,
@@ -245,16 +152,7 @@ impl<S: Sink> Work for Forward<'_, S> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        if self.conv.unsigned { self.sweep::<I, QuadsOfUnsignedRows>(isa) } else { self.sweep::<I, I::Signed>(isa) }
-    }
-}
-
-impl<S: Sink> Forward<'_, S> {
-    #[inline(always)]
-    fn sweep<I: Isa, F: Format>(self, isa: I) {
         let (conv, padded) = (self.conv, forward_padded(self.conv));
-        let values = &mut cast_slice_mut::<i16, F::Number>(self.scratch)[..padded.len()];
-        padded.fill::<F>(conv.input, self.x, values);
         let row = padded.map.width * conv.channels;
         let sweep = Sweep {
             grid: (conv.output.height, conv.output.width),
@@ -266,7 +164,28 @@ impl<S: Sink> Forward<'_, S> {
             panels: forward_panels(conv),
             first_channel: conv.first_filter,
         };
-        sweep.run::<I, F, S>(isa, values, cast_slice(self.packed), self.sink);
+        if !conv.is_dense() {
+            let values = &mut cast_slice_mut(self.scratch)[..padded.len()];
+            padded.fill::<Quads>(conv.input, self.x, values);
+            sweep.run_lanes(isa, values, self.packed, self.sink);
+        } else if conv.unsigned {
+            self.dense::<I, QuadsOfUnsignedRows>(isa, &sweep, &padded);
+        } else {
+            self.dense::<I, I::Signed>(isa, &sweep, &padded);
+        }
+    }
+}
+
+impl<S: Sink> Forward<'_, S> {
+    #[inline(always)]
+    fn dense<I: Isa, F: Format>(self, isa: I, sweep: &Sweep, padded: &Padded) {
+        let panels = cast_slice(self.packed);
+        if in_place::<F>(self.conv) {
+            return sweep.run::<I, F, S>(isa, cast_slice(&self.x[..self.conv.input.len()]), panels, self.sink);
+        }
+        let values = &mut cast_slice_mut::<i16, F::Number>(self.scratch)[..padded.len()];
+        padded.fill::<F>(self.conv.input, self.x, values);
+        sweep.run::<I, F, S>(isa, values, panels, self.sink);
     }
 }
 
@@ -275,12 +194,12 @@ impl<S: Sink> Forward<'_, S> {
 
 /// Along one axis, the input positions `phase, phase + stride, …` and the taps that reach them.
 #[derive(Clone, Copy)]
-struct Axis {
+pub(super) struct Axis {
     phase: usize,
     /// Input positions.
     count: usize,
-    first_tap: usize,
-    taps: usize,
+    pub first_tap: usize,
+    pub taps: usize,
     /// Output position that the first tap of the first input position belongs to.
     lead: usize,
 }
@@ -303,10 +222,10 @@ impl Axis {
     }
 }
 
-struct Phase {
-    y: Axis,
-    x: Axis,
-    panels: Panels,
+pub(super) struct Phase {
+    pub y: Axis,
+    pub x: Axis,
+    pub panels: Panels,
 }
 
 fn axes(conv: &Conv) -> (impl Iterator<Item = Axis> + Clone, impl Iterator<Item = Axis> + Clone) {
@@ -317,16 +236,19 @@ fn axes(conv: &Conv) -> (impl Iterator<Item = Axis> + Clone, impl Iterator<Item 
     )
 }
 
-fn phases(conv: &Conv) -> impl Iterator<Item = Phase> {
-    let (columns, filters) = (conv.channels, conv.filters);
+pub(super) fn phases(conv: &Conv) -> impl Iterator<Item = Phase> {
+    let (columns, filters, dense) = (conv.channels, conv.filters, conv.is_dense());
     let (ys, xs) = axes(conv);
     ys.flat_map(move |y| {
-        xs.clone().map(move |x| Phase { y, x, panels: Panels { columns, runs: y.taps, run: x.taps * filters } })
+        xs.clone().map(move |x| {
+            let (runs, run) = if dense { (y.taps, x.taps * filters) } else { (x.taps, y.taps) };
+            Phase { y, x, panels: Panels { columns, runs, run } }
+        })
     })
 }
 
 /// The errors with as many zeros around them as some phase reads.
-fn error_padded(conv: &Conv) -> Padded {
+pub(super) fn error_padded(conv: &Conv) -> Padded {
     let (ys, xs) = axes(conv);
     let (before_y, end_y) = extent(ys, conv.output.height);
     let (before_x, end_x) = extent(xs, conv.output.width);
@@ -360,11 +282,16 @@ impl Work for PackBack<'_> {
 #[inline(always)]
 fn pack_back<I: Isa, F: Format>(isa: I, conv: &Conv, weights: &[i8], out: &mut [F::Number]) {
     let (taps, fan_in) = (conv.kernel.0 * conv.kernel.1, conv.fan_in());
-    let mut slots = out.chunks_exact_mut(COLUMNS * F::NUMBERS);
+    let mut out = out;
     for phase in phases(conv) {
         let width = phase.panels.run;
         for first in (0..conv.channels).step_by(COLUMNS) {
             let count = COLUMNS.min(conv.channels - first);
+            let (panel, rest) = out.split_at_mut(phase.panels.panel_len::<F>());
+            out = rest;
+            let (start, panel) = panel.split_at_mut(F::STARTS * COLUMNS * F::NUMBERS);
+            let mut slots = panel.chunks_exact_mut(COLUMNS * F::NUMBERS);
+            let mut sums = [0; COLUMNS];
             for v in (0..phase.y.taps).rev() {
                 let ky = phase.y.first_tap + v * conv.stride.0;
                 for group in 0..phase.panels.groups::<F>() {
@@ -381,11 +308,17 @@ fn pack_back<I: Isa, F: Format>(isa: I, conv: &Conv, weights: &[i8], out: &mut [
                                 _ => row[..count].copy_from_slice(&weights[at..at + count]),
                             }
                         }
+                        if F::STARTS > 0 {
+                            sums = lanes(|c| sums[c] + i32::from(row[c]));
+                        }
                     }
                     if let Some(slot) = slots.next() {
                         isa.interleave::<F>([&rows[0], &rows[1], &rows[2], &rows[3]], slot);
                     }
                 }
+            }
+            if F::STARTS > 0 {
+                sums.iter().enumerate().for_each(|(column, &sum)| set_start::<F>(start, column, sum));
             }
         }
     }
@@ -404,13 +337,33 @@ impl<S: Sink> Work for InputGrad<'_, S> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if self.conv.is_dense() {
+            self.phases::<I, I::Signed, I::Signed>(isa, |sweep, values, panels, sink| {
+                sweep.run::<I, I::Signed, S>(isa, values, panels, sink);
+            });
+        } else {
+            self.phases::<I, Quads, Pairs>(isa, |sweep, values, panels, sink| {
+                sweep.run_lanes(isa, values, panels, sink);
+            });
+        }
+    }
+}
+
+impl<S: Sink> InputGrad<'_, S> {
+    /// Calls `product(sweep, errors, panels, sink)` for each phase.
+    #[inline(always)]
+    fn phases<I: Isa, V: Format, P: Format>(
+        self,
+        isa: I,
+        product: impl Fn(&Sweep, &[V::Number], &[P::Number], &mut S),
+    ) {
         let (conv, padded) = (self.conv, error_padded(self.conv));
-        let values = &mut cast_slice_mut(self.scratch)[..padded.len()];
-        padded.fill::<I::Signed>(conv.output, self.error, values);
-        let mut packed: &[<I::Signed as Format>::Number] = cast_slice(self.packed);
+        let values = &mut cast_slice_mut::<i16, V::Number>(self.scratch)[..padded.len()];
+        padded.fill::<V>(conv.output, self.error, values);
+        let mut packed: &[P::Number] = cast_slice(self.packed);
         let row = padded.map.width * conv.filters;
         for Phase { y, x, panels } in phases(conv) {
-            let (own, rest) = packed.split_at(panels.len::<I::Signed>());
+            let (own, rest) = packed.split_at(panels.len::<P>());
             packed = rest;
             let channels = conv.input.channels;
             let sweep = Sweep {
@@ -427,20 +380,7 @@ impl<S: Sink> Work for InputGrad<'_, S> {
             if y.taps == 0 || x.taps == 0 {
                 sweep.zeros(isa, self.sink);
             } else {
-                sweep.run::<I, I::Signed, S>(isa, values, own, self.sink);
-            }
-        }
-    }
-}
-
-impl Sweep {
-    /// Positions that no tap reaches.
-    fn zeros<I: Isa, S: Sink>(&self, isa: I, sink: &mut S) {
-        for position in 0..self.grid.0 * self.grid.1 {
-            let to = self.to + position / self.grid.1 * self.to_step.0 + position % self.grid.1 * self.to_step.1;
-            for column in (0..self.panels.columns).step_by(COLUMNS) {
-                let count = COLUMNS.min(self.panels.columns - column);
-                sink.take(isa, &[to + column], self.first_channel + column, count, &[[0; COLUMNS]]);
+                product(&sweep, values, own, self.sink);
             }
         }
     }

@@ -4,7 +4,8 @@
 
 use super::narrow::Sink;
 use super::tile::{COLUMNS, OneByOne};
-use super::{Conv, Grid};
+use super::{Conv, Grid, Residual};
+use crate::fixed::{round_nearest, saturate_i8};
 
 /// Calls `f(weight index, input index, output index)` for every product of one convolution.
 pub(crate) fn for_each_product(conv: &Conv, mut f: impl FnMut(usize, usize, usize)) {
@@ -90,6 +91,15 @@ pub fn conv_input_grad(conv: &Conv, error: &[i8], weights: &[i8], sink: &mut imp
         }
     }
 }
+
+/// `out = clamp(RN(a · 2^up.0 + b · 2^up.1, down), ±127)`.
+#[inline(always)]
+pub fn add(how: &Residual, a: &[i8], b: &[i8], out: &mut [i8]) {
+    for ((&a, &b), out) in a.iter().zip(b).zip(out) {
+        *out = saturate_i8(round_nearest((i32::from(a) << how.up.0) + (i32::from(b) << how.up.1), how.down));
+    }
+}
+
 /// Sums over the windows of `grid`: `out[gy, gx, c] = Σ_{window} x[y, x, c]`.
 pub fn pool_sums(grid: &Grid, x: &[i8], out: &mut [i32]) {
     let channels = grid.map.channels;

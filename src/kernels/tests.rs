@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::narrow::{Keep, Random, Relu};
+use super::narrow::{Keep, Linear, Pool, Random, Relu, Windows};
 use super::tile::Tile;
 use super::*;
 use crate::fixed::Seen;
@@ -39,9 +39,9 @@ prop_compose! {
     }
 }
 
-/// Sums of the forward product, its narrowing by ReLU, the weight gradient of two views, the sums of the input gradient
-/// and their narrowing at random.
-type Products = (Vec<i32>, (Vec<i8>, Seen), Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
+/// Sums of the forward product, its narrowing by ReLU, with sign and into sums over windows, the weight gradient of two views, the sums of the
+/// input gradient and their narrowing at random.
+type Products = (Vec<i32>, [(Vec<i8>, Seen); 2], (Vec<i32>, Seen), Vec<i32>, Vec<i32>, (Vec<i8>, Seen));
 
 fn products(way: Kernels, conv: &Conv) -> Products {
     // Two views, with some numbers between them.
@@ -63,6 +63,16 @@ fn products(way: Kernels, conv: &Conv) -> Products {
     let mut relu = Relu::new(7, &thresholds, &mut out);
     way.forward(conv, &x, &weights, &packed, &mut relu, &mut scratch);
     let relu = relu.seen();
+    let mut with_sign = vec![11; conv.output.len()];
+    let mut linear = Linear::new(8, &thresholds, &mut with_sign);
+    way.forward(conv, &x, &weights, &packed, &mut linear, &mut scratch);
+    let linear = linear.seen();
+    let grid = Grid::new(conv.output, (3, 2), true);
+    let mut window_sums = vec![13; grid.len()];
+    let mut windows = [Windows::new(grid, &mut window_sums)];
+    let mut pool = Pool::new(7, &thresholds, conv.output, &mut windows);
+    way.forward(conv, &x, &weights, &packed, &mut pool, &mut scratch);
+    let pool = pool.seen();
 
     let mut grad = vec![31; conv.weights()];
     let views = |values, stride| Views { values, stride, count: 2 };
@@ -74,7 +84,7 @@ fn products(way: Kernels, conv: &Conv) -> Products {
     let mut random = Random::new(6, Draws::new(Seed(3), 1, 4), 99, Some(&x), &mut narrow_dx);
     way.input_grad(conv, &error, &weights, &packed_back, &mut random, &mut scratch);
     let random = random.seen();
-    (sums, (out, relu), grad, dx, (narrow_dx, random))
+    (sums, [(out, relu), (with_sign, linear)], (window_sums, pool), grad, dx, (narrow_dx, random))
 }
 
 macro_rules! same_bits_as_the_reference {
@@ -88,6 +98,18 @@ macro_rules! same_bits_as_the_reference {
                 fn gives_the_bits_of_the_reference(conv in convolutions()) {
                     let Some(way) = $way else { return Ok(()) };
                     prop_assert_eq!(products(way, &conv), products(Kernels::Reference, &conv));
+                }
+
+                #[test]
+                fn adds_maps_as_the_textbook_does(len in 1usize..80, a in -9i32..9, b in -9i32..9, out in -9i32..9) {
+                    let (Some(way), Some(how)) = ($way, Residual::new(a, b, out)) else { return Ok(()) };
+                    let (left, right) = (mantissas(len, 1, false), mantissas(len, 2, false));
+                    let mut sum = vec![99; len];
+                    way.add(&how, &left, &right, &mut sum);
+                    for ((&l, &r), &sum) in left.iter().zip(&right).zip(&sum) {
+                        let exact = f64::from(l) * f64::from(a - out).exp2() + f64::from(r) * f64::from(b - out).exp2();
+                        prop_assert_eq!(f64::from(sum), (exact + 0.5).floor().clamp(-127.0, 127.0));
+                    }
                 }
             }
             /// The largest operands that there can be, in every form of the products: no sum or part of one overflows.
@@ -131,11 +153,45 @@ same_bits_as_the_reference! {
     neon: named("packed/neon");
     #[cfg(target_arch = "aarch64")]
     neon_dot: named("packed/neon-dot");
+    // One that no host has.
+    planned: Kernels::named("packed/dsp");
 }
 
 /// The way with this tile, where the processor has it.
 fn named(tile: &str) -> Option<Kernels> {
-    Tile::all().into_iter().find(|t| t.name() == tile).map(Kernels::Packed)
+    Kernels::named(tile).filter(|way| matches!(way, Kernels::Packed(_)))
+}
+
+#[test]
+fn exponents_that_do_not_fit_32_bits_together_are_refused() {
+    assert_eq!(Residual::new(-3, 0, 1), Some(Residual { up: (0, 3), down: 4 }));
+    assert!(Residual::new(0, 22, 22).is_some());
+    assert_eq!(Residual::new(0, 23, 23), None);
+}
+
+#[test]
+fn every_way_can_be_planned_for_and_has_one_name() {
+    for name in Kernels::names() {
+        assert_eq!(Kernels::named(name).map(Kernels::name), Some(name));
+    }
+    assert_eq!(Kernels::names().filter(|&name| name == Kernels::detect().name()).count(), 1);
+    assert_eq!(Kernels::named("packed/abacus"), None);
+}
+
+/// A plan for another processor is the one that processor makes.
+#[test]
+fn planned_lengths_are_those_of_the_tile() {
+    let conv = Conv { unsigned: false, ..Conv::dense(100, 40) };
+    for tile in Tile::all() {
+        let (own, planned) = (Kernels::Packed(tile), Kernels::Planned(tile.name(), tile.layout()));
+        assert_eq!(own.lengths(&conv), planned.lengths(&conv));
+    }
+    let packed = |name| Kernels::named(name).map(|way| way.packed_len(&conv));
+    assert_eq!(packed("reference"), Some(0));
+    // Three panels of 16 columns: pairs, quads, and quads with sums to start from.
+    assert_eq!(packed("packed/avx2"), Some(3 * 16 * 100));
+    assert_eq!(packed("packed/neon"), Some(3 * 16 * 50));
+    assert_eq!(packed("packed/avx512-vnni"), Some(3 * 16 * (50 + 2)));
 }
 
 /// Where the processor is known, so is its tile: `.ci/arm.sh` names it.

@@ -23,7 +23,18 @@ pub trait Format: Copy {
     /// Numbers in a group.
     const NUMBERS: usize;
     const SIGNS: Signs;
+    /// What is added to every number of the rows.
+    const OFFSET: i32 = if matches!(Self::SIGNS, Signs::RowsOffset) { 128 } else { 0 };
+    /// Groups at the start of a panel that hold no numbers but [`COLUMNS`] sums to start from, in `i32`: what takes the
+    /// offset off again.
+    const STARTS: usize = if Self::OFFSET == 0 { 0 } else { 1 };
+    /// A mantissa as it stands in a panel.
     fn number(mantissa: i8) -> Self::Number;
+    /// A mantissa as it stands in the rows.
+    #[inline(always)]
+    fn row(mantissa: i8) -> Self::Number {
+        Self::number(if Self::OFFSET == 0 { mantissa } else { mantissa ^ i8::MIN })
+    }
 }
 
 /// What an instruction may take for granted about the operands of a [`Format`].
@@ -34,6 +45,8 @@ pub enum Signs {
     RowsUnsigned,
     /// The panel is never negative.
     PanelUnsigned,
+    /// The rows are of any sign, with 128 added to each number: the bits of a `u8`.
+    RowsOffset,
 }
 
 macro_rules! formats {
@@ -62,11 +75,38 @@ formats! {
     QuadsOfUnsignedRows: 4 of i8, RowsUnsigned;
     /// Four mantissas; those of the panel are never negative.
     QuadsOfUnsignedPanel: 4 of i8, PanelUnsigned;
+    /// Four mantissas of any sign for an instruction whose one factor is unsigned: `Σ (a + 128) · b − 128 · Σ b`. Sums
+    /// wrap, so that they are exact, modulo 2³², whatever stands in between, and equal where the plan proves that
+    /// `Σ a · b` fits. (What stands in between stays below `n · 255 · 127` for n products, which passes 2³¹ after 66,311.)
+    OffsetQuads: 4 of i8, RowsOffset;
 }
 
-/// The operands of one tile: `sums[r][c] = Σ_g Σ_i rows[r][g][i] · panel[g][c][i]` over all groups `g` of all runs.
+/// What the lengths of packed operands depend on: the format of an instruction set for operands that may both be
+/// negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// As [`Pairs`].
+    Pairs,
+    /// As [`Quads`].
+    Quads,
+    /// As [`OffsetQuads`].
+    OffsetQuads,
+}
+
+impl Layout {
+    const fn of<F: Format>() -> Self {
+        match (F::NUMBERS, F::STARTS) {
+            (2, _) => Layout::Pairs,
+            (_, 0) => Layout::Quads,
+            _ => Layout::OffsetQuads,
+        }
+    }
+}
+
+/// The operands of one tile: `sums[r][c] = Σ_g Σ_i rows[r][g][i] · panel[g][c][i]` over all groups `g` of all runs; or,
+/// for [`Isa::multiply_lanes`], `Σ_g rows[r][g][c] · panel[g][c]`.
 #[derive(Clone, Copy)]
-pub struct Product<'a, N> {
+pub struct Product<'a, N, P = N> {
     pub rows: &'a [N],
     /// Where each row starts; at most [`ROWS`].
     pub offsets: &'a [usize],
@@ -76,11 +116,12 @@ pub struct Product<'a, N> {
     /// Groups in a run, and the numbers from one to the next.
     pub groups: usize,
     pub group_step: usize,
-    /// `[runs · groups, COLUMNS, numbers of a group]`.
-    pub panel: &'a [N],
+    /// `[runs · groups, COLUMNS, numbers of a group]`, behind the sums to start from where the format has them; of lanes
+    /// `[runs / 2, groups, COLUMNS, 2]`, with zeros where a last run has no other.
+    pub panel: &'a [P],
 }
 
-impl<N> Product<'_, N> {
+impl<N, P> Product<'_, N, P> {
     /// What kernels without checks of their own rely on.
     ///
     /// # Panics
@@ -88,9 +129,28 @@ impl<N> Product<'_, N> {
     #[inline(always)]
     #[allow(dead_code)] // Portable code checks every index.
     pub(super) fn check(&self, rows: usize, numbers: usize) {
+        self.check_reach(rows, numbers, self.runs * self.groups * numbers);
+    }
+
+    /// As [`Product::check`], for a format that has sums to start from.
+    #[inline(always)]
+    #[allow(dead_code)]
+    pub(super) fn check_format<F: Format>(&self, rows: usize) {
+        self.check_reach(rows, F::NUMBERS, (F::STARTS + self.runs * self.groups) * F::NUMBERS);
+    }
+
+    /// As [`Product::check`], for a product of lanes.
+    #[inline(always)]
+    #[allow(dead_code)]
+    pub(super) fn check_lanes(&self, rows: usize) {
+        self.check_reach(rows, COLUMNS, self.runs.div_ceil(2) * 2 * self.groups);
+    }
+
+    #[inline(always)]
+    fn check_reach(&self, rows: usize, group: usize, panel_rows: usize) {
         assert!(self.runs > 0 && self.groups > 0);
-        assert!(self.panel.len() >= self.runs * self.groups * COLUMNS * numbers);
-        let reach = (self.runs - 1) * self.run_step + (self.groups - 1) * self.group_step + numbers;
+        assert!(self.panel.len() >= panel_rows * COLUMNS);
+        let reach = (self.runs - 1) * self.run_step + (self.groups - 1) * self.group_step + group;
         for offset in &self.offsets[..rows] {
             assert!(offset + reach <= self.rows.len());
         }
@@ -128,6 +188,22 @@ pub trait Isa: Copy {
     /// The product of the first `R` rows; the other sums are left alone.
     fn multiply<F: Format, const R: usize>(self, product: &Product<F::Number>, sums: &mut Sums);
 
+    /// The product of the first `R` rows where each lane has a channel of its own; the other sums are left alone.
+    #[inline(always)]
+    fn multiply_lanes<const R: usize>(self, p: &Product<i8, i16>, sums: &mut Sums) {
+        sums[..R].fill([0; COLUMNS]);
+        for run in 0..p.runs {
+            for group in 0..p.groups {
+                let pair = run / 2 * p.groups + group;
+                let panel = &p.panel[pair * 2 * COLUMNS..][..2 * COLUMNS];
+                for (sums, offset) in sums[..R].iter_mut().zip(p.offsets) {
+                    let row: [i8; COLUMNS] = load(&p.rows[offset + run * p.run_step + group * p.group_step..]);
+                    *sums = lanes(|c| sums[c] + i32::from(row[c]) * i32::from(panel[2 * c + run % 2]));
+                }
+            }
+        }
+    }
+
     /// Interleaves the first [`COLUMNS`] mantissas of the rows to groups: `out[c][i] = rows[i][c]`.
     #[inline(always)]
     fn interleave<F: Format>(self, rows: [&[i8]; 4], out: &mut [F::Number]) {
@@ -152,6 +228,12 @@ pub trait Isa: Copy {
         how.plain(rows, COLUMNS, tally);
     }
 
+    /// Narrows full rows; see [`ToNearest::plain_with_sign`].
+    #[inline(always)]
+    fn narrow_with_sign(self, how: &ToNearest, rows: Rows, tally: &mut Tally) {
+        how.plain_with_sign(rows, COLUMNS, tally);
+    }
+
     /// Narrows full rows; see [`AtRandom`].
     #[inline(always)]
     fn narrow_at_random(self, how: &AtRandom, rows: Rows, tally: &mut Tally) {
@@ -174,15 +256,21 @@ impl Isa for Portable {
 
     #[inline(always)]
     fn multiply<F: Format, const R: usize>(self, p: &Product<F::Number>, sums: &mut Sums) {
-        sums[..R].fill([0; COLUMNS]);
         let mut panel = p.panel.chunks_exact(COLUMNS * F::NUMBERS);
+        let start = if F::STARTS == 0 { None } else { panel.next() };
+        sums[..R].fill(start.map_or([0; COLUMNS], |start| bytemuck::pod_read_unaligned(bytemuck::cast_slice(start))));
+        let row_number = |number: F::Number| {
+            let number: i32 = number.into();
+            if F::OFFSET == 0 { number } else { number & 0xFF }
+        };
         for run in 0..p.runs {
             for (group, columns) in panel.by_ref().take(p.groups).enumerate() {
                 for (row, sums) in sums[..R].iter_mut().enumerate() {
                     let at = p.offsets[row] + run * p.run_step + group * p.group_step;
                     let row = &p.rows[at..at + F::NUMBERS];
                     for (sum, column) in sums.iter_mut().zip(columns.chunks_exact(F::NUMBERS)) {
-                        *sum += row.iter().zip(column).map(|(&a, &b)| a.into() * b.into()).sum::<i32>();
+                        let products = row.iter().zip(column).map(|(&a, &b)| row_number(a) * b.into());
+                        *sum = sum.wrapping_add(products.sum());
                     }
                 }
             }
@@ -217,8 +305,27 @@ pub(super) fn multiply<I: Isa, F: Format>(isa: I, product: &Product<F::Number>, 
     }
 }
 
+/// [`Isa::multiply_lanes`] for all rows.
+#[inline(always)]
+pub(super) fn multiply_lanes<I: Isa>(isa: I, product: &Product<i8, i16>, sums: &mut Sums) {
+    match product.offsets.len() {
+        6.. => isa.multiply_lanes::<6>(product, sums),
+        5 => isa.multiply_lanes::<5>(product, sums),
+        4 => isa.multiply_lanes::<4>(product, sums),
+        3 => isa.multiply_lanes::<3>(product, sums),
+        2 => isa.multiply_lanes::<2>(product, sums),
+        _ => isa.multiply_lanes::<1>(product, sums),
+    }
+}
+
 macro_rules! tiles {
-    ($($(#[$cfg:meta])* $tile:ident($isa:ty) by $detect:ident: $name:literal;)*) => {
+    ($($(#[$cfg:meta])* $tile:ident($isa:ty) by $detect:ident: $name:literal in $layout:ident;)*) => {
+        /// Names and layouts of all tiles, those of other processors too.
+        #[cfg(feature = "std")]
+        pub(super) const TILES: &[(&str, Layout)] =
+            &[("packed/portable", Layout::of::<<Portable as Isa>::Signed>()), $(($name, Layout::$layout),)*];
+        $($(#[$cfg])* const _: () = assert!(matches!(Layout::of::<<$isa as Isa>::Signed>(), Layout::$layout));)*
+
         /// Which instruction set is used. Chosen once, when the plan is built. In firmware without the feature `packed`
         /// there is none, and the compiler leaves the packed products out.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +357,14 @@ macro_rules! tiles {
                 }
             }
 
+            pub(super) fn layout(self) -> Layout {
+                match self {
+                    #[cfg(any(not(target_os = "none"), feature = "packed"))]
+                    Tile::Portable => Layout::of::<<Portable as Isa>::Signed>(),
+                    $($(#[$cfg])* Tile::$tile(_) => Layout::$layout,)*
+                }
+            }
+
             /// Runs `work` as it was compiled for this instruction set.
             #[inline]
             #[allow(unused_variables, reason = "firmware may have none")]
@@ -267,17 +382,17 @@ macro_rules! tiles {
 // From the slowest to the fastest.
 tiles! {
     #[cfg(target_arch = "x86_64")]
-    Avx2(super::x86::Avx2) by detect: "packed/avx2";
+    Avx2(super::x86::Avx2) by detect: "packed/avx2" in Pairs;
     #[cfg(target_arch = "x86_64")]
-    Avx512Vnni(super::x86::Avx2) by detect_avx512_vnni: "packed/avx512-vnni";
+    Avx512Vnni(super::x86::Vnni) by detect_avx512: "packed/avx512-vnni" in OffsetQuads;
     #[cfg(target_arch = "x86_64")]
-    AvxVnni(super::x86::Avx2) by detect_avx_vnni: "packed/avx-vnni";
+    AvxVnni(super::x86::Vnni) by detect_avx: "packed/avx-vnni" in OffsetQuads;
     #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-    Neon(super::neon::Neon) by detect: "packed/neon";
+    Neon(super::neon::Neon) by detect: "packed/neon" in Quads;
     #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
-    NeonDot(super::neon::NeonDot) by detect: "packed/neon-dot";
+    NeonDot(super::neon::NeonDot) by detect: "packed/neon-dot" in Quads;
     #[cfg(all(target_arch = "arm", feature = "cortex-m-dsp", feature = "packed"))]
-    Dsp(super::cortex_m::Dsp) by detect: "packed/dsp";
+    Dsp(super::cortex_m::Dsp) by detect: "packed/dsp" in Pairs;
 }
 
 #[cfg(any(not(target_os = "none"), feature = "packed"))]

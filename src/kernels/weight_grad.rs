@@ -5,8 +5,11 @@
 
 use bytemuck::cast_slice_mut;
 
-use super::packed::{forward_padded, in_words};
-use super::tile::{COLUMNS, Format, Isa, Product, Quads, QuadsOfUnsignedPanel, ROWS, Sums, Work, multiply};
+use super::packed::forward_padded;
+use super::sweep::in_words;
+use super::tile::{
+    COLUMNS, Format, Isa, OffsetQuads, Product, Quads, QuadsOfUnsignedPanel, ROWS, Sums, Work, lanes, load, multiply,
+};
 use super::{Conv, Views};
 
 /// Most positions in a block.
@@ -25,8 +28,9 @@ fn block<F: Format>(conv: &Conv) -> usize {
     (PATCH_BYTES / (whole_panels(conv.fan_in()) * size_of::<F::Number>())).clamp(32, MOST) / 4 * 4
 }
 
-pub(super) fn scratch_len<I: Isa>(conv: &Conv) -> usize {
-    if conv.unsigned { words::<QuadsOfUnsignedPanel>(conv) } else { words::<I::Signed>(conv) }
+/// `F`: the format for operands that may both be negative.
+pub(super) fn scratch_len<F: Format>(conv: &Conv) -> usize {
+    if conv.unsigned || F::OFFSET != 0 { words::<QuadsOfUnsignedPanel>(conv) } else { words::<F>(conv) }
 }
 
 fn words<F: Format>(conv: &Conv) -> usize {
@@ -56,7 +60,41 @@ impl Work for WeightGrad<'_> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        if self.conv.unsigned { self.blocks::<I, QuadsOfUnsignedPanel>(isa) } else { self.blocks::<I, I::Signed>(isa) }
+        if self.conv.unsigned {
+            self.blocks::<I, QuadsOfUnsignedPanel, Quads>(isa);
+        } else if <I::Signed as Format>::OFFSET != 0 {
+            // The patches are what is offset here. A filter's sums are then too large by the same amount everywhere.
+            take_off(self.conv, &self.error, <I::Signed as Format>::OFFSET, self.grad);
+            self.blocks::<I, QuadsOfUnsignedPanel, OffsetQuads>(isa);
+        } else {
+            self.blocks::<I, I::Signed, Quads>(isa);
+        }
+    }
+}
+
+/// `grad[f, …] −= offset · Σ e` over all positions and views. Sums wrap; see [`OffsetQuads`].
+#[inline(always)]
+fn take_off(conv: &Conv, error: &Views, offset: i32, grad: &mut [i32]) {
+    /// Positions whose errors add up to less than 2¹⁵.
+    const SHORT: usize = 256;
+    let (channels, fan_in) = (conv.output.channels, conv.fan_in());
+    for first in (0..conv.filters).step_by(COLUMNS) {
+        let count = COLUMNS.min(conv.filters - first);
+        let mut sums = [0; COLUMNS];
+        for view in 0..error.count {
+            let map = &error.of(view)[..conv.output.len()];
+            for positions in map.chunks(SHORT * channels) {
+                let mut short = [0i16; COLUMNS];
+                for position in positions.chunks_exact(channels) {
+                    let errors = load(&position[conv.first_filter + first..][..count]);
+                    short = lanes(|c| short[c] + i16::from(errors[c]));
+                }
+                sums = lanes(|c| sums[c] + i32::from(short[c]));
+            }
+        }
+        for (grad, sum) in grad[first * fan_in..].chunks_exact_mut(fan_in).zip(&sums[..count]) {
+            grad.iter_mut().for_each(|g| *g = g.wrapping_sub(sum.wrapping_mul(offset)));
+        }
     }
 }
 
@@ -107,8 +145,9 @@ fn copy_chunks(from: &[i8], to: &mut [i8], len: usize) {
 }
 
 impl WeightGrad<'_> {
+    /// In format `F`, with patches from a map of mantissas as rows of `M` have them.
     #[inline(always)]
-    fn blocks<I: Isa, F: Format>(self, isa: I) {
+    fn blocks<I: Isa, F: Format, M: Format<Number = i8>>(self, isa: I) {
         let conv = self.conv;
         let (fan_in, filters, block) = (whole_panels(conv.fan_in()), whole_panels(conv.filters), block::<F>(conv));
         // Divisions happen here, not at every position.
@@ -154,7 +193,7 @@ impl WeightGrad<'_> {
                     }
                     if padded_view != place.view {
                         padded_view = place.view;
-                        padded.fill::<Quads>(conv.input, self.x.of(place.view), map);
+                        padded.fill::<M>(conv.input, self.x.of(place.view), map);
                     }
                     if !in_place {
                         let patch = &mut patch_rows[i * patch_row..][..patch_row];
@@ -242,7 +281,7 @@ fn add_block<I: Isa, F: Format>(
                 multiply::<I, F>(isa, &product, &mut sums);
                 for (filter, sums) in (first + tile.start..).zip(&sums[..count]) {
                     let grad = &mut grad[filter * fan_in + k..][..columns];
-                    grad.iter_mut().zip(sums).for_each(|(g, s)| *g += s);
+                    grad.iter_mut().zip(sums).for_each(|(g, s)| *g = g.wrapping_add(*s));
                 }
             }
         }
