@@ -54,3 +54,5 @@ counts() { # counts OUTPUT KEPT: fails where a count of the output is more than 
 run thumbv6m-none-eabi mps2-an385 ""
 run thumbv7m-none-eabi mps2-an385 ""
 run thumbv7em-none-eabi mps2-an386 dsp
+cd ../..
+.ci/panics.sh
