@@ -2,7 +2,7 @@
 # All tests. `./test.sh` runs every stage; `./test.sh STAGE…` runs the named ones:
 #   style   format, lints, documentation
 #   test    tests of the default and of the full feature set
-#   bare    the core without std, allocator or float, on an emulated Cortex-M3
+#   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
@@ -32,6 +32,7 @@ test_() {
 bare() {
   need qemu-system-arm qemu-system-arm
   need readelf binutils
+  need arm-none-eabi-objdump binutils-arm-none-eabi
   .ci/bare.sh
 }
 

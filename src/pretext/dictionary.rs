@@ -296,3 +296,20 @@ pub(crate) fn cut_patch(conv: &Conv, x: &[i8], draws: Draws, patch: &mut [i16]) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry of a patch is at most 127, less a mean of at most 127, and a regulariser of 3/64 of 16 · 5/4 times that.
+    #[test]
+    fn dots_hold_at_the_largest_weights_and_patches() {
+        let largest = 254 + 254 * 20 * 3 / 64;
+        for (w, p) in [(32767, largest), (-32767, largest), (32767, -largest)] {
+            for d in [1, 75, 128, 129, 2883] {
+                assert_eq!(dot(&vec![w; d], &vec![p; d]), d as i64 * i64::from(w) * i64::from(p));
+            }
+        }
+        assert_eq!(dot(&[4095; 300], &[4095; 300]), 300 * 4095 * 4095);
+    }
+}

@@ -24,7 +24,9 @@ const MEMORY: usize = 512 * 1024;
 fn panic(info: &PanicInfo) -> ! {
     hprintln!("panic: {}", info);
     debug::exit(debug::EXIT_FAILURE);
-    loop {}
+    loop {
+        cortex_m::asm::wfi();
+    }
 }
 
 /// Every way that this processor has.
@@ -62,5 +64,7 @@ fn main() -> ! {
     passed &= kernels::compare_and_count(memory);
     passed &= learner::count(memory);
     debug::exit(if passed { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
-    loop {}
+    loop {
+        cortex_m::asm::wfi();
+    }
 }
