@@ -117,6 +117,16 @@ fn all_set(network: &Network, shifts: &Shifts) -> bool {
         && shifts.errors[network.first_trained + 1..network.tensors.len()].iter().all(|shift| shift.is_set())
 }
 
+/// Shifts of errors fall at every 256th step only: a stretch in which little happens is not to be learned from as if much
+/// did.
+fn keep_error_scale(before: &Shifts, shifts: &mut Shifts, step: u64) {
+    if step % 256 > 0 {
+        let kept =
+            before.errors.iter().chain(&before.head[1..]).zip(shifts.errors.iter_mut().chain(&mut shifts.head[1..]));
+        kept.filter(|(before, now)| before.get() > now.get()).for_each(|(before, now)| *now = *before);
+    }
+}
+
 impl Learner<'_> {
     /// One step; the loss in 1/256 nat. `None` where the replay buffer is still empty.
     pub(super) fn rebuild(&mut self, scratch: &mut [u8]) -> Option<u32> {
@@ -129,9 +139,10 @@ impl Learner<'_> {
         let (network, from) = (&self.network, self.network.trained_range().start);
         let step_size = step_size(&counters, &self.spec.optimizer);
         let mut halved = 0;
-        let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
+        let masters = &mut *self.masters;
         let mut update = |tensor: usize, gradients: &[i32]| {
-            let done = update::tensor(network, tensor, gradients, &mut trained, step_size, seed, number);
+            let draws = Draws::new(seed, number, update::gradient_tensor(tensor));
+            let done = update::tensor_plainly(network, tensor, gradients, masters, step_size, draws);
             halved += i32::from(done.halved);
         };
 
@@ -182,6 +193,7 @@ impl Learner<'_> {
             if learns {
                 denoise::keep_prediction(network, &before, &mut shifts);
                 shifts.head[1].follow(found.errors);
+                keep_error_scale(&before, &mut shifts, number);
                 break found;
             }
             shifts.head = found.exact.map(LaggedShift::at);
