@@ -1,7 +1,7 @@
 //! One step of masked or denoising reconstruction: the newest sample, and others from the replay buffer, one after
 //! another. At batch 1 each tensor is updated as soon as its gradient is known, in the memory of one.
 
-use super::step::{follow_backward, follow_layers, step_size};
+use super::step::step_size;
 use super::{Learner, batch, tensor};
 use crate::augment::signal::{self, ChannelScale};
 use crate::fixed::random::Draws;
@@ -117,14 +117,24 @@ fn all_set(network: &Network, shifts: &Shifts) -> bool {
         && shifts.errors[network.first_trained + 1..network.tensors.len()].iter().all(|shift| shift.is_set())
 }
 
-/// Shifts of errors fall at every 256th step only: a stretch in which little happens is not to be learned from as if much
-/// did.
-fn keep_error_scale(before: &Shifts, shifts: &mut Shifts, step: u64) {
-    if step % 256 > 0 {
-        let kept =
-            before.errors.iter().chain(&before.head[1..]).zip(shifts.errors.iter_mut().chain(&mut shifts.head[1..]));
-        kept.filter(|(before, now)| before.get() > now.get()).for_each(|(before, now)| *now = *before);
+/// Whether shifts may fall at step or sample `number`: a stretch in which little happens is not to be learned from, and
+/// not to be seen, as if much did.
+pub(super) const fn may_fall(number: u64) -> bool {
+    number.is_multiple_of(256)
+}
+
+/// Lets the shifts follow what a step found; `number`: the step's.
+fn follow(shifts: &mut Shifts, network: &Network, found: &Found, number: u64) {
+    let fall = may_fall(number);
+    for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&found.forward.layers).zip(&network.layers) {
+        if !layer.dictionary {
+            shift.follow_slowly(*seen, fall);
+        }
     }
+    let trained = network.first_trained + 1..network.tensors.len();
+    let errors = shifts.errors[trained.clone()].iter_mut().zip(&found.backward[trained]);
+    errors.for_each(|(shift, seen)| shift.follow_slowly(*seen, fall));
+    shifts.head[1].follow_slowly(found.errors, fall);
 }
 
 impl Learner<'_> {
@@ -188,12 +198,9 @@ impl Learner<'_> {
                 found.backward.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
             }
             let before = shifts;
-            follow_layers(&mut shifts, network, &found.forward);
-            follow_backward(&mut shifts, network, &found.backward);
+            follow(&mut shifts, network, &found, number);
             if learns {
                 denoise::keep_prediction(network, &before, &mut shifts);
-                shifts.head[1].follow(found.errors);
-                keep_error_scale(&before, &mut shifts, number);
                 break found;
             }
             shifts.head = found.exact.map(LaggedShift::at);
