@@ -161,7 +161,7 @@ pub(super) fn take<'m>(
     let packed_back = arena.take(if spec.trains() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
     let masters = arena.take(trained);
-    let with_momentum = if spec.optimizer.momentum { trained } else { 0 };
+    let with_momentum = if spec.optimizer.momentum && spec.denoise.is_none() { trained } else { 0 };
     let momentum = arena.take(with_momentum);
     mark("masters and momentum", arena);
     let accepted_masters = arena.take(if judged { trained } else { 0 });
