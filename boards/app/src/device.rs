@@ -355,3 +355,6 @@ impl<P: Write> Taker<'_, P> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
