@@ -3,6 +3,7 @@
 #   style   format, lints, documentation
 #   test    tests of the default and of the full feature set
 #   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
+#   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
@@ -36,6 +37,12 @@ bare() {
   .ci/bare.sh
 }
 
+boards() {
+  need qemu-system-arm qemu-system-arm
+  need readelf binutils
+  .ci/boards.sh
+}
+
 arm() {
   need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
   need /usr/aarch64-linux-gnu/lib/crt1.o libc6-dev-arm64-cross
@@ -52,15 +59,16 @@ demo() {
 }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare arm demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm demo test)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
     style) style ;;
     test) test_ ;;
     bare) bare ;;
+    boards) boards ;;
     arm) arm ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, arm, demo" >&2; exit 2 ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, demo" >&2; exit 2 ;;
   esac
 done

@@ -39,6 +39,8 @@ impl Plan {
     }
 }
 
+// On a small stack the learner that is only counted must be gone before the real one is made.
+#[inline(never)]
 pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let mut arena = Arena::counting();
@@ -136,8 +138,10 @@ pub(super) fn take<'m>(
     plan: Option<&mut Plan>,
 ) -> Result<Learner<'m>, PlanError> {
     check(spec, options)?;
-    let network = Network::new(spec, options.kernels)?;
-    let network = if options.lean { network.lean() } else { network };
+    let mut network = Network::new(spec, options.kernels)?;
+    if options.lean {
+        network.make_lean();
+    }
     let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();

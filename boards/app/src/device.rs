@@ -12,7 +12,9 @@ use nestling::flash::FlashStore;
 use nestling::image::{Image, ImageError};
 use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Learner, Options, SampleError};
-use nestling::link::{self, Bytes, Decoder, Feature, Health, Hello, Memory, RawSample, StateHash, ToDevice, ToHost, Wear};
+use nestling::link::{
+    self, Bytes, Decoder, Feature, Health, Hello, Memory, RawSample, StateHash, ToDevice, ToHost, Wear,
+};
 use nestling::sample::Sample;
 use nestling::state;
 use serde::Serialize;
@@ -355,3 +357,6 @@ impl<P: Write> Taker<'_, P> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

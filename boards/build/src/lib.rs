@@ -83,6 +83,12 @@ pub fn build() {
         InputKind::Image => (1, 0),
         InputKind::Window => (2, spec.width * spec.channels),
     };
+    assert!(
+        (spec.kind == InputKind::Image) == (input != "imu") || input == "link",
+        "{} does not fit the input {input} of board {}; name a model that does with NESTLING_IMAGE, or set NESTLING_INPUT",
+        image.spec().name,
+        board.name,
+    );
     // A board with a sensor is sent nothing but short questions.
     let sample = if input == "link" { spec.height * spec.width * spec.channels * value } else { 0 };
     let feature = if image.spec().guard.canaries > 0 { plan.feature_dim } else { 0 };
@@ -129,7 +135,9 @@ pub fn firmware() -> nestling_firmware::Firmware {{
     let room = board.stack_bytes;
     write(
         &out.join("stack.x"),
-        &format!("ASSERT(_stack_start - _stack_end >= {room}, \"less than {room} bytes are left for the stack; take a smaller model\");\n"),
+        &format!(
+            "ASSERT(_stack_start - _stack_end >= {room}, \"less than {room} bytes are left for the stack; take a smaller model\");\n"
+        ),
     );
     write(&out.join("memory.x"), &read(&folder.join("memory.x")));
     println!("cargo:rustc-link-search={}", out.display());

@@ -4,12 +4,12 @@
 
 use defmt_rtt as _;
 use embassy_executor::InterruptExecutor;
-use embassy_nrf::interrupt::{self, InterruptExt, Priority};
+use embassy_nrf::interrupt::{InterruptExt, Priority};
 use embassy_nrf::nvmc::Nvmc;
 use embassy_nrf::peripherals::USBD;
 use embassy_nrf::usb::vbus_detect::HardwareVbusDetect;
 use embassy_nrf::usb::{Driver, vbus_detect};
-use embassy_nrf::{bind_interrupts, config, usb};
+use embassy_nrf::{bind_interrupts, config, interrupt, usb};
 use nestling_firmware::board;
 use panic_probe as _;
 #[cfg(input = "imu")]

@@ -6,10 +6,10 @@
 use defmt_rtt as _;
 use embassy_executor::InterruptExecutor;
 use embassy_stm32::flash::Flash;
-use embassy_stm32::interrupt::{self, InterruptExt, Priority};
+use embassy_stm32::interrupt::{InterruptExt, Priority};
 use embassy_stm32::peripherals::USART3;
 use embassy_stm32::usart::{self, BufferedUart, BufferedUartRx, BufferedUartTx};
-use embassy_stm32::bind_interrupts;
+use embassy_stm32::{bind_interrupts, interrupt};
 use nestling_firmware::board;
 use panic_probe as _;
 use static_cell::ConstStaticCell;

@@ -78,7 +78,8 @@ pub struct Pins {
 
 type Frames = Sender<'static, CriticalSectionRawMutex, Frame<BYTES>>;
 
-static FRAMES: ConstStaticCell<[Frame<BYTES>; 1]> = ConstStaticCell::new([Frame { pixels: [0; BYTES], time: Micros(0) }]);
+static FRAMES: ConstStaticCell<[Frame<BYTES>; 1]> =
+    ConstStaticCell::new([Frame { pixels: [0; BYTES], time: Micros(0) }]);
 static CHANNEL: StaticCell<Channel<'static, CriticalSectionRawMutex, Frame<BYTES>>> = StaticCell::new();
 
 /// Sets the camera up and lets a task take frames for ever.
@@ -97,14 +98,7 @@ pub fn start(
     pio.common.make_pio_pin(pins.pixel_clock);
     pio.common.make_pio_pin(pins.row);
     // A bit at each rising edge of the pixel clock (GPIO 14) while a row (GPIO 15) is read out.
-    let program = pio_asm!(
-        ".wrap_target",
-        "wait 1 gpio 15",
-        "wait 1 gpio 14",
-        "in pins, 1",
-        "wait 0 gpio 14",
-        ".wrap"
-    );
+    let program = pio_asm!(".wrap_target", "wait 1 gpio 15", "wait 1 gpio 14", "in pins, 1", "wait 0 gpio 14", ".wrap");
     let mut config = pio::Config::default();
     config.use_program(&pio.common.load_program(&program.program), &[]);
     config.set_in_pins(&[&data]);
