@@ -192,7 +192,7 @@ impl<'a> Image<'a> {
     }
 
     /// Length in bytes.
-    pub fn len(&self) -> usize {
+    pub fn total_bytes(&self) -> usize {
         self.len
     }
 

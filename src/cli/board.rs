@@ -101,7 +101,7 @@ impl Board {
 
     /// What a learner of `spec` takes of the board's memory; an error where that is too much.
     pub fn check(&self, image: &Image) -> Result<String, Box<dyn std::error::Error>> {
-        let (spec, bytes) = (image.spec(), image.len());
+        let (spec, bytes) = (image.spec(), image.total_bytes());
         let block = Learner::plan(spec, &image.board_options(self.kernels()))?.block_len();
         let needed = block + self.stack_bytes;
         if needed > self.ram_bytes || bytes > self.flash_bytes {

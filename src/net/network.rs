@@ -398,7 +398,7 @@ impl Network {
         if self.first_trained == self.tensors.len() {
             return Err(PlanError::NothingToTrain);
         }
-        let whole = self.input.width % map.width == 0;
+        let whole = self.input.width.is_multiple_of(map.width);
         if spec.input.kind != InputKind::Window || !whole {
             return Err(PlanError::Decoder { length: self.input.width, positions: map.width });
         }

@@ -58,7 +58,7 @@ impl Encoder {
         shifts.head = [LaggedShift::at(3), LaggedShift::at(5)];
         let mut encoder = Encoder { network, weights, packed, packed_back, shifts };
         let (mut memory, mut activations) = (vec![0; 1 << 20], vec![0; encoder.network.step_len()]);
-        let mut scratch = Scratch::take(&encoder.network, 1, &mut Arena::over(&mut memory));
+        let mut scratch = Scratch::take(&encoder.network, &mut Arena::over(&mut memory));
         let x = window(&encoder.network, 7);
         let seen = forward::layers(&encoder.network, encoder.params(), &x, &mut activations, &mut scratch);
         encoder.shifts.layers.iter_mut().zip(&seen.layers).take(2).for_each(|(s, seen)| s.follow(*seen));
@@ -76,7 +76,7 @@ impl Encoder {
         let network = &self.network;
         let mut memory = vec![0; 1 << 20];
         let mut arena = Arena::over(&mut memory);
-        let mut scratch = Scratch::take(network, 1, &mut arena);
+        let mut scratch = Scratch::take(network, &mut arena);
         let (mut input, mut activations) = (vec![0; clean.len()], vec![0; network.step_len()]);
         mask.corrupt(spec, clean, &mut input);
         forward::layers(network, self.params(), &input, &mut activations, &mut scratch);
