@@ -2,7 +2,8 @@
 # All tests. `./test.sh` runs every stage; `./test.sh STAGE…` runs the named ones:
 #   style   format, lints, documentation
 #   test    tests of the default and of the full feature set
-#   bare    the core without std, allocator or float, on an emulated Cortex-M3
+#   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
+#   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
@@ -32,7 +33,14 @@ test_() {
 bare() {
   need qemu-system-arm qemu-system-arm
   need readelf binutils
+  need arm-none-eabi-objdump binutils-arm-none-eabi
   .ci/bare.sh
+}
+
+boards() {
+  need qemu-system-arm qemu-system-arm
+  need readelf binutils
+  .ci/boards.sh
 }
 
 arm() {
@@ -51,15 +59,16 @@ demo() {
 }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare arm demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm demo test)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
     style) style ;;
     test) test_ ;;
     bare) bare ;;
+    boards) boards ;;
     arm) arm ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, arm, demo" >&2; exit 2 ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, demo" >&2; exit 2 ;;
   esac
 done

@@ -1,10 +1,13 @@
 //! The learner's state in NOR flash: two generations, of which one is whole at every instant.
 //!
-//! The pages are a map of `sequential-storage`, which spreads wear and survives power cuts between any two operations.
-//! Its keys are (slot, chunk). A save writes the state in chunks into the slot that does not hold the newest generation,
-//! and last of all that slot's commit record with generation, length and checksum. Opening takes the newest generation
-//! whose checksum holds. Firmware decides when to save and gives the one buffer, as long as a chunk; chunks are written
-//! from where the state lies in memory.
+//! The pages are a map of `sequential-storage`, which spreads wear and recovers from power cuts. Its keys are
+//! (slot, chunk). A save writes the state in chunks into the slot that does not hold the newest generation, and last of
+//! all that slot's commit record with generation, length and checksum. Opening takes the newest generation whose checksum
+//! holds. Firmware decides when to save and gives the one buffer, as long as a chunk; chunks are written from where the
+//! state lies in memory.
+//!
+//! A cut during a write may leave anything in the words that it reached. A cut during an erase may leave anything behind
+//! the page's first words, but the map's own recovery wants those erased unless the whole page is as it was.
 
 use core::ops::Range;
 

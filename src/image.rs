@@ -18,7 +18,9 @@
 //! A record is one byte length of the name, one byte kind ([`Kind`]), two zeros, four bytes length of the data, the name
 //! and the data, each with zeros to the next multiple of 4.
 
-use crate::learner::{Learner, Options};
+use crate::kernels::Kernels;
+use crate::learner::{Counters, Learner, Options};
+use crate::net::network::PlanError;
 use crate::net::spec::Spec;
 use crate::sample::Seed;
 use crate::state::CRC;
@@ -58,6 +60,8 @@ pub enum ImageError {
     Model,
     /// No record, or a damaged one, where one should begin.
     Record { offset: usize },
+    /// The learner that the image describes cannot be.
+    Plan(PlanError),
     /// The learner's model wants another length of this tensor (0: the image has none).
     Tensor { name: &'static str, found: usize, wanted: usize },
     /// The buffer is too small.
@@ -80,6 +84,7 @@ impl core::fmt::Display for ImageError {
             Self::Checksum => write!(f, "the image is damaged: its checksum is another; export it again"),
             Self::Model => write!(f, "the image holds no model that this version can read; export it again"),
             Self::Record { offset } => write!(f, "the image is damaged at byte {offset}; export it again"),
+            Self::Plan(problem) => problem.fmt(f),
             Self::Tensor { name, found, wanted } => write!(
                 f,
                 "tensor {name} has {found} bytes in the image and the model wants {wanted}; export it for this model"
@@ -125,6 +130,7 @@ pub struct Image<'a> {
     expected_samples: Option<u64>,
     records: &'a [u8],
     checksum: u32,
+    len: usize,
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -177,11 +183,17 @@ impl<'a> Image<'a> {
             let offset = whole.len() - rest.len();
             (_, rest) = split_record(rest).ok_or(ImageError::Record { offset })?;
         }
-        Ok(Image { spec, spec_bytes, seed: Seed(seed), expected_samples, records, checksum })
+        let len = whole.len();
+        Ok(Image { spec, spec_bytes, seed: Seed(seed), expected_samples, records, checksum, len })
     }
 
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// Length in bytes.
+    pub fn total_bytes(&self) -> usize {
+        self.len
     }
 
     /// The model as it is written in the image and in `Hello` on the link; see [`decode_spec`].
@@ -197,6 +209,32 @@ impl<'a> Image<'a> {
     /// `options` with the seed and the expected samples that the image was made with.
     pub fn options(&self, options: Options) -> Options {
         Options { seed: self.seed, expected_samples: self.expected_samples, ..options }
+    }
+
+    /// How a board runs the image's learner: in little memory, and with the weights that it does not train any more read
+    /// where they lie in the image. A learner that trains none, or whose stem is still to be learned, has them in memory.
+    pub fn board_options(&self, kernels: Kernels) -> Options {
+        let counters =
+            self.tensor("counters").and_then(|bytes| bytemuck::try_pod_read_unaligned::<Counters>(bytes).ok());
+        let knows_its_stem = counters.is_some_and(|counters| counters.observed >= counters.stem_samples);
+        let flash_weights = knows_its_stem && self.spec.trains();
+        self.options(Options { kernels, lean: true, flash_weights, ..Options::new(self.seed) })
+    }
+
+    /// The image's learner over `memory`, with its state; `options` are [`Image::options`] or [`Image::board_options`].
+    ///
+    /// # Errors
+    /// [`ImageError::Plan`], [`ImageError::Tensor`].
+    pub fn learner<'m>(&self, options: &Options, memory: &'m mut [u8]) -> Result<Learner<'m>, ImageError>
+    where
+        'a: 'm,
+    {
+        let wanted = Learner::plan(&self.spec, options).map_err(ImageError::Plan)?.flash_weights;
+        let weights: &'a [i8] = bytemuck::cast_slice(self.tensor("learning.weights").unwrap_or_default());
+        let flash = weights.get(..wanted).unwrap_or(weights);
+        let mut learner = Learner::with_flash_weights(&self.spec, options, flash, memory).map_err(ImageError::Plan)?;
+        self.restore(&mut learner)?;
+        Ok(learner)
     }
 
     /// All tensors, in the order of [`Learner::visit_state`].
@@ -227,9 +265,23 @@ impl<'a> Image<'a> {
         if !self.has_state() {
             return Ok(());
         }
+        let all_weights = learner.network().weights_len;
+        let in_flash = !learner.published().0.flash.is_empty();
+        // A learner whose lower weights lie in flash keeps the upper ones, and nothing of the dictionary's lesson.
+        let part_of = |name: &str, wanted: usize| {
+            let bytes = self.tensor(name).unwrap_or_default();
+            match bytes.len() {
+                found if found == all_weights && in_flash && name.ends_with(".weights") => {
+                    &bytes[found - wanted.min(found)..]
+                }
+                _ if in_flash && wanted == 0 => &[],
+                _ => bytes,
+            }
+        };
         let mut problem = None;
         learner.visit_state(|name, mut numbers| {
-            let (found, wanted) = (self.tensor(name).map_or(0, <[u8]>::len), numbers.bytes().len());
+            let wanted = numbers.bytes().len();
+            let found = part_of(name, wanted).len();
             if found != wanted {
                 problem = problem.or(Some(ImageError::Tensor { name, found, wanted }));
             }
@@ -238,9 +290,8 @@ impl<'a> Image<'a> {
             return Err(problem);
         }
         learner.visit_state(|name, mut numbers| {
-            if let Some(bytes) = self.tensor(name) {
-                numbers.bytes().copy_from_slice(bytes);
-            }
+            let bytes = numbers.bytes();
+            bytes.copy_from_slice(part_of(name, bytes.len()));
         });
         learner.restored();
         Ok(())

@@ -27,13 +27,16 @@ pub enum ModelError {
 /// Models that the program carries, as (name, TOML).
 pub const SHIPPED: &[(&str, &str)] = &[
     ("n5", include_str!("../models/n5.toml")),
-    ("n9", include_str!("../models/n9.toml")),
+    ("n6", include_str!("../models/n6.toml")),
     ("n18", include_str!("../models/n18.toml")),
+    ("s100", include_str!("../models/s100.toml")),
+    ("s330", include_str!("../models/s330.toml")),
     ("l100", include_str!("../models/l100.toml")),
     ("l400", include_str!("../models/l400.toml")),
     ("robot", include_str!("../models/robot.toml")),
     ("robot-colour", include_str!("../models/robot-colour.toml")),
     ("motion", include_str!("../models/motion.toml")),
+    ("imu", include_str!("../models/imu.toml")),
 ];
 
 fn names() -> String {

@@ -27,13 +27,21 @@ pub fn resize(frame: &[u8], height: usize, width: usize, channels: usize, map: M
                 sums.iter_mut().zip(across).for_each(|(sum, across)| *sum += weight * across);
             }
             let pixel = &mut out[(oy * map.width + ox) * map.channels..][..map.channels];
-            let mean = sums.map(|sum| ((sum + area / 2) / area) as u32);
+            let mean = sums.map(|sum| divide(sum + area / 2, area));
             match (channels, map.channels) {
                 (3, 1) => pixel[0] = luma(mean),
                 (1, 3) => pixel.fill(mean[0] as u8),
                 _ => pixel.iter_mut().zip(mean).for_each(|(p, m)| *p = m as u8),
             }
         }
+    }
+}
+
+/// A quotient that is known to fit: by the division of 32 bits, which small processors have, wherever that will do.
+fn divide(sum: u64, area: u64) -> u32 {
+    match (u32::try_from(sum), u32::try_from(area)) {
+        (Ok(sum), Ok(area)) => sum / area,
+        _ => (sum / area) as u32,
     }
 }
 

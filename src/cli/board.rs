@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::image::Image;
 use crate::kernels::Kernels;
-use crate::learner::{Learner, Options};
+use crate::learner::Learner;
 use crate::net::spec::Spec;
-use crate::sample::Seed;
 
 /// What `board.toml` says; the firmware's build script reads the same file.
 #[derive(Clone, Debug, Deserialize)]
@@ -91,30 +91,30 @@ impl Board {
         crate::model::load(&self.folder.join(&self.model).display().to_string())
     }
 
-    /// How the firmware runs its learner.
-    pub fn options(&self) -> Options {
-        // Neither packs weights: they take the same memory.
-        let kernels = match self.kernels {
-            BoardKernels::Lean | BoardKernels::Reference => Kernels::Reference,
-        };
-        Options { kernels, lean: true, ..Options::new(Seed(0)) }
+    /// The firmware's kernels.
+    fn kernels(&self) -> Kernels {
+        match self.kernels {
+            BoardKernels::Lean => Kernels::Lean,
+            BoardKernels::Reference => Kernels::Reference,
+        }
     }
 
     /// What a learner of `spec` takes of the board's memory; an error where that is too much.
-    pub fn check(&self, spec: &Spec, image: usize) -> Result<String, Box<dyn std::error::Error>> {
-        let block = Learner::plan(spec, &self.options())?.block_len();
+    pub fn check(&self, image: &Image) -> Result<String, Box<dyn std::error::Error>> {
+        let (spec, bytes) = (image.spec(), image.total_bytes());
+        let block = Learner::plan(spec, &image.board_options(self.kernels()))?.block_len();
         let needed = block + self.stack_bytes;
-        if needed > self.ram_bytes || image > self.flash_bytes {
+        if needed > self.ram_bytes || bytes > self.flash_bytes {
             return Err(format!(
                 "model {} does not fit board {}: its learner and the stack want {needed} bytes of RAM of {}, its image \
-                 {image} bytes of flash of {}\n  what to do: take a smaller model, or a smaller [replay] capacity, \
+                 {bytes} bytes of flash of {}\n  what to do: take a smaller model, or a smaller [replay] capacity, \
                  [guard] canaries = 0, [optimizer] memory",
                 spec.name, self.name, self.ram_bytes, self.flash_bytes
             )
             .into());
         }
         Ok(format!(
-            "board {} ({}): the learner takes {block} bytes of {} of RAM beside {} of stack, the image {image} of {} of flash",
+            "board {} ({}): the learner takes {block} bytes of {} of RAM beside {} of stack, the image {bytes} of {} of flash",
             self.name, self.cpu, self.ram_bytes, self.stack_bytes, self.flash_bytes
         ))
     }

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::board::Board;
+use super::import::Block;
 use super::{Outcome, Told};
-use crate::image;
+use crate::image::{self, Image};
 use crate::kernels::Kernels;
-use crate::learner::{Learner, Numbers, Options};
+use crate::learner::{Counters, Learner, Numbers, Options};
 use crate::net::spec::Spec;
 use crate::sample::Seed;
 use crate::{model, store};
@@ -55,7 +56,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let mut text = String::new();
     if let Some(board) = &board {
-        text += &board.check(&spec, exported.bytes.len())?;
+        text += &board.check(&Image::parse(Block::of(&exported.bytes).bytes())?)?;
         text.push('\n');
     }
     let stem = board.as_ref().map_or(spec.name.as_str(), |board| board.name.as_str());
@@ -209,8 +210,19 @@ fn carry(from: &mut Learner, to: &mut Learner) -> (Vec<&'static str>, Vec<&'stat
         carried.push(name);
     });
     carry_trained(&state, from, to, &mut carried, &mut fresh);
+    to.visit_state(|name, mut numbers| {
+        if name == "counters" {
+            bytemuck::cast_slice_mut(numbers.bytes()).iter_mut().for_each(begin_stream);
+        }
+    });
     to.restored();
     (carried, fresh)
+}
+
+/// What was learned stays; the board's stream has no known end, and its step size begins anew.
+fn begin_stream(counters: &mut Counters) {
+    let fresh = Counters { steps: 0, lesson_progress: 0, credit: 0, undone_in_a_row: 0, horizon: 0, ..*counters };
+    *counters = Counters { loss_first: 0, loss_running: 0, clamped: 0, narrowed: 0, ..fresh };
 }
 
 fn of_trained(name: &str) -> bool {

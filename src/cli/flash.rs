@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::board::{Board, Runner};
 use super::export::export;
+use super::import::Block;
 use super::settings::UsageError;
 use super::{Outcome, Told};
+use crate::image::{self, Image};
+use crate::model;
 use crate::sample::Seed;
 use crate::source::{OpenOptions, open};
-use crate::{image, model};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -83,7 +85,7 @@ pub fn run(args: &Args) -> Outcome {
             (spec, bytes)
         }
     };
-    let fits = board.check(&spec, bytes.len())?;
+    let fits = board.check(&Image::parse(Block::of(&bytes).bytes())?)?;
     let built = firmware::build(&board, &bytes)?;
     let mut told = Told {
         text: format!("{fits}\n{account}built {}, {} bytes of flash", built.path.display(), built.flash_bytes),

@@ -50,8 +50,7 @@ pub fn run(args: &Args) -> Outcome {
     let options = Options { kernels: Kernels::Reference, ..image.options(Options::new(Seed(0))) };
     let plan = Learner::plan(image.spec(), &options).map_err(|e| wrong(&e))?;
     let mut memory = vec![0; plan.block_len()];
-    let mut learner = Learner::new(image.spec(), &options, &mut memory).map_err(|e| wrong(&e))?;
-    image.restore(&mut learner).map_err(|e| wrong(&e))?;
+    let mut learner = image.learner(&options, &mut memory).map_err(|e| wrong(&e))?;
     store::write(&args.out, &mut learner)?;
     let (hash, samples) = (store::state_hash(&mut learner), learner.counters().observed);
     let text = format!(

@@ -146,3 +146,88 @@ fn record<P: Read + Write>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::encode_spec;
+    use crate::link::{Bytes, Decoder, Hello, Memory, RawSample, StateHash, send};
+    use crate::sample::{Micros, Sample, Values};
+    use crate::selftest;
+    use crate::source::Source;
+    use crate::source::link::LinkFile;
+    use crate::state::Hash;
+    use std::os::unix::net::UnixStream;
+
+    /// A board that takes in a sample of its own after each message that it hears and after each that it says.
+    fn board(mut port: UnixStream) {
+        let mut spec = [0; 512];
+        let spec = encode_spec(&selftest::spec(), &mut spec).expect("a small model");
+        let (mut observed, mut recording) = (3, false);
+        let mut decoder = Decoder::new(vec![0; 512]);
+        let mut byte = [0];
+        let say = |port: &mut UnixStream, message: ToHost, observed: &mut u64, recording: bool| {
+            let _ = send(&message, |piece| port.write_all(piece));
+            for _ in 0..2 {
+                let pixels = [*observed as u8; 4];
+                let values = Values::Image { pixels: &pixels, height: 2, width: 2, channels: 1 };
+                let sample = Sample { values, time: Micros(*observed), segment: 0 };
+                if recording {
+                    let _ = send(&ToHost::Sample(RawSample::new(*observed, &sample)), |piece| port.write_all(piece));
+                }
+                *observed += 1;
+            }
+        };
+        while port.read_exact(&mut byte).is_ok() {
+            if !decoder.push(byte[0]) {
+                continue;
+            }
+            match decoder.to_device() {
+                Some(ToDevice::Hello) => {
+                    let hello = Hello {
+                        protocol: link::PROTOCOL,
+                        firmware: "test",
+                        board: "bench",
+                        kernels: "reference",
+                        spec: Bytes(spec),
+                        seed: 1,
+                        expected_samples: None,
+                        samples: observed,
+                        memory: Memory::default(),
+                    };
+                    say(&mut port, ToHost::Hello(hello), &mut observed, recording);
+                }
+                Some(ToDevice::Record(on)) => {
+                    recording = on;
+                    say(&mut port, ToHost::Log("a line"), &mut observed, recording);
+                }
+                Some(ToDevice::Hash) => {
+                    let hash = StateHash { samples: observed, finished: false, hash: Hash([1; 32]) };
+                    say(&mut port, ToHost::Hash(hash), &mut observed, recording);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_holds_every_sample_from_its_hello_to_its_hash() {
+        let (host, far) = UnixStream::pair().expect("sockets");
+        let thread = std::thread::spawn(move || board(far));
+        let mut attached = Board::attach(host, "bench").expect("a board");
+        let mut bytes = Vec::new();
+        let recorded = record(&mut attached, &mut bytes, Some(2), |_| false).expect("a recording");
+        drop(attached);
+        thread.join().expect("the board ends with the line");
+        let hash = recorded.hash.expect("a hash");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.link");
+        std::fs::write(&path, bytes).expect("a writable folder");
+        let source = LinkFile::open(&path.display().to_string()).expect("a sound recording");
+        let device = source.device().expect("a board");
+        assert_eq!((device.first, device.missing), (recorded.first, 0));
+        assert_eq!(device.hashes, [hash]);
+        // Two that were asked for, and none of those after recording was ended.
+        assert_eq!((recorded.samples, source.len_hint()), (2, Some(2)));
+    }
+}

@@ -147,6 +147,16 @@ impl LaggedShift {
         if self.is_set() { self.0 as u32 } else { 0 }
     }
 
+    /// As [`LaggedShift::follow`], but it falls only where `may_fall`: for tensors of which single samples are seen, some
+    /// of them with next to nothing in them.
+    pub fn follow_slowly(&mut self, seen: Seen, may_fall: bool) {
+        let before = *self;
+        self.follow(seen);
+        if before.is_set() && self.0 < before.0 && !may_fall {
+            *self = before;
+        }
+    }
+
     /// Takes note of what this step's narrowing by this very shift saw.
     pub fn follow(&mut self, seen: Seen) {
         let exact = shift_for(seen.max, 8) as u8;

@@ -227,7 +227,7 @@ fn survives_a_cut_at_every_operation<const W: usize, const P: usize>(pages: usiz
             assert_eq!(second.end, Some(end), "{reached:?} at {at}");
             days += 1;
             // A second cut, at every operation until what was lost is saved again.
-            let again = if at % 7 == 0 { last.operations.min(25) } else { 0 };
+            let again = if at % 31 == 0 { last.operations.min(25) } else { 0 };
             for at_again in 0..again {
                 let mut chip = chip.clone();
                 chip.cut = Some((at_again, Reached::Half));

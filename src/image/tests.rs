@@ -78,6 +78,35 @@ fn a_state_of_another_model_is_refused_and_leaves_the_learner_alone() {
 }
 
 #[test]
+fn a_learner_reads_its_lower_weights_in_the_image_and_takes_the_rest_from_it() {
+    let mut spec = selftest::spec();
+    (spec.layer[2].trained, spec.guard.canaries) = (Some(4), 0);
+    spec.dictionary.samples = 1;
+    let whole = selftest::options(1, Kernels::Reference);
+    let mut memory = vec![0; Learner::plan(&spec, &whole).expect("a sound model").block_len()];
+    let mut learner = Learner::new(&spec, &whole, &mut memory).expect("enough memory");
+    let pixels: Vec<u8> = (0..16 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let values = crate::sample::Values::Image { pixels: &pixels, height: 16, width: 16, channels: 3 };
+    let sample = crate::sample::Sample { values, time: crate::sample::Micros(0), segment: 0 };
+    learner.observe(&sample).expect("a fitting sample");
+    let bytes = to_bytes(&spec, Seed(20), Some(160), Some(&mut learner));
+    with_image(&bytes, |image| {
+        let image = image.expect("a sound image");
+        let below = learner.network().trained_range().start;
+        let weights = &image.tensor("learning.weights").expect("weights")[..below];
+        let options = Options { flash_weights: true, ..whole };
+        let mut memory = vec![0; Learner::plan(&spec, &options).expect("a sound model").block_len()];
+        let in_flash = bytemuck::cast_slice(weights);
+        let mut half = Learner::with_flash_weights(&spec, &options, in_flash, &mut memory).expect("enough memory");
+        image.restore(&mut half).expect("the same model");
+        let mut features = [vec![0; learner.network().feature_dim], vec![1; learner.network().feature_dim]];
+        learner.perceive(&sample, &mut features[0]).expect("a fitting sample");
+        half.perceive(&sample, &mut features[1]).expect("a fitting sample");
+        assert_eq!(features[0], features[1]);
+    });
+}
+
+#[test]
 fn every_damaged_byte_and_every_cut_is_noticed() {
     let bytes = to_bytes(&selftest::spec(), Seed(5), Some(9), None);
     for at in 0..bytes.len() {

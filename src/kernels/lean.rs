@@ -304,25 +304,29 @@ mod inner {
     }
 
     /// The sums `[patch][filter]` of two patches side by side and the first `filters` of the weights.
-    #[inline(never)]
     pub fn dots(patches: &[u32], weights: &[i8], fan_in: usize, filters: usize, sums: &mut [[i32; COLUMNS]; PATCHES]) {
         let [sums0, sums1] = sums;
         let sums = sums0.chunks_exact_mut(2).zip(sums1.chunks_exact_mut(2));
         for (weights, (sums0, sums1)) in weights[..filters * fan_in].chunks(2 * fan_in).zip(sums) {
             let (a, b) = weights.split_at(fan_in);
             // Of an odd number of filters the last one is taken twice.
-            let b = if b.is_empty() { a } else { b };
-            let [mut s00, mut s01, mut s10, mut s11] = [0; 4];
-            for ((x, &a), &b) in cast_slice::<_, i16>(patches).chunks_exact(PATCHES).zip(a).zip(b) {
-                let [x0, x1, a, b] = [i32::from(x[0]), i32::from(x[1]), i32::from(a), i32::from(b)];
-                s00 += x0 * a;
-                s01 += x0 * b;
-                s10 += x1 * a;
-                s11 += x1 * b;
-            }
-            sums0.copy_from_slice(&[s00, s01]);
-            sums1.copy_from_slice(&[s10, s11]);
+            let products = two_by_two(patches, a, if b.is_empty() { a } else { b });
+            sums0.copy_from_slice(&products[0]);
+            sums1.copy_from_slice(&products[1]);
         }
+    }
+
+    /// By itself, so that all that it needs stays in registers.
+    #[inline(never)]
+    fn two_by_two(patches: &[u32], a: &[i8], b: &[i8]) -> [[i32; 2]; PATCHES] {
+        let mut sums = [[0; 2]; PATCHES];
+        for ((x, &a), &b) in cast_slice::<_, i16>(patches).chunks_exact(PATCHES).zip(a).zip(b) {
+            for (sums, &x) in sums.iter_mut().zip(x) {
+                sums[0] += i32::from(x) * i32::from(a);
+                sums[1] += i32::from(x) * i32::from(b);
+            }
+        }
+        sums
     }
 
     /// Widens the first `count` weights of each filter, side by side.

@@ -1,8 +1,9 @@
 //! Integer kernels: convolution with its two backward products, pooling, narrowing.
 //!
 //! [`mod@reference`] is the definition, in the plainest loops. `packed`, `weight_grad` and `depthwise` compute the
-//! same bits through a register tile ([`tile`]), of which each instruction set has its own form. Sums are narrowed by a
-//! [`narrow::Sink`] as they are finished. `net` calls [`Kernels`], whose way was chosen once, when the plan was built.
+//! same bits through a register tile ([`tile`]), of which each instruction set has its own form; `lean` in little memory,
+//! for microcontrollers. Sums are narrowed by a [`narrow::Sink`] as they are finished. `net` calls [`Kernels`], whose way
+//! was chosen once, when the plan was built.
 //! This is the only module of the crate with `unsafe` code.
 
 #[cfg(feature = "std")]

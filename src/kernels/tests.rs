@@ -194,6 +194,16 @@ fn planned_lengths_are_those_of_the_tile() {
     assert_eq!(packed("packed/avx512-vnni"), Some(3 * 16 * (50 + 2)));
 }
 
+/// What a microcontroller is promised: weights are kept once, and the scratch is that of a few patches.
+#[test]
+fn the_lean_way_packs_nothing() {
+    let conv = Conv { kernel: (3, 3), padding: (1, 1), output: Map::new(8, 8, 96), ..Conv::dense(64, 96) };
+    let conv = Conv { input: Map::new(16, 16, 64), stride: (2, 2), ..conv };
+    assert_eq!((Kernels::Lean.packed_len(&conv), Kernels::Lean.packed_back_len(&conv)), (0, 0));
+    assert!(Kernels::Lean.forward_scratch_len(&conv) <= 2 * conv.fan_in() + 1);
+    assert!(Kernels::Lean.scratch_len(&conv) <= 3 * conv.fan_in());
+}
+
 /// Where the processor is known, so is its tile: `.ci/arm.sh` names it.
 #[test]
 fn the_fastest_tile_is_detected() {

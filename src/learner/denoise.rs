@@ -1,7 +1,7 @@
 //! One step of masked or denoising reconstruction: the newest sample, and others from the replay buffer, one after
 //! another. At batch 1 each tensor is updated as soon as its gradient is known, in the memory of one.
 
-use super::step::{follow_backward, follow_layers, step_size};
+use super::step::step_size;
 use super::{Learner, batch, tensor};
 use crate::augment::signal::{self, ChannelScale};
 use crate::fixed::random::Draws;
@@ -117,6 +117,26 @@ fn all_set(network: &Network, shifts: &Shifts) -> bool {
         && shifts.errors[network.first_trained + 1..network.tensors.len()].iter().all(|shift| shift.is_set())
 }
 
+/// Whether shifts may fall at step or sample `number`: a stretch in which little happens is not to be learned from, and
+/// not to be seen, as if much did.
+pub(super) const fn may_fall(number: u64) -> bool {
+    number.is_multiple_of(256)
+}
+
+/// Lets the shifts follow what a step found; `number`: the step's.
+fn follow(shifts: &mut Shifts, network: &Network, found: &Found, number: u64) {
+    let fall = may_fall(number);
+    for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&found.forward.layers).zip(&network.layers) {
+        if !layer.dictionary {
+            shift.follow_slowly(*seen, fall);
+        }
+    }
+    let trained = network.first_trained + 1..network.tensors.len();
+    let errors = shifts.errors[trained.clone()].iter_mut().zip(&found.backward[trained]);
+    errors.for_each(|(shift, seen)| shift.follow_slowly(*seen, fall));
+    shifts.head[1].follow_slowly(found.errors, fall);
+}
+
 impl Learner<'_> {
     /// One step; the loss in 1/256 nat. `None` where the replay buffer is still empty.
     pub(super) fn rebuild(&mut self, scratch: &mut [u8]) -> Option<u32> {
@@ -129,9 +149,10 @@ impl Learner<'_> {
         let (network, from) = (&self.network, self.network.trained_range().start);
         let step_size = step_size(&counters, &self.spec.optimizer);
         let mut halved = 0;
-        let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
+        let masters = &mut *self.masters;
         let mut update = |tensor: usize, gradients: &[i32]| {
-            let done = update::tensor(network, tensor, gradients, &mut trained, step_size, seed, number);
+            let draws = Draws::new(seed, number, update::gradient_tensor(tensor));
+            let done = update::tensor_plainly(network, tensor, gradients, masters, step_size, draws);
             halved += i32::from(done.halved);
         };
 
@@ -177,11 +198,9 @@ impl Learner<'_> {
                 found.backward.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
             }
             let before = shifts;
-            follow_layers(&mut shifts, network, &found.forward);
-            follow_backward(&mut shifts, network, &found.backward);
+            follow(&mut shifts, network, &found, number);
             if learns {
                 denoise::keep_prediction(network, &before, &mut shifts);
-                shifts.head[1].follow(found.errors);
                 break found;
             }
             shifts.head = found.exact.map(LaggedShift::at);

@@ -168,8 +168,12 @@ impl Learner<'_> {
     fn settle_shifts(&mut self, from: usize) {
         /// Passes over the canaries at most; one moves each shift by one, after the first has set it.
         const PASSES: usize = 12;
-        let scratch = core::mem::take(&mut self.scratch);
         let (canaries, held) = self.canaries();
+        if canaries == 0 {
+            // Nobody judges, and the shifts follow the newest sample.
+            return;
+        }
+        let scratch = core::mem::take(&mut self.scratch);
         for _ in 0..PASSES {
             let before = self.learning.shifts[0].layers;
             let CanaryBuffers { input, activations, scratch, .. } =

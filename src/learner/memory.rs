@@ -21,6 +21,8 @@ pub struct Plan {
     pub items: heapless::Vec<PlanItem, 16>,
     /// Sum of the items.
     pub ram_bytes: usize,
+    /// Weights that are read from flash and take no RAM, of one byte each.
+    pub flash_weights: usize,
     /// Layer weights, without the head.
     pub params: usize,
     pub feature_dim: usize,
@@ -37,12 +39,15 @@ impl Plan {
     }
 }
 
+// On a small stack the learner that is only counted must be gone before the real one is made.
+#[inline(never)]
 pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let mut arena = Arena::counting();
     let learner = take(spec, options, &mut arena, Some(&mut plan))?;
     let network = &learner.network;
     plan.ram_bytes = arena.used();
+    plan.flash_weights = in_flash(network, options);
     plan.params = network.encoder_params();
     plan.feature_dim = network.feature_dim;
     plan.macs_forward = network.macs_forward();
@@ -56,6 +61,11 @@ pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
         }
     };
     Ok(plan)
+}
+
+/// Weights that are read from flash.
+fn in_flash(network: &Network, options: &Options) -> usize {
+    if options.flash_weights { network.trained_range().start } else { 0 }
 }
 
 fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
@@ -128,8 +138,10 @@ pub(super) fn take<'m>(
     plan: Option<&mut Plan>,
 ) -> Result<Learner<'m>, PlanError> {
     check(spec, options)?;
-    let network = Network::new(spec, options.kernels)?;
-    let network = if options.lean { network.lean() } else { network };
+    let mut network = Network::new(spec, options.kernels)?;
+    if options.lean {
+        network.make_lean();
+    }
     let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
     let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
@@ -143,7 +155,7 @@ pub(super) fn take<'m>(
     let counters = arena.take(1);
     let health = arena.take(1);
     mark("counters", arena);
-    let in_flash = if options.flash_weights { network.trained_range().start } else { 0 };
+    let in_flash = in_flash(&network, options);
     let learning = Encoder::take(&network, in_flash, arena);
     mark("learning encoder", arena);
     // Without canaries nothing is judged, and what learns is what is read.
@@ -153,7 +165,7 @@ pub(super) fn take<'m>(
     let packed_back = arena.take(if spec.trains() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
     let masters = arena.take(trained);
-    let with_momentum = if spec.optimizer.momentum { trained } else { 0 };
+    let with_momentum = if spec.optimizer.momentum && spec.denoise.is_none() { trained } else { 0 };
     let momentum = arena.take(with_momentum);
     mark("masters and momentum", arena);
     let accepted_masters = arena.take(if judged { trained } else { 0 });

@@ -1,5 +1,6 @@
 //! Taking samples in: the stem's lesson, the replay buffer, and the feature of the newest sample.
 
+use super::denoise::may_fall;
 use super::{Learner, batch, memory, tensor};
 use crate::augment::{fit, image, signal};
 use crate::fixed::Seen;
@@ -80,7 +81,9 @@ impl Learner<'_> {
                 shifts.layers[index].follow(seen.layers[index]);
             }
         }
-        shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len()).for_each(|(s, seen)| s.follow(seen));
+        let fall = self.spec.denoise.is_none() || may_fall(self.counters[0].observed);
+        let features = shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len());
+        features.for_each(|(shift, seen)| shift.follow_slowly(seen, fall));
     }
 
     /// The feature of the newest sample, and what its layers and blocks saw.

@@ -423,20 +423,16 @@ impl Learner<'_> {
 
 /// Lets the forward shifts follow what a step saw.
 fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
-    follow_layers(shifts, network, seen);
-    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
-}
-
-pub(super) fn follow_layers(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
     for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
         // A stem that is not trained any more keeps the shift that it was published with.
         if !layer.dictionary {
             shift.follow(*seen);
         }
     }
+    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
 }
 
-pub(super) fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
+fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
     let trained = network.first_trained + 1..network.tensors.len();
     shifts.errors[trained.clone()].iter_mut().zip(&seen[trained]).for_each(|(shift, seen)| shift.follow(*seen));
 }

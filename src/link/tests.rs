@@ -17,7 +17,13 @@ fn framed(message: &impl Serialize) -> Vec<u8> {
 
 /// Messages found in `stream`, each as its frame's bytes.
 fn frames(decoder: &mut Decoder<Vec<u8>>, stream: &[u8]) -> Vec<Vec<u8>> {
-    stream.iter().filter_map(|&byte| decoder.push(byte).then(|| decoder.frame().to_vec())).collect()
+    let mut found = Vec::new();
+    for &byte in stream {
+        if decoder.push(byte) {
+            found.push(decoder.frame().to_vec());
+        }
+    }
+    found
 }
 
 fn sample(number: u64, values: &[u8]) -> RawSample<'_> {

@@ -383,12 +383,11 @@ impl Network {
     }
 
     /// Stores no last layer that is only pooled.
-    pub fn lean(mut self) -> Self {
+    pub fn make_lean(&mut self) {
         let fits = self.meter_grid().map.positions() <= MOST_IN_16_BITS;
         self.pools_last = self.head.is_none() && self.decoder.is_none() && fits;
         // A judge looks at the last layer too, and what is averaged has sums of its own.
         self.two_at_a_time = !self.pools_last && !self.judged && self.layers.iter().all(|l| l.averaged.is_none());
-        self
     }
 
     /// Each position of the last layer, `map`, gives back as many readings as there are for one.
@@ -399,7 +398,7 @@ impl Network {
         if self.first_trained == self.tensors.len() {
             return Err(PlanError::NothingToTrain);
         }
-        let whole = self.input.width % map.width == 0;
+        let whole = self.input.width.is_multiple_of(map.width);
         if spec.input.kind != InputKind::Window || !whole {
             return Err(PlanError::Decoder { length: self.input.width, positions: map.width });
         }

@@ -6,7 +6,9 @@
 
 use super::network::{Network, Tensor};
 use crate::fixed::random::Draws;
-use crate::fixed::{bit_length, bit_length64, math, round_nearest, round_nearest64, saturate_i8, saturate_i16};
+use crate::fixed::{
+    bit_length, bit_length64, math, round_nearest, round_nearest64, round_random64, saturate_i8, saturate_i16,
+};
 use crate::kernels::narrow::largest;
 use crate::kernels::tile::{COLUMNS, Isa, Work, lanes, load};
 use crate::sample::Seed;
@@ -27,7 +29,7 @@ pub const fn error_tensor(n: usize) -> u32 {
 const fn momentum_tensor(n: usize) -> u32 {
     0x100 + n as u32
 }
-const fn gradient_tensor(n: usize) -> u32 {
+pub const fn gradient_tensor(n: usize) -> u32 {
     0x200 + n as u32
 }
 const fn initial_tensor(n: usize) -> u32 {
@@ -145,6 +147,34 @@ pub fn tensor(
     net.kernels.run(Update { rule, masters, momentum, gradients, zero_mean: fan_in })
 }
 
+/// One step of plain descent for tensor `number`: `W ← W − SR(G · step, 12)`, at most one step of the 8-bit weight.
+///
+/// For gradients of one sample, whose errors keep their scale: the sign of each would count a window in which nothing
+/// happens as much as one in which much does.
+pub fn tensor_plainly(
+    net: &Network,
+    number: usize,
+    gradients: &[i32],
+    masters: &mut [i16],
+    step_size: u16,
+    draws: Draws,
+) -> Updated {
+    /// Gradients of typical sums are a few master units at small steps.
+    const SHIFT: u32 = 12;
+    let t = &net.tensors[number];
+    let from = t.weights - net.trained_range().start;
+    let masters = &mut masters[from..from + t.conv.weights()];
+    for (element, (w, &g)) in masters.iter_mut().zip(gradients).enumerate() {
+        let change = round_random64(i64::from(g) * i64::from(step_size), SHIFT, draws, element as u32);
+        let change = change.clamp(i64::from(-UNIT), i64::from(UNIT)) as i32;
+        *w = (i32::from(*w) - change).clamp(-MASTER_MAX, MASTER_MAX) as i16;
+    }
+    if t.zero_mean {
+        remove_filter_means(t.conv.fan_in(), masters);
+    }
+    halve_if_full(masters)
+}
+
 /// The rule of the module for one tensor.
 #[derive(Clone, Copy)]
 struct Rule {
@@ -214,16 +244,22 @@ impl Work for Update<'_> {
         if let Some(fan_in) = self.zero_mean {
             remove_filter_means(fan_in, masters);
         }
-        let count = |masters: &[i16]| masters.iter().map(|&w| u32::from(is_full(w))).sum();
-        let saturated: u32 = count(masters);
-        // The net is scale-free: halving a tensor changes nothing but the room that its weights have.
-        let halved = saturated as usize * 100 > masters.len();
-        if halved {
-            masters.iter_mut().for_each(|w| *w = round_nearest(i32::from(*w), 1) as i16);
-            return Updated { saturated: count(masters), halved };
-        }
-        Updated { saturated, halved }
+        halve_if_full(masters)
     }
+}
+
+/// Halves a tensor of which more than 1 weight in 100 is at its end. The net is scale-free, or told of it: halving changes
+/// nothing but the room that the weights have.
+#[inline(always)]
+fn halve_if_full(masters: &mut [i16]) -> Updated {
+    let count = |masters: &[i16]| masters.iter().map(|&w| u32::from(is_full(w))).sum();
+    let saturated: u32 = count(masters);
+    let halved = saturated as usize * 100 > masters.len();
+    if halved {
+        masters.iter_mut().for_each(|w| *w = round_nearest(i32::from(*w), 1) as i16);
+        return Updated { saturated: count(masters), halved };
+    }
+    Updated { saturated, halved }
 }
 
 #[cfg(test)]

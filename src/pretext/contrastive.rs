@@ -140,7 +140,8 @@ fn probabilities(buffers: &mut Buffers, rows: usize, views: usize, temperature_s
         let log_sum = (u64::from(log2_q8(sum.max(1)).saturating_sub(15 << 8)) * LN2_Q16) >> 16;
         loss += attraction + log_sum;
         for (j, s) in row.iter_mut().enumerate() {
-            *s = ((*s as u64) * (1 << 15) / sum.max(1)) as i32;
+            // A probability of 15 bits, and at most 2^14 rows: 32 bits hold both.
+            *s = (((*s as u32) << 15) / sum.max(1) as u32) as i32;
             if positives.contains(&j) && others(j) {
                 *s -= (1 << 15) / count as i32;
             }

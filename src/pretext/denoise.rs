@@ -159,3 +159,6 @@ pub fn move_prediction(shifts: &mut Shifts, by: i32) {
     let shift = shifts.prediction().get() as i32 + by;
     shifts.set_prediction(crate::fixed::LaggedShift::at(shift.clamp(0, 31) as u32));
 }
+
+#[cfg(test)]
+mod tests;

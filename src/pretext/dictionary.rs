@@ -136,7 +136,7 @@ impl Bank<'_> {
         cut_patch(&self.conv, x, draws, patch);
         self.level.remove(patch);
         // Mean absolute value times 5/4 is the deviation, near enough for patches.
-        let magnitude = (patch.iter().map(|p| u64::from(p.unsigned_abs())).sum::<u64>() * 20 / d as u64) as u32;
+        let magnitude = patch.iter().map(|p| u32::from(p.unsigned_abs())).sum::<u32>() * 20 / d as u32;
         let settling = number < schedule.patches / 64;
         if settling {
             let rate = (number + 1).min(64) as i64;
@@ -155,11 +155,11 @@ impl Bank<'_> {
         match phase {
             Phase::Whiten { rate } => self.whiten(white, sums, rate, draws),
             Phase::Fill { unit } => {
-                let norm = i64::from(isqrt(dot(white, white) as u64));
+                let norm = isqrt(dot(white, white) as u64) as i32;
                 if norm > 64 {
                     let row = &mut self.dictionary[unit * d..(unit + 1) * d];
                     for (w, &y) in row.iter_mut().zip(white.iter()) {
-                        *w = ((i64::from(y) << DICTIONARY_BITS) / norm) as i16;
+                        *w = ((i32::from(y) << DICTIONARY_BITS) / norm) as i16;
                     }
                 }
             }
@@ -294,5 +294,22 @@ pub(crate) fn cut_patch(conv: &Conv, x: &[i8], draws: Draws, patch: &mut [i16]) 
         } else {
             out.fill(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry of a patch is at most 127, less a mean of at most 127, and a regulariser of 3/64 of 16 · 5/4 times that.
+    #[test]
+    fn dots_hold_at_the_largest_weights_and_patches() {
+        let largest = 254 + 254 * 20 * 3 / 64;
+        for (w, p) in [(32767, largest), (-32767, largest), (32767, -largest)] {
+            for d in [1, 75, 128, 129, 2883] {
+                assert_eq!(dot(&vec![w; d], &vec![p; d]), d as i64 * i64::from(w) * i64::from(p));
+            }
+        }
+        assert_eq!(dot(&[4095; 300], &[4095; 300]), 300 * 4095 * 4095);
     }
 }

@@ -79,7 +79,7 @@ impl<R: Read> Frames<R> {
     /// Reads on to the end of the next whole frame; `false` at the end of the stream.
     fn advance(&mut self) -> io::Result<bool> {
         loop {
-            while let Some(at) = self.unread.next() {
+            for at in self.unread.by_ref() {
                 if self.decoder.push(self.buffer[at]) {
                     return Ok(true);
                 }

@@ -12,9 +12,10 @@ use nestling::flash::FlashStore;
 use nestling::image::{Image, ImageError};
 use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Learner, Options, SampleError};
-use nestling::link::{self, Bytes, Decoder, Feature, Health, Hello, Memory, RawSample, StateHash, ToDevice, ToHost, Wear};
-use nestling::net::network::PlanError;
-use nestling::sample::{Sample, Seed};
+use nestling::link::{
+    self, Bytes, Decoder, Feature, Health, Hello, Memory, RawSample, StateHash, ToDevice, ToHost, Wear,
+};
+use nestling::sample::Sample;
 use nestling::state;
 use serde::Serialize;
 
@@ -45,25 +46,6 @@ pub struct Parts<P, I, F> {
     /// Starts the board anew.
     pub reset: fn() -> !,
 }
-
-/// Why a board cannot begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartError {
-    Image(ImageError),
-    Plan(PlanError),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Image(problem) => problem.fmt(f),
-            StartError::Plan(problem) => problem.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for StartError {}
 
 /// See the module.
 pub struct Device<P, I, F: NorFlash> {
@@ -139,8 +121,8 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
     /// A flash that cannot be used is told to the host; the device then learns without keeping anything.
     ///
     /// # Errors
-    /// [`StartError`].
-    pub fn new(parts: Parts<P, I, F>) -> Result<Self, StartError> {
+    /// [`ImageError`].
+    pub fn new(parts: Parts<P, I, F>) -> Result<Self, ImageError> {
         let Parts { firmware, port, input, flash, range, memory, stack_used, reset } = parts;
         let Firmware { board, kernels, image, learner, block, frame, feature } = firmware;
         let Begun { learner, spec, options, checksum } = begin(image, kernels, learner, block)?;
@@ -312,14 +294,10 @@ fn begin(
     kernels: Kernels,
     place: &'static mut MaybeUninit<Learner<'static>>,
     block: &'static mut [u8],
-) -> Result<Begun, StartError> {
-    let image = Image::parse(image).map_err(StartError::Image)?;
-    let options = image.options(Options { kernels, lean: true, ..Options::new(Seed(0)) });
-    let learner = match Learner::new(image.spec(), &options, block) {
-        Ok(learner) => place.write(learner),
-        Err(problem) => return Err(StartError::Plan(problem)),
-    };
-    image.restore(learner).map_err(StartError::Image)?;
+) -> Result<Begun, ImageError> {
+    let image = Image::parse(image)?;
+    let options = image.board_options(kernels);
+    let learner = place.write(image.learner(&options, block)?);
     Ok(Begun { learner, spec: image.spec_bytes(), options, checksum: image.checksum() })
 }
 
@@ -379,3 +357,6 @@ impl<P: Write> Taker<'_, P> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,11 @@
 //! a queue; the loop takes them out through [`Windows`]. A reading that found the queue full begins a new segment.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use embedded_hal::i2c::I2c;
 use heapless::spsc::{Consumer, Producer};
 use nestling::sample::{Micros, Sample, Values};
+use portable_atomic::{AtomicBool, Ordering};
 
 use crate::Input;
 

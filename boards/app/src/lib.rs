@@ -11,6 +11,8 @@ mod newest;
 #[cfg(target_os = "none")]
 pub mod stack;
 
+#[cfg(all(feature = "embassy", target_os = "none"))]
+pub mod board;
 #[cfg(feature = "embassy")]
 pub mod camera;
 #[cfg(feature = "embassy")]
@@ -26,7 +28,7 @@ use nestling::sample::Sample;
 pub use nestling::{image::Aligned, kernels::Kernels, learner::Learner};
 pub use static_cell::{ConstStaticCell, StaticCell};
 
-pub use device::{Device, Parts, StartError};
+pub use device::{Device, Parts};
 
 /// What a board's build script made of `board.toml` and the image; its `firmware.rs` holds the function that gives it.
 pub struct Firmware {

@@ -35,8 +35,7 @@ pub async fn serve<D: Driver<'static>>(driver: D, product: &'static str) {
     let buffers = BUFFERS.init(Buffers { descriptor: [0; 256], bos: [0; 32], control: [0; 64], state: State::new() });
     let Buffers { descriptor, bos, control, state } = buffers;
     let mut builder = Builder::new(driver, config, descriptor, bos, &mut [], control);
-    let (sender, receiver, control) =
-        CdcAcmClass::new(&mut builder, state, PACKET as u16).split_with_control();
+    let (sender, receiver, control) = CdcAcmClass::new(&mut builder, state, PACKET as u16).split_with_control();
     let mut device = builder.build();
     join3(device.run(), from_host(receiver), to_host(sender, control)).await;
 }

@@ -4,8 +4,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use cortex_m::peripheral::{SYST, syst::SystClkSource};
 use cortex_m_rt::exception;
-use cortex_m_semihosting::hprintln;
-use nestling::kernels::Kernels;
 
 /// Times that the timer of 24 bits has run down. Only the exception writes it.
 static ROUNDS: AtomicU32 = AtomicU32::new(0);
@@ -40,9 +38,4 @@ pub fn instructions<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = ticks();
     let result = work();
     (result, (ticks() - before) * 10 / 256)
-}
-
-/// Prints a line of the table that `.ci/bare.sh` keeps.
-pub fn print(what: &str, kernels: Kernels, count: u64, unit: &str) {
-    hprintln!("count: {} {}: {} {} instructions", what, kernels.name(), count, unit);
 }

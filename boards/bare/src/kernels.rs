@@ -107,7 +107,7 @@ pub fn compare_and_count(memory: &mut [u8]) -> bool {
             if let Some(name) = name {
                 let of_macs = |count: u64| 100 * count / conv.macs() as u64;
                 hprintln!(
-                    "count: {}, {}: forward {}, input gradient {}, weight gradient {} instructions for 100 products",
+                    "count: {}, {}: forward {}, input gradient {}, weight gradient {} instructions a hundred products",
                     name,
                     way.name(),
                     of_macs(counts[0]),

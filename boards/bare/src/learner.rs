@@ -4,16 +4,21 @@
 use cortex_m_semihosting::hprintln;
 use nestling::fixed::random::Draws;
 use nestling::kernels::Kernels;
-use nestling::learner::{Learner, Options};
+use nestling::learner::{Did, Learner, Options};
 use nestling::net::spec::{DictionarySpec, GuardSpec, InputSpec, LayerKind, LayerSpec, Spec};
 use nestling::sample::{Micros, Sample, Seed, Values};
 
-use crate::count;
+use crate::{count, path};
 
 /// Side of the frames.
 const SIDE: usize = 32;
-/// Samples of the lesson; some of each phase of it.
-const SAMPLES: u64 = 32;
+/// Samples of the lesson and patches of each: a quarter of them whitens, the next ones fill the dictionary, the others
+/// are clustered.
+const SAMPLES: u64 = 64;
+const PATCHES: u32 = 8;
+/// Samples that are counted of those that whiten and of those that are clustered.
+const WHITENED: core::ops::Range<u64> = 8..12;
+const CLUSTERED: core::ops::Range<u64> = 48..52;
 
 /// The shape of `models/n5.toml` or `models/n18.toml`, with a short lesson that nobody judges.
 fn spec(filters: usize, colour_filters: usize) -> Spec {
@@ -22,7 +27,7 @@ fn spec(filters: usize, colour_filters: usize) -> Spec {
     Spec {
         input: InputSpec { height: SIDE, width: SIDE, channels: 3, ..Default::default() },
         layer: core::iter::once(stem).collect(),
-        dictionary: DictionarySpec { samples: SAMPLES, patches: 8 },
+        dictionary: DictionarySpec { samples: SAMPLES, patches: PATCHES },
         guard: GuardSpec { lesson_steps: 1, canaries: 0 },
         ..Default::default()
     }
@@ -41,7 +46,7 @@ pub fn count(memory: &mut [u8]) -> bool {
 }
 
 fn count_one(name: &str, spec: &Spec, kernels: Kernels, memory: &mut [u8]) -> bool {
-    let options = Options { kernels, ..Options::new(Seed(7)) };
+    let options = Options { kernels, lean: true, ..Options::new(Seed(7)) };
     let (bytes, mut learner) = match (Learner::plan(spec, &options), Learner::new(spec, &options, memory)) {
         (Ok(plan), Ok(learner)) => (plan.ram_bytes, learner),
         (Err(problem), _) | (_, Err(problem)) => {
@@ -51,9 +56,8 @@ fn count_one(name: &str, spec: &Spec, kernels: Kernels, memory: &mut [u8]) -> bo
     };
     let mut pixels = [0u8; SIDE * SIDE * 3];
     let mut feature = [0i8; 9 * 240];
-    let (mut learned, mut perceived) = (0, 0);
-    // Without the last sample, after which the lesson's filters are made.
-    for n in 0..SAMPLES - 1 {
+    let (mut whitened, mut clustered, mut perceived) = (0, 0, 0);
+    for n in 0..CLUSTERED.end {
         let draws = Draws::new(Seed(1), n, 0);
         // Blobs of light with noise.
         for (i, p) in pixels.iter_mut().enumerate() {
@@ -62,21 +66,30 @@ fn count_one(name: &str, spec: &Spec, kernels: Kernels, memory: &mut [u8]) -> bo
         }
         let values = Values::Image { pixels: &pixels, height: SIDE, width: SIDE, channels: 3 };
         let sample = Sample { values, time: Micros(n), segment: 0 };
-        let (observed, instructions) = count::instructions(|| learner.observe(&sample));
-        learned += instructions;
-        let feature = &mut feature[..learner.network().feature_dim];
-        perceived += count::instructions(|| learner.perceive(&sample, feature)).1;
+        let (observed, instructions) = count::instructions(|| path::observe(&mut learner, &sample));
         if let Err(problem) = observed {
             hprintln!("{} {}: {}", name, kernels.name(), problem);
             return false;
         }
+        while path::step(&mut learner) != Did::Idle {}
+        match n {
+            n if WHITENED.contains(&n) => whitened += instructions,
+            n if CLUSTERED.contains(&n) => clustered += instructions,
+            _ => {}
+        }
+        if n + 1 == CLUSTERED.end {
+            let feature = &mut feature[..learner.network().feature_dim];
+            perceived = count::instructions(|| path::perceive(&mut learner, &sample, feature)).1;
+        }
     }
+    let thousands = |sum: u64, samples: core::ops::Range<u64>| sum / 1000 / (samples.end - samples.start);
     hprintln!(
-        "count: {}, {}: observe {}, feature {} thousand instructions; {} bytes",
+        "count: {}, {}: whiten {}, cluster {}, perceive {} thousand instructions a sample; {} bytes",
         name,
         kernels.name(),
-        learned / 1000 / (SAMPLES - 1),
-        perceived / 1000 / (SAMPLES - 1),
+        thousands(whitened, WHITENED),
+        thousands(clustered, CLUSTERED),
+        perceived / 1000,
         bytes
     );
     true

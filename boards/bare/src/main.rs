@@ -6,6 +6,7 @@
 mod count;
 mod kernels;
 mod learner;
+mod path;
 
 use core::panic::PanicInfo;
 
@@ -23,7 +24,9 @@ const MEMORY: usize = 512 * 1024;
 fn panic(info: &PanicInfo) -> ! {
     hprintln!("panic: {}", info);
     debug::exit(debug::EXIT_FAILURE);
-    loop {}
+    loop {
+        cortex_m::asm::wfi();
+    }
 }
 
 /// Every way that this processor has.
@@ -39,7 +42,7 @@ fn selftest(kernels: Kernels, memory: &mut [u8]) -> bool {
             let same = digest == selftest::EXPECTED;
             let verdict = if same { "the expected bits" } else { "OTHER BITS" };
             hprintln!("{}: {:016x}, {}, {} bytes planned", kernels.name(), digest, verdict, bytes);
-            count::print("selftest", kernels, instructions / 1000, "thousand");
+            hprintln!("count: self-test, {}: {} thousand instructions", kernels.name(), instructions / 1000);
             same
         }
         (Err(problem), _) | (_, Err(problem)) => {
@@ -61,5 +64,7 @@ fn main() -> ! {
     passed &= kernels::compare_and_count(memory);
     passed &= learner::count(memory);
     debug::exit(if passed { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
-    loop {}
+    loop {
+        cortex_m::asm::wfi();
+    }
 }

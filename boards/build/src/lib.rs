@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use nestling::image::{self, Image};
 use nestling::kernels::Kernels;
-use nestling::learner::{Learner, Options};
+use nestling::learner::Learner;
 use nestling::link;
 use nestling::model;
 use nestling::net::spec::InputKind;
@@ -33,6 +33,7 @@ struct Board {
     model: String,
     runner: String,
     qemu_machine: Option<String>,
+    chip: Option<String>,
 }
 
 /// Where the samples come from.
@@ -73,7 +74,7 @@ pub fn build() {
     println!("cargo:rustc-cfg=input=\"{input}\"");
 
     let image = image(&folder, &board);
-    let plan = match Learner::plan(image.spec(), &image.options(options(&board))) {
+    let plan = match Learner::plan(image.spec(), &image.board_options(kernels(&board))) {
         Ok(plan) => plan,
         Err(problem) => panic!("{}: {problem}", image.spec().name),
     };
@@ -82,6 +83,12 @@ pub fn build() {
         InputKind::Image => (1, 0),
         InputKind::Window => (2, spec.width * spec.channels),
     };
+    assert!(
+        (spec.kind == InputKind::Image) == (input != "imu") || input == "link",
+        "{} does not fit the input {input} of board {}; name a model that does with NESTLING_IMAGE, or set NESTLING_INPUT",
+        image.spec().name,
+        board.name,
+    );
     // A board with a sensor is sent nothing but short questions.
     let sample = if input == "link" { spec.height * spec.width * spec.channels * value } else { 0 };
     let feature = if image.spec().guard.canaries > 0 { plan.feature_dim } else { 0 };
@@ -128,7 +135,9 @@ pub fn firmware() -> nestling_firmware::Firmware {{
     let room = board.stack_bytes;
     write(
         &out.join("stack.x"),
-        &format!("ASSERT(_stack_start - _stack_end >= {room}, \"less than {room} bytes are left for the stack; take a smaller model\");\n"),
+        &format!(
+            "ASSERT(_stack_start - _stack_end >= {room}, \"less than {room} bytes are left for the stack; take a smaller model\");\n"
+        ),
     );
     write(&out.join("memory.x"), &read(&folder.join("memory.x")));
     println!("cargo:rustc-link-search={}", out.display());
@@ -141,12 +150,12 @@ pub fn firmware() -> nestling_firmware::Firmware {{
 const KERNELS: [(&str, Kernels, &str); 2] =
     [("lean", Kernels::Lean, "Kernels::Lean"), ("reference", Kernels::Reference, "Kernels::Reference")];
 
-fn options(board: &Board) -> Options {
+fn kernels(board: &Board) -> Kernels {
     let Some((_, kernels, _)) = KERNELS.iter().find(|(name, ..)| *name == board.kernels) else {
         let names: Vec<_> = KERNELS.iter().map(|(name, ..)| *name).collect();
         panic!("board.toml: there are no kernels {}; choose one of {names:?}", board.kernels);
     };
-    Options { kernels: *kernels, lean: true, ..Options::new(Seed(1)) }
+    *kernels
 }
 
 /// The image that `NESTLING_IMAGE` names, or one of the board's default model; a copy lies in `OUT_DIR`.
@@ -160,8 +169,7 @@ fn image(folder: &Path, board: &Board) -> Image<'static> {
             let path = folder.join(&board.model);
             println!("cargo:rerun-if-changed={}", path.display());
             let spec = model::parse(&board.model, &read(&path)).unwrap_or_else(|problem| panic!("{problem}"));
-            let options = options(board);
-            image::to_bytes(&spec, options.seed, options.expected_samples, None)
+            image::to_bytes(&spec, Seed(1), None, None)
         }
     };
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -45,8 +45,8 @@ pub fn build(board: &Board, image: &[u8]) -> Result<Built, String> {
 /// The program that cargo's messages name.
 fn executable(messages: &[u8]) -> Option<PathBuf> {
     let messages = messages.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    let named = messages.filter_map(|m: serde_json::Value| m.get("executable")?.as_str().map(PathBuf::from));
-    named.last()
+    let mut named = messages.filter_map(|m: serde_json::Value| m.get("executable")?.as_str().map(PathBuf::from));
+    named.next_back()
 }
 
 /// What cargo must be told so that there is a core library for `target`.

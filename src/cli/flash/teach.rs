@@ -12,10 +12,11 @@ use crate::cli::board::Board as Profile;
 use crate::cli::import::Block;
 use crate::cli::{Told, progress, rounded};
 use crate::image::Image;
+use crate::kernels::Kernels;
 use crate::learner::{Alone, Did, Learner, Options, store_sample};
 use crate::link::{Health, Memory, RawSample, StateHash, ToDevice, ToHost};
 use crate::net::spec::InputKind;
-use crate::sample::{Sample, Seed, Values};
+use crate::sample::{Sample, Values};
 use crate::source::link::{Board, DeviceInfo};
 use crate::source::{Record, Source};
 use crate::state::{self, Hash};
@@ -162,10 +163,9 @@ pub fn emulated(
     let board = Board::attach(Emulator::start(machine, firmware)?, &profile.name)?;
     let block = Block::of(image);
     let image = Image::parse(block.bytes())?;
-    let options = image.options(Options::new(Seed(0)));
+    let options = image.board_options(Kernels::detect());
     let mut memory = vec![0; Learner::plan(image.spec(), &options)?.block_len()];
-    let mut learner = Learner::new(image.spec(), &options, &mut memory)?;
-    image.restore(&mut learner)?;
+    let learner = image.learner(&options, &mut memory)?;
     check(board.device(), &learner, &options)?;
     teach(board, learner, source, most)
 }
