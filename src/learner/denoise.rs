@@ -39,7 +39,7 @@ impl<'a> Buffers<'a> {
             input: arena.take(window),
             activations: arena.take(network.step_len()),
             gradients: arena.take(gradients),
-            scratch: Scratch::take(network, arena),
+            scratch: Scratch::take_for_step(network, 1, arena),
         })
     }
 }

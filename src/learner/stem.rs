@@ -111,7 +111,8 @@ impl<'a> LessonBuffers<'a> {
         let below = below_len(network);
         let dictionary = dictionary::Scratch::take(lengths(network).2, arena);
         let activations = arena.take(below);
-        let forward = if below > 0 { forward::Scratch::take(network, arena) } else { forward::Scratch::none() };
+        let forward =
+            if below > 0 { forward::Scratch::take_for_step(network, 1, arena) } else { forward::Scratch::none() };
         (!network.dictionaries().is_empty()).then_some(LessonBuffers { activations, forward, dictionary })
     }
 }
@@ -243,5 +244,45 @@ impl Learner<'_> {
         }
         self.learning.shifts[0].layers[lesson.layer] = LaggedShift::unset();
         self.learning.repack(&self.network, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Kernels;
+    use crate::net::spec::{DictionarySpec, InputSpec, LayerKind, LayerSpec, Spec};
+
+    #[test]
+    fn the_lessons_follow_one_another_from_the_stem_upwards_without_a_gap() {
+        let layer = |filters, group, pool| LayerSpec {
+            kind: LayerKind::Dictionary,
+            filters,
+            group,
+            pool,
+            ..Default::default()
+        };
+        let spec = Spec {
+            input: InputSpec { height: 16, width: 16, channels: 1, ..Default::default() },
+            layer: [layer(8, 0, 1), layer(12, 2, 4), layer(6, 6, 1)].into_iter().collect(),
+            dictionary: DictionarySpec { samples: 100, patches: 1 },
+            ..Default::default()
+        };
+        let network = Network::new(&spec, Kernels::Reference).expect("a sound plan");
+        for samples in [300, 100, 7] {
+            let mut before = Lesson::of(&network, samples, 0);
+            assert_eq!((before.layer, before.group, before.first), (0, 0, 0));
+            for number in 1..samples {
+                let lesson = Lesson::of(&network, samples, number);
+                assert!(lesson.first <= number && number < lesson.end);
+                if lesson != before {
+                    assert_eq!(lesson.first, before.end);
+                    assert!((lesson.layer, lesson.group) > (before.layer, before.group));
+                }
+                before = lesson;
+            }
+            assert_eq!((before.layer, before.group, before.end), (2, 1, samples));
+            assert_eq!(Lesson::of(&network, samples, samples + 5), before);
+        }
     }
 }

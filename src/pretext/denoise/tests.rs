@@ -62,7 +62,6 @@ impl Encoder {
         let x = window(&encoder.network, 7);
         let seen = forward::layers(&encoder.network, encoder.params(), &x, &mut activations, &mut scratch);
         encoder.shifts.layers.iter_mut().zip(&seen.layers).take(2).for_each(|(s, seen)| s.follow(*seen));
-        println!("{:?}", encoder.shifts);
         encoder
     }
 
@@ -158,8 +157,8 @@ fn loss_and_gradient_are_those_of_the_float_formula() {
         }
         for (number, t) in encoder.network.tensors.iter().enumerate() {
             let cosine = cosine(&mean[t.weight_range()], &slopes[t.weight_range()]);
-            println!("{number} {seed} {cosine}");
-            assert!(cosine > 0.0, "tensor {number}, seed {seed}: {cosine}");
+            // Activations that round to 0 let no error through, which the float formula does.
+            assert!(cosine > if number == 0 { 0.94 } else { 0.99 }, "tensor {number}, seed {seed}: {cosine}");
         }
     }
 }
