@@ -221,19 +221,25 @@ impl<'a> Image<'a> {
         self.options(Options { kernels, lean: true, flash_weights, ..Options::new(self.seed) })
     }
 
-    /// The image's learner over `memory`, with its state; `options` are [`Image::options`] or [`Image::board_options`].
+    /// The image's learner over `memory`, with its state, made in `place`; `options` are [`Image::options`] or
+    /// [`Image::board_options`].
     ///
     /// # Errors
     /// [`ImageError::Plan`], [`ImageError::Tensor`].
-    pub fn learner<'m>(&self, options: &Options, memory: &'m mut [u8]) -> Result<Learner<'m>, ImageError>
+    pub fn learner<'p, 'm>(
+        &self,
+        options: &Options,
+        memory: &'m mut [u8],
+        place: &'p mut Option<Learner<'m>>,
+    ) -> Result<&'p mut Learner<'m>, ImageError>
     where
         'a: 'm,
     {
         let wanted = Learner::plan(&self.spec, options).map_err(ImageError::Plan)?.flash_weights;
         let weights: &'a [i8] = bytemuck::cast_slice(self.tensor("learning.weights").unwrap_or_default());
         let flash = weights.get(..wanted).unwrap_or(weights);
-        let mut learner = Learner::with_flash_weights(&self.spec, options, flash, memory).map_err(ImageError::Plan)?;
-        self.restore(&mut learner)?;
+        let learner = Learner::place(&self.spec, options, flash, memory, place).map_err(ImageError::Plan)?;
+        self.restore(learner)?;
         Ok(learner)
     }
 

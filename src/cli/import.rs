@@ -50,9 +50,10 @@ pub fn run(args: &Args) -> Outcome {
     let options = Options { kernels: Kernels::Reference, ..image.options(Options::new(Seed(0))) };
     let plan = Learner::plan(image.spec(), &options).map_err(|e| wrong(&e))?;
     let mut memory = vec![0; plan.block_len()];
-    let mut learner = image.learner(&options, &mut memory).map_err(|e| wrong(&e))?;
-    store::write(&args.out, &mut learner)?;
-    let (hash, samples) = (store::state_hash(&mut learner), learner.counters().observed);
+    let mut place = None;
+    let learner = image.learner(&options, &mut memory, &mut place).map_err(|e| wrong(&e))?;
+    store::write(&args.out, learner)?;
+    let (hash, samples) = (store::state_hash(learner), learner.counters().observed);
     let text = format!(
         "{} is now the checkpoint {}\n  model {}, {samples} samples\n  state hash {hash}",
         args.image.display(),

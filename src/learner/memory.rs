@@ -44,7 +44,8 @@ impl Plan {
 pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let mut arena = Arena::counting();
-    let learner = take(spec, options, &mut arena, Some(&mut plan))?;
+    let mut place = None;
+    let learner = take(spec, options, &mut arena, Some(&mut plan), &mut place)?;
     let network = &learner.network;
     plan.ram_bytes = arena.used();
     plan.flash_weights = in_flash(network, options);
@@ -130,13 +131,16 @@ pub(super) fn descriptor_len(network: &Network) -> usize {
     network.descriptor_grid().len()
 }
 
-/// Takes all memory of a learner from `arena`, noting each part in `plan`.
-pub(super) fn take<'m>(
+/// Takes all memory of a learner from `arena`, noting each part in `plan`, and makes it in `place`.
+// By itself, so that its stack is gone when the learner starts.
+#[inline(never)]
+pub(super) fn take<'p, 'm>(
     spec: &Spec,
     options: &Options,
     arena: &mut Arena<'m>,
     plan: Option<&mut Plan>,
-) -> Result<Learner<'m>, PlanError> {
+    place: &'p mut Option<Learner<'m>>,
+) -> Result<&'p mut Learner<'m>, PlanError> {
     check(spec, options)?;
     let mut network = Network::new(spec, options.kernels)?;
     if options.lean {
@@ -214,7 +218,7 @@ pub(super) fn take<'m>(
             before = used;
         }
     }
-    Ok(Learner {
+    Ok(place.insert(Learner {
         spec: spec.clone(),
         network,
         lanes: options.lanes,
@@ -238,7 +242,7 @@ pub(super) fn take<'m>(
         windows,
         feature_shifts: [LaggedShift::unset(); MAX_LAYERS],
         scratch,
-    })
+    }))
 }
 
 /// The largest of what the calls need at one time.

@@ -255,11 +255,29 @@ impl<'m> Learner<'m> {
         flash: &'m [i8],
         memory: &'m mut [u8],
     ) -> Result<Self, PlanError> {
+        let mut place = None;
+        Self::place(spec, options, flash, memory, &mut place)?;
+        // It is there, or it was an error.
+        place.ok_or(PlanError::NoLayers)
+    }
+
+    /// As [`Learner::with_flash_weights`], made where it is to stay: a learner is some kilobytes, and a copy of it more than
+    /// a small stack may hold.
+    ///
+    /// # Errors
+    /// As [`Learner::with_flash_weights`].
+    pub fn place<'p>(
+        spec: &Spec,
+        options: &Options,
+        flash: &'m [i8],
+        memory: &'m mut [u8],
+        place: &'p mut Option<Self>,
+    ) -> Result<&'p mut Self, PlanError> {
         let needed = Self::plan(spec, options)?.block_len();
         if memory.len() < needed {
             return Err(PlanError::MemoryTooSmall { needed, given: memory.len() });
         }
-        let mut learner = memory::take(spec, options, &mut Arena::over(memory), None)?;
+        let learner = memory::take(spec, options, &mut Arena::over(memory), None, place)?;
         let in_flash = learner.network.weights_len - learner.learning.weights.len();
         if in_flash != flash.len() {
             return Err(PlanError::FlashWeights { needed: in_flash, given: flash.len() });
@@ -270,6 +288,7 @@ impl<'m> Learner<'m> {
         Ok(learner)
     }
 
+    #[inline(never)]
     fn start(&mut self, options: &Options) {
         self.counters[0] = Counters::at_start(&self.spec, &self.network, options);
         self.learning.shifts[0] = Shifts::unset();

@@ -165,8 +165,9 @@ pub fn emulated(
     let image = Image::parse(block.bytes())?;
     let options = image.board_options(Kernels::detect());
     let mut memory = vec![0; Learner::plan(image.spec(), &options)?.block_len()];
-    let learner = image.learner(&options, &mut memory)?;
-    check(board.device(), &learner, &options)?;
+    let mut place = None;
+    let learner = image.learner(&options, &mut memory, &mut place)?;
+    check(board.device(), learner, &options)?;
     teach(board, learner, source, most)
 }
 
@@ -189,7 +190,7 @@ fn check(device: &DeviceInfo, learner: &Learner, options: &Options) -> Result<()
 
 fn teach<P: Read + Write>(
     mut board: Board<P>,
-    mut learner: Learner,
+    learner: &mut Learner,
     source: &mut dyn Source,
     most: u64,
 ) -> Result<Taught, Box<dyn std::error::Error>> {
@@ -245,7 +246,7 @@ fn teach<P: Read + Write>(
     };
     bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
-    let host = state::hash(&mut learner);
+    let host = state::hash(learner);
     Ok(Taught { samples, seconds, features, health, memory, kernels, device: hash, host })
 }
 
