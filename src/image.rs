@@ -235,10 +235,8 @@ impl<'a> Image<'a> {
     where
         'a: 'm,
     {
-        let wanted = Learner::plan(&self.spec, options).map_err(ImageError::Plan)?.flash_weights;
         let weights: &'a [i8] = bytemuck::cast_slice(self.tensor("learning.weights").unwrap_or_default());
-        let flash = weights.get(..wanted).unwrap_or(weights);
-        let learner = Learner::place(&self.spec, options, flash, memory, place).map_err(ImageError::Plan)?;
+        let learner = Learner::place(&self.spec, options, weights, memory, place).map_err(ImageError::Plan)?;
         self.restore(learner)?;
         Ok(learner)
     }

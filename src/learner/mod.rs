@@ -244,7 +244,7 @@ impl<'m> Learner<'m> {
         Self::with_flash_weights(spec, options, &[], memory)
     }
 
-    /// As [`Learner::new`], for [`Options::flash_weights`]: `flash` holds the weights of all tensors below the lowest
+    /// As [`Learner::new`], for [`Options::flash_weights`]: `flash` begins with the weights of all tensors below the lowest
     /// trained one, `i8`, in their order; they are no part of the learner's state. The stem is not learned.
     ///
     /// # Errors
@@ -273,15 +273,15 @@ impl<'m> Learner<'m> {
         memory: &'m mut [u8],
         place: &'p mut Option<Self>,
     ) -> Result<&'p mut Self, PlanError> {
-        let needed = Self::plan(spec, options)?.block_len();
-        if memory.len() < needed {
-            return Err(PlanError::MemoryTooSmall { needed, given: memory.len() });
+        let given = memory.len();
+        let mut arena = Arena::over(memory);
+        let learner = memory::take(spec, options, &mut arena, None, place)?;
+        let needed = Arena::block_len(arena.used());
+        if !arena.fits() || given < needed {
+            return Err(PlanError::MemoryTooSmall { needed, given });
         }
-        let learner = memory::take(spec, options, &mut Arena::over(memory), None, place)?;
-        let in_flash = learner.network.weights_len - learner.learning.weights.len();
-        if in_flash != flash.len() {
-            return Err(PlanError::FlashWeights { needed: in_flash, given: flash.len() });
-        }
+        let needed = learner.network.weights_len - learner.learning.weights.len();
+        let flash = flash.get(..needed).ok_or(PlanError::FlashWeights { needed, given: flash.len() })?;
         learner.learning.flash = flash;
         learner.published.flash = flash;
         learner.start(options);

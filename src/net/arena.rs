@@ -46,18 +46,23 @@ impl<'m> Arena<'m> {
 
     /// A buffer of `len` numbers, all 0 unless the arena is [`Arena::reusing`] its memory.
     ///
-    /// # Panics
-    /// Where the block is smaller than was counted, which is a mistake of the caller.
+    /// Where the block is too small for it, the arena goes on counting: see [`Arena::fits`].
     pub fn take<T: Pod>(&mut self, len: usize) -> &'m mut [T] {
         let bytes = bytes_of::<T>(len);
         self.used += bytes;
-        let Some(rest) = self.rest.take() else { return &mut [] };
-        let (taken, rest) = rest.split_at_mut(bytes);
+        let Some((taken, rest)) = self.rest.take().and_then(|rest| rest.split_at_mut_checked(bytes)) else {
+            return &mut [];
+        };
         self.rest = Some(rest);
         if self.zeroed {
             taken.fill(0);
         }
         bytemuck::cast_slice_mut(&mut taken[..len * size_of::<T>()])
+    }
+
+    /// Everything that was taken was there; never while counting.
+    pub fn fits(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// Bytes taken so far.
