@@ -229,11 +229,30 @@ impl<'a> Image<'a> {
     where
         'a: 'm,
     {
+        let mut place = None;
+        self.place(&mut place, options, memory)?;
+        // `place` has filled it.
+        place.ok_or(ImageError::Model)
+    }
+
+    /// As [`Image::learner`], made where it is to stay; see [`Learner::place`].
+    ///
+    /// # Errors
+    /// As [`Image::learner`].
+    pub fn place<'p, 'm>(
+        &self,
+        place: &'p mut Option<Learner<'m>>,
+        options: &Options,
+        memory: &'m mut [u8],
+    ) -> Result<&'p mut Learner<'m>, ImageError>
+    where
+        'a: 'm,
+    {
         let wanted = Learner::plan(&self.spec, options).map_err(ImageError::Plan)?.flash_weights;
         let weights: &'a [i8] = bytemuck::cast_slice(self.tensor("learning.weights").unwrap_or_default());
         let flash = weights.get(..wanted).unwrap_or(weights);
-        let mut learner = Learner::with_flash_weights(&self.spec, options, flash, memory).map_err(ImageError::Plan)?;
-        self.restore(&mut learner)?;
+        let learner = Learner::place(place, &self.spec, options, flash, memory).map_err(ImageError::Plan)?;
+        self.restore(learner)?;
         Ok(learner)
     }
 

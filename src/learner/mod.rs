@@ -255,11 +255,29 @@ impl<'m> Learner<'m> {
         flash: &'m [i8],
         memory: &'m mut [u8],
     ) -> Result<Self, PlanError> {
+        let mut place = None;
+        Self::place(&mut place, spec, options, flash, memory)?;
+        // `place` has filled it.
+        place.ok_or(PlanError::NoLayers)
+    }
+
+    /// As [`Learner::with_flash_weights`], made where it is to stay: a board has no stack for copies of 2 KB.
+    ///
+    /// # Errors
+    /// As [`Learner::with_flash_weights`].
+    #[inline(never)]
+    pub fn place<'p>(
+        place: &'p mut Option<Self>,
+        spec: &Spec,
+        options: &Options,
+        flash: &'m [i8],
+        memory: &'m mut [u8],
+    ) -> Result<&'p mut Self, PlanError> {
         let needed = Self::plan(spec, options)?.block_len();
         if memory.len() < needed {
             return Err(PlanError::MemoryTooSmall { needed, given: memory.len() });
         }
-        let mut learner = memory::take(spec, options, &mut Arena::over(memory), None)?;
+        let learner = place.insert(memory::take(spec, options, &mut Arena::over(memory), None)?);
         let in_flash = learner.network.weights_len - learner.learning.weights.len();
         if in_flash != flash.len() {
             return Err(PlanError::FlashWeights { needed: in_flash, given: flash.len() });

@@ -1,7 +1,6 @@
 //! The loop of a board: [`Device::poll`], for ever.
 
 use core::fmt::{self, Write as _};
-use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use embassy_futures::block_on;
@@ -292,12 +291,12 @@ struct Begun {
 fn begin(
     image: &'static [u8],
     kernels: Kernels,
-    place: &'static mut MaybeUninit<Learner<'static>>,
+    place: &'static mut Option<Learner<'static>>,
     block: &'static mut [u8],
 ) -> Result<Begun, ImageError> {
     let image = Image::parse(image)?;
     let options = image.board_options(kernels);
-    let learner = place.write(image.learner(&options, block)?);
+    let learner = image.place(place, &options, block)?;
     Ok(Begun { learner, spec: image.spec_bytes(), options, checksum: image.checksum() })
 }
 

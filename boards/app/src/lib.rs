@@ -20,13 +20,11 @@ pub mod port;
 #[cfg(feature = "embassy")]
 pub mod usb;
 
-use core::mem::MaybeUninit;
-
 use nestling::sample::Sample;
 
 /// For the source that a board's build script writes.
 pub use nestling::{image::Aligned, kernels::Kernels, learner::Learner};
-pub use static_cell::{ConstStaticCell, StaticCell};
+pub use static_cell::ConstStaticCell;
 
 pub use device::{Device, Parts};
 
@@ -38,7 +36,7 @@ pub struct Firmware {
     /// The model, and what it has learned already.
     pub image: &'static [u8],
     /// For the learner itself, and its block of the planned length.
-    pub learner: &'static mut MaybeUninit<Learner<'static>>,
+    pub learner: &'static mut Option<Learner<'static>>,
     pub block: &'static mut [u8],
     /// For the longest frame that comes over the link.
     pub frame: &'static mut [u8],

@@ -113,9 +113,9 @@ pub const WINDOW: usize = {window};
 /// # Panics
 /// When it is called a second time.
 pub fn firmware() -> nestling_firmware::Firmware {{
-    use nestling_firmware::{{Aligned, ConstStaticCell, Firmware, Kernels, Learner, StaticCell}};
+    use nestling_firmware::{{Aligned, ConstStaticCell, Firmware, Kernels, Learner}};
     static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/image.bin")));
-    static LEARNER: StaticCell<Learner<'static>> = StaticCell::new();
+    static LEARNER: ConstStaticCell<Option<Learner<'static>>> = ConstStaticCell::new(None);
     static BLOCK: ConstStaticCell<[u8; {block}]> = ConstStaticCell::new([0; {block}]);
     static FRAME: ConstStaticCell<[u8; {frame}]> = ConstStaticCell::new([0; {frame}]);
     static FEATURE: ConstStaticCell<[i8; {feature}]> = ConstStaticCell::new([0; {feature}]);
@@ -123,7 +123,7 @@ pub fn firmware() -> nestling_firmware::Firmware {{
         board: "{name}",
         kernels: {kernels},
         image: &IMAGE.0,
-        learner: LEARNER.uninit(),
+        learner: LEARNER.take(),
         block: BLOCK.take(),
         frame: FRAME.take(),
         feature: FEATURE.take(),

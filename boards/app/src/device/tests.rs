@@ -131,7 +131,7 @@ fn board<I: Input>(wire: &Wire, chip: &Chip, input: I) -> Device<Wire, I, Chip> 
         board: "test",
         kernels: Kernels::Lean,
         image,
-        learner: Box::leak(Box::new(MaybeUninit::uninit())),
+        learner: Box::leak(Box::new(None)),
         block: Box::leak(vec![0; 32 << 10].into_boxed_slice()),
         frame: Box::leak(vec![0; link::buffer_len(SIDE * SIDE)].into_boxed_slice()),
         feature: &mut [],
