@@ -6,7 +6,7 @@ use nestling_mps2::Machine;
 
 include!(concat!(env!("OUT_DIR"), "/firmware.rs"));
 
-const MACHINE: Machine = Machine { uart: 0x4000_4000, line: 0, nor: 0x2100_0000 };
+const MACHINE: Machine = Machine { uart: 0x4000_4000, line: 0, nor: 0x6000_0000 };
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
