@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::image::Image;
 use crate::kernels::Kernels;
-use crate::learner::Learner;
+use crate::learner::{Learner, Options, Plan};
+use crate::net::network::PlanError;
 use crate::net::spec::Spec;
 
 /// What `board.toml` says; the firmware's build script reads the same file.
@@ -24,6 +25,9 @@ pub struct Board {
     pub flash_bytes: usize,
     /// Room that the stack is to keep.
     pub stack_bytes: usize,
+    /// Variables and code of the firmware beside the learner's block and the image, as measured.
+    pub firmware_ram_bytes: usize,
+    pub firmware_flash_bytes: usize,
     pub kernels: BoardKernels,
     pub input: BoardInput,
     /// Model of the firmware where none is named, from the board's folder.
@@ -34,6 +38,13 @@ pub struct Board {
     pub chip: Option<String>,
     #[serde(skip)]
     pub folder: PathBuf,
+}
+
+/// Bytes that firmware with a learner needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    pub ram: usize,
+    pub flash: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -99,23 +110,43 @@ impl Board {
         }
     }
 
-    /// What a learner of `spec` takes of the board's memory; an error where that is too much.
+    /// What the learner of `image` takes of the board's memory.
+    ///
+    /// # Errors
+    /// The plan's.
+    pub fn plan(&self, image: &Image) -> Result<(Options, Plan, Needs), PlanError> {
+        let options = image.board_options(self.kernels());
+        let plan = Learner::plan(image.spec(), &options)?;
+        let needs = Needs {
+            ram: plan.block_len() + self.firmware_ram_bytes + self.stack_bytes,
+            flash: image.total_bytes() + self.firmware_flash_bytes,
+        };
+        Ok((options, plan, needs))
+    }
+
+    /// As [`Board::plan`] for people; an error where it does not fit.
     pub fn check(&self, image: &Image) -> Result<String, Box<dyn std::error::Error>> {
-        let (spec, bytes) = (image.spec(), image.total_bytes());
-        let block = Learner::plan(spec, &image.board_options(self.kernels()))?.block_len();
-        let needed = block + self.stack_bytes;
-        if needed > self.ram_bytes || bytes > self.flash_bytes {
+        let (_, plan, needs) = self.plan(image)?;
+        if needs.ram > self.ram_bytes || needs.flash > self.flash_bytes {
             return Err(format!(
-                "model {} does not fit board {}: its learner and the stack want {needed} bytes of RAM of {}, its image \
-                 {bytes} bytes of flash of {}\n  what to do: take a smaller model, or a smaller [replay] capacity, \
-                 [guard] canaries = 0, [optimizer] memory",
-                spec.name, self.name, self.ram_bytes, self.flash_bytes
+                "model {} does not fit board {}: it wants {} bytes of RAM of {}, and {} of flash of {}\n  what to do: take \
+                 a smaller model, or a smaller [replay] capacity, [guard] canaries = 0, [optimizer] memory",
+                image.spec().name, self.name, needs.ram, self.ram_bytes, needs.flash, self.flash_bytes
             )
             .into());
         }
         Ok(format!(
-            "board {} ({}): the learner takes {block} bytes of {} of RAM beside {} of stack, the image {bytes} of {} of flash",
-            self.name, self.cpu, self.ram_bytes, self.stack_bytes, self.flash_bytes
+            "board {} ({}): {} bytes of {} of RAM, of which the learner {}, the stack {}; {} of {} of flash, of which the \
+             image {}",
+            self.name,
+            self.cpu,
+            needs.ram,
+            self.ram_bytes,
+            plan.block_len(),
+            self.stack_bytes,
+            needs.flash,
+            self.flash_bytes,
+            image.total_bytes()
         ))
     }
 }

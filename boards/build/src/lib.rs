@@ -28,6 +28,8 @@ struct Board {
     ram_bytes: usize,
     flash_bytes: usize,
     stack_bytes: usize,
+    firmware_ram_bytes: usize,
+    firmware_flash_bytes: usize,
     kernels: String,
     input: Input,
     model: String,
