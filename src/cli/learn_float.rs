@@ -5,15 +5,22 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::learn::Args;
+use super::settings::UsageError;
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::learner::Options;
-use crate::net::spec::Spec;
+use crate::net::spec::{LayerKind, Spec};
 use crate::runtime::Pool;
 use crate::source::{Record, Source};
 use crate::store;
 use crate::twin::Twin;
 
 pub fn run(args: &Args, spec: &Spec, options: &Options, source: &mut dyn Source) -> Outcome {
+    let dictionaries = spec.layer.iter().filter(|l| l.kind == LayerKind::Dictionary).count();
+    if spec.denoise.is_some() || dictionaries > 1 {
+        let problem =
+            "the float twin knows neither [denoise] nor a dictionary on another; leave out --arithmetic float";
+        return Err(UsageError(problem.into()).into());
+    }
     let mut twin = Twin::new(spec, options)?;
     let mut record = Record::default();
     let bar = progress(options.expected_samples, "learning in float");

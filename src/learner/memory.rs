@@ -96,6 +96,9 @@ fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
     ] {
         within(key, u64::from(share), 0, 256)?;
     }
+    if spec.contrastive.is_some() && spec.denoise.is_some() {
+        return Err(PlanError::TwoPretexts);
+    }
     if let Some(d) = &spec.denoise {
         within("[denoise] batch", d.batch as u64, 1, if spec.replay.capacity == 0 { 1 } else { 64 })?;
         within("[denoise] mask", u64::from(d.mask), if d.noise == 0 { 1 } else { 0 }, 255)?;
