@@ -141,11 +141,14 @@ impl Learner<'_> {
         Did::Published { health: measured.health, version: EncoderVersion(c.version as u32) }
     }
 
-    /// A lesson of an encoder that nobody judges is published as it is; only its saturation is known.
+    /// A lesson of an encoder that nobody judges is published as it is.
     fn publish_unjudged(&mut self) -> Did {
         let saturation = guard::saturation(self.learning.trained(&self.network));
         let feature = self.learning.shifts[0].feature;
-        self.publish(&Measured { health: Health { saturation, ..Health::default() }, feature })
+        // Of the contrastive step's embeddings; there is no other measure without canaries.
+        let [effective_rank, spread, ..] = self.health[0];
+        let loss = (self.counters[0].loss_running >> 4) as u32;
+        self.publish(&Measured { health: Health { effective_rank, spread, loss, saturation }, feature })
     }
 
     fn undo(&mut self) {

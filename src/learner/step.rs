@@ -7,6 +7,7 @@ use crate::augment::signal::ChannelScale;
 use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
+use crate::guard;
 use crate::kernels::narrow::{self, Random};
 use crate::net::arena::Arena;
 use crate::net::backward::{self, BackwardSeen, EachGradient};
@@ -122,6 +123,16 @@ impl<'a> StepBuffers<'a> {
             errors: arena.take(views * dim),
             loss: contrastive::Buffers::take(views, dim, arena),
         })
+    }
+}
+
+impl StepBuffers<'_> {
+    /// Copies the embeddings of all views from their lanes.
+    fn gather_embeddings(&mut self, dim: usize) {
+        for lane in &self.lanes {
+            let from = lane.first * dim;
+            self.embeddings[from..from + lane.count * dim].copy_from_slice(lane.embeddings);
+        }
     }
 }
 
@@ -338,10 +349,7 @@ impl Learner<'_> {
         for_each_lane(join, &mut buffers.lanes, &|lane| lane.forward(&reading, lane.count));
 
         // Loss over all views.
-        for lane in &buffers.lanes {
-            let from = lane.first * dim;
-            buffers.embeddings[from..from + lane.count * dim].copy_from_slice(lane.embeddings);
-        }
+        buffers.gather_embeddings(dim);
         let loss = contrastive::nt_xent(
             self.network.kernels,
             buffers.embeddings,
@@ -352,6 +360,12 @@ impl Learner<'_> {
         let shift = shift_for(narrow::largest(buffers.embeddings), 8);
         let draws = Draws::new(seed, step, tensor::EMBEDDING);
         narrow::feed(buffers.embeddings, &mut Random::new(shift, draws, 0, None, buffers.errors));
+        // Where nobody judges lessons, the embeddings of the last step tell of their health.
+        if !network.judged && counters.lesson_progress + 1 == u64::from(self.spec.guard.lesson_steps) {
+            buffers.gather_embeddings(dim);
+            let (effective_rank, spread) = guard::rank_and_spread(buffers.embeddings, dim);
+            self.health[0] = [effective_rank, spread, 0, 0];
+        }
 
         // Backward; before the very first step one view sets the error shifts.
         let errors = &*buffers.errors;

@@ -724,7 +724,8 @@ impl Network {
 
     /// Multiply-accumulates of one view in a step: forward, weight gradients, input gradients.
     pub fn macs_step_view(&self) -> usize {
-        let forward: usize = self.tensors.iter().map(|t| t.conv.macs()).sum();
+        let base = self.layers.get(self.base).map_or(0, |l| l.tensors.start);
+        let forward: usize = self.tensors.iter().skip(base).map(|t| t.conv.macs()).sum();
         let trained = self.tensors.iter().enumerate().skip(self.first_trained);
         let backward: usize = trained.map(|(i, t)| t.conv.macs() * if i > self.first_trained { 2 } else { 1 }).sum();
         forward + backward
