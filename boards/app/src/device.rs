@@ -244,13 +244,13 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
                     host.say(&ToHost::Sample(RawSample::new(number, &sample)));
                 }
                 let at = raw.values.0.as_ptr().addr() - start;
-                let (values, time) = (at..at + raw.values.0.len(), sample.time);
+                let (values, time, segment) = (at..at + raw.values.0.len(), sample.time, sample.segment);
                 if let Err(problem) = learner.hold_inbox(values) {
                     host.log(&problem);
                     return self.ready();
                 }
                 let mut taker = Taker { learner, feature, host, frozen: *frozen };
-                let ended = taker.take(time, raw.segment);
+                let ended = taker.take(time, segment);
                 self.after(ended);
                 self.ready();
             }

@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use embedded_storage_async::nor_flash::{ErrorType as FlashErrors, ReadNorFlash};
 use nestling::image;
+use nestling::link::Decoder;
 use nestling::net::spec::{DictionarySpec, GuardSpec, InputSpec, LayerKind, LayerSpec, Spec};
-use nestling::sample::{Micros, Seed, Values};
+use nestling::sample::{Sample, Seed, Values};
 
 use super::*;
 use crate::FromLink;
