@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use common::Gratings;
 use nestling::kernels::Kernels;
-use nestling::learner::{Alone, Learner, Options};
-use nestling::net::spec::{GuardSpec, LayerSpec, OptimizerSpec, ReplaySpec, Spec};
+use nestling::learner::{Alone, Did, Learner, Options, SampleError};
+use nestling::link::{Deframer, RawSample, ToDevice, send};
+use nestling::net::spec::{GuardSpec, InputKind, LayerSpec, OptimizerSpec, ReplaySpec, Spec};
+use nestling::sample::{Micros, Sample, Values};
 use nestling::selftest;
 use nestling::store::state_hash;
 
@@ -125,6 +127,101 @@ fn weights_in_flash_change_no_bits() {
         };
         assert_eq!(feature(&whole), feature(&half));
     }
+}
+
+/// Puts `sample` together in the learner's inbox, from the bytes of the link, and has it held.
+fn arrive(learner: &mut Learner, deframer: &mut Deframer, sample: &Sample) {
+    let message = ToDevice::Sample(RawSample::new(learner.counters().observed, sample));
+    let mut whole = 0;
+    send(&message, |piece| {
+        whole += piece.iter().filter(|&&byte| deframer.push(byte, learner.inbox())).count();
+        Ok::<(), ()>(())
+    })
+    .expect("the inbox takes all");
+    assert_eq!(whole, 1);
+    let inbox = learner.inbox();
+    let start = inbox.as_ptr().addr();
+    let Some(ToDevice::Sample(raw)) = deframer.to_device(inbox) else { panic!("a sample") };
+    assert_eq!(raw.sample(), Some(*sample));
+    let at = raw.values.0.as_ptr().addr() - start;
+    let values = at..at + raw.values.0.len();
+    learner.hold_inbox(values).expect("a fitting sample");
+}
+
+#[test]
+fn a_sample_that_arrives_in_the_inbox_is_learned_to_the_same_bits() {
+    let imu = nestling::model::load("imu").expect("a shipped model");
+    let mut judged_imu = imu.clone();
+    judged_imu.guard.canaries = 8;
+    judged_imu.replay.capacity = 16;
+    for (name, spec) in [
+        ("judged", selftest::spec()),
+        ("dictionary", dictionary()),
+        ("sparse", sparse()),
+        ("latents", latents()),
+        ("imu", imu),
+        ("judged imu", judged_imu),
+    ] {
+        let options = Options { lean: true, ..common::options(1, None) };
+        let (mut memory, mut other_memory) = (Vec::new(), Vec::new());
+        let mut given = learner(&spec, &options, &[], &mut memory);
+        let mut sent = learner(&spec, &options, &[], &mut other_memory);
+        let (mut deframer, mut gratings) = (Deframer::default(), Gratings::new(16));
+        for n in 0..300u64 {
+            let readings: Vec<i16> = (0..128 * 6).map(|i| (i * (i % 6 + n % 9) * 97 % 4001) as i16 - 2000).collect();
+            let sample = match spec.input.kind {
+                InputKind::Image => gratings.sample(),
+                InputKind::Window => {
+                    let values = Values::Window { readings: &readings, length: 128, channels: 6 };
+                    Sample { values, time: Micros(n), segment: 0 }
+                }
+            };
+            // What is sent now and then is only perceived, as by a frozen board.
+            let frozen = n % 10 == 9;
+            arrive(&mut sent, &mut deframer, &sample);
+            if !frozen {
+                given.observe(&sample).expect("a fitting sample");
+                sent.observe_held(sample.time, sample.segment);
+            }
+            if spec.guard.canaries > 0 {
+                let mut features = [(); 2].map(|()| vec![0; given.network().feature_dim]);
+                given.perceive(&sample, &mut features[0]).expect("a fitting sample");
+                sent.perceive_held(&mut features[1]);
+                assert_eq!(features[0], features[1], "{name}, {n}");
+            } else {
+                if frozen {
+                    given.perceive_newest(&sample).expect("a fitting sample");
+                    sent.perceive_newest_held();
+                }
+                let [one, other] = [&given, &sent].map(|learner| {
+                    let mut feature = Vec::new();
+                    learner.newest_feature(|part| feature.extend_from_slice(part));
+                    feature
+                });
+                assert!(!one.is_empty() && one == other, "{name}, {n}");
+            }
+            for learner in [&mut given, &mut sent] {
+                while !frozen && learner.step(&Alone) != Did::Idle {}
+            }
+        }
+        assert_eq!(state_hash(&mut sent), state_hash(&mut given), "{name}");
+        assert_eq!((deframer.dropped(), sent.counters().observed), (0, 270), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_sample_in_the_inbox_is_refused() {
+    let options = Options { lean: true, ..common::options(1, None) };
+    let mut memory = Vec::new();
+    let mut learner = learner(&sparse(), &options, &[], &mut memory);
+    let (stored, inbox) = (learner.stored_len(), learner.inbox().len());
+    assert_eq!((stored, inbox), (16 * 16 * 3, 16 * 16 * 3 + nestling::learner::AROUND_SAMPLE));
+    for values in [0..0, 0..stored - 1, 1..stored, 0..stored + 1, inbox..inbox + stored, inbox - stored + 1..inbox + 1]
+    {
+        let refused = Err(SampleError::Inbox { bytes: values.len(), wants: stored });
+        assert_eq!(learner.hold_inbox(values.clone()), refused, "{values:?}");
+    }
+    assert_eq!(learner.hold_inbox(inbox - stored..inbox), Ok(()));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub enum SampleError {
     Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
     Image { height: usize, width: usize, channels: usize, values: usize },
+    /// What stands in the inbox is not as long as a stored sample.
+    Inbox { bytes: usize, wants: usize },
 }
 
 impl core::fmt::Display for SampleError {
@@ -44,6 +46,10 @@ impl core::fmt::Display for SampleError {
             SampleError::Image { height, width, channels, values } => write!(
                 f,
                 "an image of {height}x{width} with {channels} channels and {values} values is none that can be used"
+            ),
+            SampleError::Inbox { bytes, wants } => write!(
+                f,
+                "the sample has {bytes} bytes and the model takes {wants}; send it in the size of the model's [input]"
             ),
         }
     }

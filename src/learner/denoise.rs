@@ -149,6 +149,7 @@ impl Learner<'_> {
         let (network, from) = (&self.network, self.network.trained_range().start);
         let step_size = step_size(&counters, &self.spec.optimizer);
         let mut halved = 0;
+        let stored_len = self.stored_len();
         let masters = &mut *self.masters;
         let mut update = |tensor: usize, gradients: &[i32]| {
             let draws = Draws::new(seed, number, update::gradient_tensor(tensor));
@@ -172,7 +173,7 @@ impl Learner<'_> {
             buffers.gradients.fill(0);
             for sample in 0..samples {
                 let stored = match sample {
-                    0 => &*self.stored,
+                    0 => &self.stored[..stored_len],
                     _ => self.replay.sample(batch::drawn(&self.replay, seed, number, sample)?, 0),
                 };
                 shared.forward(stored, sample, &mut buffers, &mut found);

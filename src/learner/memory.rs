@@ -129,6 +129,15 @@ fn stored_len(spec: &Spec, network: &Network) -> usize {
     network.input.len() * if spec.input.kind == InputKind::Window { 2 } else { 1 }
 }
 
+/// Bytes that an inbox has beside those of a sample, for what a frame of the link has around them: tag, number, time,
+/// segment, shape and length as varints, and a checksum. They are 51 at most, and memory is taken in 64.
+pub const AROUND_SAMPLE: usize = 64;
+
+/// Bytes behind the stored sample: see [`Learner::inbox`].
+pub(super) const fn inbox_slack(lean: bool) -> usize {
+    if lean { AROUND_SAMPLE } else { 0 }
+}
+
 /// Length of the descriptor by which the redundancy policy compares samples: the first layer pooled to 2×2.
 pub(super) fn descriptor_len(network: &Network) -> usize {
     network.descriptor_grid().len()
@@ -201,7 +210,7 @@ pub(super) fn take<'p, 'm>(
     let held = if network.base > 0 { network.base_input().len() } else { frame };
     let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), held, descriptor_len(&network), arena);
     mark("replay", arena);
-    let stored = arena.take(frame);
+    let stored = arena.take(frame + inbox_slack(options.lean));
     // An image that nobody stores is turned into the encoder's input where it stands.
     let not_stored = network.base > 0 || (replay_spec.capacity == 0 && !spec.trains());
     let in_place = spec.input.kind == InputKind::Image && not_stored;

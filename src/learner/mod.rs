@@ -16,7 +16,7 @@ pub use batch::{SampleError, input_of, pick_of, store_sample, view_of};
 use encoder::Encoder;
 #[cfg(feature = "std")]
 pub(crate) use lesson::DICTIONARY_LESSON;
-pub use memory::{Plan, PlanItem};
+pub use memory::{AROUND_SAMPLE, Plan, PlanItem};
 #[cfg(feature = "std")]
 pub(crate) use step::step_size;
 
@@ -206,7 +206,8 @@ pub struct Learner<'m> {
     dictionary: &'m mut [i16],
     scales: &'m mut [signal::ChannelScale],
     replay: Replay<'m>,
-    /// The newest sample as it is stored, and as the encoder takes it; where the latter is empty, in place of the former.
+    /// The newest sample as it is stored, and slack behind it; and the sample as the encoder takes it; where the latter is
+    /// empty, in place of the former.
     stored: &'m mut [u8],
     input: &'m mut [i8],
     /// Feature of the newest sample, where nobody judges lessons; or the window sums that it is narrowed from.
@@ -364,7 +365,7 @@ impl<'m> Learner<'m> {
 
     /// Bytes of one stored sample.
     pub fn stored_len(&self) -> usize {
-        self.stored.len()
+        self.stored.len() - memory::inbox_slack(self.lean)
     }
 
     pub fn counters(&self) -> &Counters {

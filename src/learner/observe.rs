@@ -1,5 +1,7 @@
 //! Taking samples in: the stem's lesson, the replay buffer, and the feature of the newest sample.
 
+use core::ops::Range;
+
 use super::denoise::may_fall;
 use super::{Learner, batch, memory, tensor};
 use crate::augment::{fit, image, signal};
@@ -9,7 +11,7 @@ use crate::kernels::narrow;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, Scratch};
 use crate::net::spec::{InputKind, MAX_LAYERS};
-use crate::sample::{Sample, Seed};
+use crate::sample::{Micros, Sample, Seed};
 
 use super::{SampleError, input_of, store_sample};
 
@@ -19,14 +21,22 @@ impl Learner<'_> {
     /// # Errors
     /// [`SampleError`]; the learner is then as it was.
     pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        self.take_in(sample)?;
+        self.hold(sample)?;
+        self.observe_held(sample.time, sample.segment);
+        Ok(())
+    }
+
+    /// As [`Learner::observe`], of the sample that is held. One of which latents are kept is changed for them: it is to
+    /// be perceived before, or by [`Learner::newest_feature`].
+    pub fn observe_held(&mut self, time: Micros, segment: u32) {
+        self.take_in();
         if self.learns_stem() {
             self.observe_dictionary();
         }
         if !self.network.judged {
             self.follow_newest();
         }
-        self.remember_newest(sample);
+        self.remember_newest(time, segment);
         let counters = &mut self.counters[0];
         counters.observed += 1;
         if !self.spec.trains() {
@@ -34,7 +44,6 @@ impl Learner<'_> {
         } else if counters.observed > counters.stem_samples {
             counters.credit += 1;
         }
-        Ok(())
     }
 
     /// Takes in one sample for the canaries and the scales only: nothing is learned from it.
@@ -42,33 +51,73 @@ impl Learner<'_> {
     /// # Errors
     /// [`SampleError`].
     pub fn remember(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        self.take_in(sample)?;
-        self.remember_newest(sample);
+        self.hold(sample)?;
+        self.take_in();
+        self.remember_newest(sample.time, sample.segment);
         self.counters[0].observed += 1;
         Ok(())
     }
 
-    /// Scales and stores the sample, and makes it the encoder's input.
-    fn take_in(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        if self.spec.input.kind == InputKind::Window {
-            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
-        }
-        self.make_input();
+    /// Holds `sample`, in the form in which it is stored, for the calls that take in or perceive the held one.
+    ///
+    /// # Errors
+    /// [`SampleError`]; the one before is still held then.
+    pub fn hold(&mut self, sample: &Sample) -> Result<(), SampleError> {
+        let stored_len = self.stored_len();
+        store_sample(&self.spec, &self.network, sample, &mut self.stored[..stored_len])?;
+        self.fit_in_place();
         Ok(())
     }
 
-    fn make_input(&mut self) {
+    /// Memory in which a sample can arrive and then be held without a copy elsewhere: that of the held sample, and with
+    /// [`Options::lean`](super::Options::lean) [`AROUND_SAMPLE`](super::AROUND_SAMPLE) bytes more. Before anything is
+    /// written here, what is due of the held sample must be done: [`Learner::step`] until it is idle.
+    pub fn inbox(&mut self) -> &mut [u8] {
+        self.stored
+    }
+
+    /// Holds the sample whose pixels or little-endian readings, in the shape of the model's input, stand in the inbox at
+    /// `values`.
+    ///
+    /// # Errors
+    /// [`SampleError::Inbox`] where they are not as many as the model's, or not within the inbox.
+    pub fn hold_inbox(&mut self, values: Range<usize>) -> Result<(), SampleError> {
+        let wants = self.stored_len();
+        if values.len() != wants || values.end > self.stored.len() {
+            return Err(SampleError::Inbox { bytes: values.len(), wants });
+        }
+        self.stored.copy_within(values, 0);
+        self.fit_in_place();
+        Ok(())
+    }
+
+    /// Pixels that nobody stores become the encoder's input where they stand.
+    fn fit_in_place(&mut self) {
         if self.input.is_empty() {
-            fit::to_input_in_place(self.stored, self.spec.input.channels);
-        } else {
-            input_of(&self.spec, self.scales, self.stored, self.input);
+            let stored_len = self.stored_len();
+            fit::to_input_in_place(&mut self.stored[..stored_len], self.spec.input.channels);
+        }
+    }
+
+    /// Makes the held sample the encoder's input, by scales that have followed it.
+    fn take_in(&mut self) {
+        if self.spec.input.kind == InputKind::Window {
+            let stored = &self.stored[..self.stored_len()];
+            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(stored));
+        }
+        self.make_input();
+    }
+
+    fn make_input(&mut self) {
+        if !self.input.is_empty() {
+            let stored = &self.stored[..self.stored_len()];
+            input_of(&self.spec, self.scales, stored, self.input);
         }
     }
 
     /// The newest sample as the encoder takes it.
     fn newest(&self) -> &[i8] {
-        if self.input.is_empty() { bytemuck::cast_slice(self.stored) } else { self.input }
+        if self.input.is_empty() { bytemuck::cast_slice(&self.stored[..self.stored_len()]) } else { self.input }
     }
 
     /// The feature of the newest sample; the shifts of the feature, and of layers that are still settling, follow it.
@@ -108,7 +157,8 @@ impl Learner<'_> {
     }
 
     /// Puts the newest sample, or what the lowest trained layer reads of it, into the replay buffer.
-    fn remember_newest(&mut self, sample: &Sample) {
+    fn remember_newest(&mut self, time: Micros, segment: u32) {
+        let stored_len = self.stored_len();
         let (seed, observed) = (Seed(self.counters[0].seed), self.counters[0].observed);
         let draws = Draws::new(seed, observed, tensor::REPLAY);
         let scratch = core::mem::take(&mut self.scratch);
@@ -120,15 +170,15 @@ impl Learner<'_> {
                 descriptor = arena.take(memory::descriptor_len(&self.network));
                 batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut buffers);
             }
-            self.replay.push(self.stored, sample.time.0, sample.segment, descriptor, draws);
+            self.replay.push(&self.stored[..stored_len], time.0, segment, descriptor, draws);
         } else if self.has_settled(self.network.base - 1) {
-            let input = bytemuck::cast_slice_mut(self.stored);
+            let input = bytemuck::cast_slice_mut(&mut self.stored[..stored_len]);
             image::relight(&self.spec.views, self.network.input, Draws::new(seed, observed, tensor::VIEW), input);
             let activations = arena.take(self.network.kept_len());
             let mut buffers = Scratch::take(&self.network, &mut arena);
             let (replay, params) = (&mut self.replay, self.learning.params());
             forward::below(&self.network, params, input, activations, &mut buffers, |latent| {
-                replay.push(bytemuck::cast_slice(latent), sample.time.0, sample.segment, &[], draws);
+                replay.push(bytemuck::cast_slice(latent), time.0, segment, &[], draws);
             });
         }
         self.scratch = scratch;
@@ -140,7 +190,13 @@ impl Learner<'_> {
     /// # Errors
     /// [`SampleError`].
     pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        self.hold(sample)?;
+        self.perceive_held(out);
+        Ok(())
+    }
+
+    /// As [`Learner::perceive`], of the sample that is held.
+    pub fn perceive_held(&mut self, out: &mut [i8]) {
         self.make_input();
         let scratch = core::mem::take(&mut self.scratch);
         let mut arena = Arena::over(scratch);
@@ -154,7 +210,6 @@ impl Learner<'_> {
         forward::feature(&self.network, params, self.newest(), activations, out, &mut buffers);
         self.windows = windows;
         self.scratch = scratch;
-        Ok(())
     }
 
     /// Makes the feature of `sample` the newest one where nobody judges lessons; nothing is learned from it.
@@ -162,10 +217,15 @@ impl Learner<'_> {
     /// # Errors
     /// [`SampleError`].
     pub fn perceive_newest(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        self.hold(sample)?;
+        self.perceive_newest_held();
+        Ok(())
+    }
+
+    /// As [`Learner::perceive_newest`], of the sample that is held.
+    pub fn perceive_newest_held(&mut self) {
         self.make_input();
         self.look_at_newest();
-        Ok(())
     }
 
     /// The feature of the sample that was observed last, where nobody judges lessons: calls `each` with its mantissas,

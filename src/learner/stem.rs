@@ -191,8 +191,9 @@ impl Learner<'_> {
         let scratch = core::mem::take(&mut self.scratch);
         let buffers = LessonBuffers::take(&self.network, &mut Arena::over(scratch));
         if let Some(LessonBuffers { activations, mut forward, mut dictionary }) = buffers {
+            let stored_len = self.stored_len();
             let (stored, input) = (core::mem::take(&mut self.stored), core::mem::take(&mut self.input));
-            let newest: &[i8] = if input.is_empty() { bytemuck::cast_slice(stored) } else { input };
+            let newest: &[i8] = if input.is_empty() { bytemuck::cast_slice(&stored[..stored_len]) } else { input };
             let (network, params) = (&self.network, self.learning.params());
             let x = match lesson.layer.checked_sub(1) {
                 None => newest,

@@ -1,7 +1,8 @@
 //! Frames: a message in postcard, its CRC-32, both in COBS (Cheshire and Baker 1999), and a zero byte.
 //!
 //! [`send`] passes a frame on in pieces of at most 255 bytes, so that a sender needs no buffer as long as a sample.
-//! [`Decoder`] takes bytes one at a time and finds the next frame after any garbage.
+//! [`Decoder`] takes bytes one at a time and finds the next frame after any garbage; [`Deframer`] is the same in a buffer
+//! that is lent to it.
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,117 @@ pub fn forward<E>(message: &[u8], write: impl FnMut(&[u8]) -> Result<(), E>) -> 
     framer.failure.map_or(Ok(()), Err)
 }
 
-/// Finds frames in a stream of bytes.
+/// Finds frames in a stream of bytes. The buffer in which they are put together is lent to each call: the same one, in
+/// which nobody else writes from a frame's first byte until it is read.
+#[derive(Debug, Default)]
+pub struct Deframer {
+    /// Bytes of the frame so far; of a whole frame, without its checksum.
+    len: usize,
+    /// Data bytes left in the block.
+    left: u8,
+    /// A zero stands between this block and the next.
+    zero: bool,
+    /// Some byte of this frame has arrived, and all of them had room.
+    begun: bool,
+    overflowed: bool,
+    dropped: u32,
+}
+
+impl Deframer {
+    /// Frames so far that were damaged, too long or no message.
+    pub fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    /// Takes one byte. `true`: a whole frame is in `buffer`, until the next byte.
+    pub fn push(&mut self, byte: u8, buffer: &mut [u8]) -> bool {
+        if byte == 0 {
+            return self.end(buffer);
+        }
+        if !self.begun {
+            (self.len, self.left, self.zero, self.begun, self.overflowed) = (0, 0, false, true, false);
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            self.store(byte, buffer);
+        } else {
+            if self.zero {
+                self.store(0, buffer);
+            }
+            self.left = byte - 1;
+            self.zero = usize::from(byte) < BLOCK;
+        }
+        false
+    }
+
+    fn store(&mut self, byte: u8, buffer: &mut [u8]) {
+        match buffer.get_mut(self.len) {
+            Some(place) => {
+                *place = byte;
+                self.len += 1;
+            }
+            None => self.overflowed = true,
+        }
+    }
+
+    fn end(&mut self, buffer: &[u8]) -> bool {
+        if !core::mem::take(&mut self.begun) {
+            return false;
+        }
+        let whole = self.left == 0 && !self.overflowed;
+        match self.frame(buffer).split_last_chunk::<CHECK>() {
+            Some((message, checksum)) if whole && CRC.checksum(message) == u32::from_le_bytes(*checksum) => {
+                self.len = message.len();
+                true
+            }
+            _ => {
+                self.dropped = self.dropped.saturating_add(1);
+                self.len = 0;
+                false
+            }
+        }
+    }
+
+    /// The bytes of the frame that [`Deframer::push`] found: one message in postcard.
+    pub fn frame<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+        let len = if self.begun { 0 } else { self.len };
+        buffer.get(..len).unwrap_or_default()
+    }
+
+    /// The message in the frame; one that is none is counted as dropped.
+    pub fn message<'b, M: Deserialize<'b>>(&mut self, buffer: &'b [u8]) -> Option<M> {
+        match postcard::take_from_bytes(self.frame(buffer)) {
+            Ok((message, [])) => Some(message),
+            _ => {
+                self.dropped = self.dropped.saturating_add(1);
+                None
+            }
+        }
+    }
+
+    /// As [`Deframer::message`], for a board: a sample's readings lie at an even address.
+    pub fn to_device<'b>(&mut self, buffer: &'b mut [u8]) -> Option<ToDevice<'b>> {
+        let message: ToDevice = self.message(buffer)?;
+        let ToDevice::Sample(sample @ RawSample { shape: Shape::Window { .. }, values: Bytes(values), .. }) = message
+        else {
+            return self.message(buffer);
+        };
+        let RawSample { number, time, segment, shape, .. } = sample;
+        let (address, len) = (values.as_ptr().addr(), values.len());
+        let mut at = address - buffer.as_ptr().addr();
+        if address % 2 == 1 {
+            // The tag of the message at least lies before the values.
+            buffer.copy_within(at..at + len, at - 1);
+            at -= 1;
+        }
+        // The frame is used up: read a second time it would be another message.
+        self.len = 0;
+        let values = Bytes(&buffer[at..at + len]);
+        Some(ToDevice::Sample(RawSample { number, time, segment, shape, values }))
+    }
+}
+
+/// A [`Deframer`] with a buffer of its own.
 ///
 /// ```
 /// use nestling::link::{Decoder, ToDevice, send};
@@ -117,117 +228,38 @@ pub fn forward<E>(message: &[u8], write: impl FnMut(&[u8]) -> Result<(), E>) -> 
 /// }
 /// ```
 pub struct Decoder<B> {
+    deframer: Deframer,
     buffer: B,
-    /// Bytes of the frame so far; of a whole frame, without its checksum.
-    len: usize,
-    /// Data bytes left in the block.
-    left: u8,
-    /// A zero stands between this block and the next.
-    zero: bool,
-    /// Some byte of this frame has arrived, and all of them had room.
-    begun: bool,
-    overflowed: bool,
-    dropped: u32,
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
     /// A decoder for frames that fit `buffer` ([`buffer_len`](super::buffer_len)).
     pub fn new(buffer: B) -> Self {
-        Decoder { buffer, len: 0, left: 0, zero: false, begun: false, overflowed: false, dropped: 0 }
+        Decoder { deframer: Deframer::default(), buffer }
     }
 
-    /// Frames so far that were damaged, too long or no message.
+    /// As [`Deframer::dropped`].
     pub fn dropped(&self) -> u32 {
-        self.dropped
+        self.deframer.dropped()
     }
 
-    /// Takes one byte. `true`: a whole frame is there, until the next byte.
+    /// As [`Deframer::push`].
     pub fn push(&mut self, byte: u8) -> bool {
-        if byte == 0 {
-            return self.end();
-        }
-        if !self.begun {
-            (self.len, self.left, self.zero, self.begun, self.overflowed) = (0, 0, false, true, false);
-        }
-        if self.left > 0 {
-            self.left -= 1;
-            self.store(byte);
-        } else {
-            if self.zero {
-                self.store(0);
-            }
-            self.left = byte - 1;
-            self.zero = usize::from(byte) < BLOCK;
-        }
-        false
+        self.deframer.push(byte, self.buffer.as_mut())
     }
 
-    fn store(&mut self, byte: u8) {
-        match self.buffer.as_mut().get_mut(self.len) {
-            Some(place) => {
-                *place = byte;
-                self.len += 1;
-            }
-            None => self.overflowed = true,
-        }
-    }
-
-    fn end(&mut self) -> bool {
-        if !core::mem::take(&mut self.begun) {
-            return false;
-        }
-        let whole = self.left == 0 && !self.overflowed;
-        let frame = &self.buffer.as_ref()[..self.len];
-        match frame.split_last_chunk::<CHECK>() {
-            Some((message, checksum)) if whole && CRC.checksum(message) == u32::from_le_bytes(*checksum) => {
-                self.len = message.len();
-                true
-            }
-            _ => {
-                self.dropped = self.dropped.saturating_add(1);
-                self.len = 0;
-                false
-            }
-        }
-    }
-
-    /// The bytes of the frame that [`Decoder::push`] found: one message in postcard.
+    /// As [`Deframer::frame`].
     pub fn frame(&self) -> &[u8] {
-        if self.begun { &[] } else { &self.buffer.as_ref()[..self.len] }
+        self.deframer.frame(self.buffer.as_ref())
     }
 
-    /// The message in the frame; one that is none is counted as dropped.
+    /// As [`Deframer::message`].
     pub fn message<'s, M: Deserialize<'s>>(&'s mut self) -> Option<M> {
-        let Decoder { buffer, len, dropped, begun, .. } = self;
-        let frame = if *begun { &[][..] } else { &B::as_ref(buffer)[..*len] };
-        match postcard::take_from_bytes(frame) {
-            Ok((message, [])) => Some(message),
-            _ => {
-                *dropped = dropped.saturating_add(1);
-                None
-            }
-        }
+        self.deframer.message(self.buffer.as_ref())
     }
 
-    /// As [`Decoder::message`], for a board: a sample's readings lie at an even address.
+    /// As [`Deframer::to_device`].
     pub fn to_device(&mut self) -> Option<ToDevice<'_>> {
-        let message: ToDevice = self.message()?;
-        let ToDevice::Sample(sample @ RawSample { shape: Shape::Window { .. }, values: Bytes(values), .. }) = message
-        else {
-            return self.message();
-        };
-        let RawSample { number, time, segment, shape, .. } = sample;
-        let (address, len) = (values.as_ptr().addr(), values.len());
-        let buffer = self.buffer.as_mut();
-        let mut at = address - buffer.as_ptr().addr();
-        if address % 2 == 1 {
-            // The tag of the message at least lies before the values.
-            buffer.copy_within(at..at + len, at - 1);
-            at -= 1;
-        }
-        // The frame is used up: read a second time it would be another message.
-        self.len = 0;
-        let values = Bytes(&self.buffer.as_ref()[at..at + len]);
-        Some(ToDevice::Sample(RawSample { number, time, segment, shape, values }))
+        self.deframer.to_device(self.buffer.as_mut())
     }
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::learner::Learner;
-use crate::net::spec::MAX_LAYERS;
+use crate::net::spec::{InputKind, MAX_LAYERS};
 use crate::sample::{Micros, Sample, Values};
 pub use crate::state::Hash;
 
@@ -116,6 +116,18 @@ pub struct RawSample<'a> {
 pub enum Shape {
     Image { height: u32, width: u32, channels: u32 },
     Window { length: u32, channels: u32 },
+}
+
+impl Shape {
+    /// The one that the model of `learner` takes as it is.
+    pub fn of(learner: &Learner) -> Self {
+        let input = learner.network().input;
+        let [height, width, channels] = [input.height, input.width, input.channels].map(|size| size as u32);
+        match learner.spec().input.kind {
+            InputKind::Image => Shape::Image { height, width, channels },
+            InputKind::Window => Shape::Window { length: width, channels },
+        }
+    }
 }
 
 impl<'a> RawSample<'a> {

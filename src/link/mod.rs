@@ -9,16 +9,17 @@
 pub mod frame;
 pub mod message;
 
-pub use frame::{Decoder, forward, send};
+pub use frame::{Decoder, Deframer, forward, send};
 pub use message::{Bytes, Feature, Health, Hello, Memory, RawSample, Shape, StateHash, ToDevice, ToHost, Wear};
+
+use crate::learner::AROUND_SAMPLE;
 
 /// Version of the messages, said in `Hello`. It changes with the layout of any message.
 pub const PROTOCOL: u16 = 1;
 
 /// Bytes that a decoder's buffer needs for a frame that carries a sample of `sample` bytes, or anything smaller.
 pub const fn buffer_len(sample: usize) -> usize {
-    // Tag, number, time, segment, shape and length as varints, and the checksum: at most 56 bytes.
-    let needed = sample + 64;
+    let needed = sample + AROUND_SAMPLE;
     // Hello's and Log's texts and a model.
     if needed < 512 { 512 } else { needed }
 }

@@ -105,6 +105,16 @@ fn readings_arrive_at_an_even_address_wherever_the_frame_has_them() {
 }
 
 #[test]
+fn a_samples_frame_fits_its_buffer_whatever_its_numbers() {
+    let huge = u32::MAX;
+    let shape = Shape::Image { height: huge, width: huge, channels: huge };
+    let raw = RawSample { time: u64::MAX, segment: huge, shape, ..sample(u64::MAX, &[9; 3072]) };
+    let mut decoder = Decoder::new(vec![0; buffer_len(3072)]);
+    assert_eq!(frames(&mut decoder, &framed(&ToDevice::Sample(raw))).len(), 1);
+    assert_eq!(decoder.to_device(), Some(ToDevice::Sample(raw)));
+}
+
+#[test]
 fn a_sample_whose_shape_lies_is_none() {
     let of = |shape, values| RawSample { shape, values: Bytes(values), ..sample(0, &[]) }.sample();
     let huge = u32::MAX;

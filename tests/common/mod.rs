@@ -87,8 +87,8 @@ impl Gratings {
         self.number += count;
     }
 
-    /// Lets the learner take in the next frame.
-    pub fn observe(&mut self, learner: &mut Learner) {
+    /// The next frame.
+    pub fn sample(&mut self) -> Sample<'_> {
         let n = self.number;
         self.number += 1;
         for (i, p) in self.pixels.iter_mut().enumerate() {
@@ -100,8 +100,12 @@ impl Gratings {
             *p = if self.covered { 90 } else { wave as u8 };
         }
         let values = Values::Image { pixels: &self.pixels, height: self.side, width: self.side, channels: 3 };
-        let sample = Sample { values, time: Micros(n * 50_000), segment: (n / 300) as u32 };
-        learner.observe(&sample).expect("a fitting sample");
+        Sample { values, time: Micros(n * 50_000), segment: (n / 300) as u32 }
+    }
+
+    /// Lets the learner take in the next frame.
+    pub fn observe(&mut self, learner: &mut Learner) {
+        learner.observe(&self.sample()).expect("a fitting sample");
     }
 
     /// Lets the learner take in `count` frames and do all that is due.

@@ -10,11 +10,11 @@ use heapless::String;
 use nestling::flash::FlashStore;
 use nestling::image::{Image, ImageError};
 use nestling::kernels::Kernels;
-use nestling::learner::{Alone, Did, Learner, Options, SampleError};
+use nestling::learner::{Alone, Did, Learner, Options};
 use nestling::link::{
-    self, Bytes, Decoder, Feature, Health, Hello, Memory, RawSample, StateHash, ToDevice, ToHost, Wear,
+    self, Bytes, Deframer, Feature, Health, Hello, Memory, RawSample, Shape, StateHash, ToDevice, ToHost, Wear,
 };
-use nestling::sample::Sample;
+use nestling::sample::Micros;
 use nestling::state;
 use serde::Serialize;
 
@@ -49,7 +49,9 @@ pub struct Parts<P, I, F> {
 /// See the module.
 pub struct Device<P, I, F: NorFlash> {
     learner: &'static mut Learner<'static>,
-    decoder: Decoder<&'static mut [u8]>,
+    deframer: Deframer,
+    /// Where a frame is put together; on a board whose samples come over the link that is the learner's inbox.
+    frame: &'static mut [u8],
     feature: &'static mut [i8],
     input: I,
     /// `None` where it could not be opened, or was erased for a restart.
@@ -127,7 +129,8 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
         let Begun { learner, spec, options, checksum } = begin(image, kernels, learner, block)?;
         let mut device = Device {
             learner,
-            decoder: Decoder::new(frame),
+            deframer: Deframer::default(),
+            frame,
             feature,
             input,
             store: None,
@@ -180,8 +183,15 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
         // The input is lent to its sample while the rest of the device takes that in.
         let Device { learner, feature, input, host, .. } = self;
         let Some(sample) = input.next() else { return heard };
-        let mut taker = Taker { learner, feature, host, recording: self.recording, frozen: self.frozen };
-        let ended = taker.take(&sample);
+        if self.recording {
+            host.say(&ToHost::Sample(RawSample::new(learner.counters().observed, &sample)));
+        }
+        if let Err(problem) = learner.hold(&sample) {
+            host.log(&problem);
+            return true;
+        }
+        let mut taker = Taker { learner, feature, host, frozen: self.frozen };
+        let ended = taker.take(sample.time, sample.segment);
         self.after(ended);
         true
     }
@@ -199,7 +209,8 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
             let Ok(count) = self.host.port.read(&mut piece) else { break };
             heard = true;
             for &byte in &piece[..count] {
-                if self.decoder.push(byte) {
+                // A board whose learner lends its inbox perceives and learns in `answer` alone: between two frames.
+                if self.deframer.push(byte, buffer::<I>(self.learner, self.frame)) {
                     self.answer();
                 }
             }
@@ -209,8 +220,11 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
 
     #[inline(never)]
     fn answer(&mut self) {
-        let Device { learner, decoder, feature, host, recording, frozen, finished, .. } = self;
-        let Some(message) = decoder.to_device() else { return };
+        let Device { learner, deframer, frame, feature, host, recording, frozen, finished, .. } = self;
+        let (number, model) = (learner.counters().observed, Shape::of(learner));
+        let buffer = buffer::<I>(learner, frame);
+        let start = buffer.as_ptr().addr();
+        let Some(message) = deframer.to_device(buffer) else { return };
         match message {
             ToDevice::Hello => self.greet(),
             ToDevice::Sample(raw) => {
@@ -221,8 +235,21 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
                     host.log(&"the sample has another number of values than its shape says");
                     return self.ready();
                 };
-                let mut taker = Taker { learner, feature, host, recording: *recording, frozen: *frozen };
-                let ended = taker.take(&sample);
+                if raw.shape != model {
+                    host.log(&"the sample has another shape than the model's input");
+                    return self.ready();
+                }
+                if *recording {
+                    host.say(&ToHost::Sample(RawSample::new(number, &sample)));
+                }
+                let at = raw.values.0.as_ptr().addr() - start;
+                let (values, time, segment) = (at..at + raw.values.0.len(), sample.time, sample.segment);
+                if let Err(problem) = learner.hold_inbox(values) {
+                    host.log(&problem);
+                    return self.ready();
+                }
+                let mut taker = Taker { learner, feature, host, frozen: *frozen };
+                let ended = taker.take(time, segment);
                 self.after(ended);
                 self.ready();
             }
@@ -245,7 +272,7 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
 
     fn health(&mut self) {
         let wear = self.store.as_mut().map_or_else(Wear::default, FlashStore::wear);
-        self.host.health(Health { frames_dropped: self.decoder.dropped(), wear, ..Health::new(self.learner) });
+        self.host.health(Health { frames_dropped: self.deframer.dropped(), wear, ..Health::new(self.learner) });
     }
 
     /// A lesson that ended is told, and one that was published is kept.
@@ -276,6 +303,11 @@ impl<P: Read + ReadReady + Write, I: Input, F: NorFlash> Device<P, I, F> {
         }
         (self.reset)()
     }
+}
+
+/// Where frames are put together.
+fn buffer<'b, I: Input>(learner: &'b mut Learner, frame: &'b mut [u8]) -> &'b mut [u8] {
+    if I::LINK { learner.inbox() } else { frame }
 }
 
 /// A learner as the image has it, and what is told of the image later.
@@ -312,22 +344,14 @@ struct Taker<'a, P> {
     learner: &'a mut Learner<'static>,
     feature: &'a mut [i8],
     host: &'a mut Host<P>,
-    recording: bool,
     frozen: bool,
 }
 
 impl<P: Write> Taker<'_, P> {
-    /// Perceives `sample`, sends its feature, and learns from it.
+    /// Perceives the sample that the learner holds, sends its feature, and learns from it.
     #[inline(never)]
-    fn take(&mut self, sample: &Sample) -> Ended {
-        let number = self.learner.counters().observed;
-        if self.recording {
-            self.host.say(&ToHost::Sample(RawSample::new(number, sample)));
-        }
-        if let Err(problem) = self.perceive(sample) {
-            self.host.log(&problem);
-            return Ended::Nothing;
-        }
+    fn take(&mut self, time: Micros, segment: u32) -> Ended {
+        self.perceive(time, segment);
         let mut ended = Ended::Nothing;
         while !self.frozen {
             match self.learner.step(&Alone) {
@@ -340,20 +364,18 @@ impl<P: Write> Taker<'_, P> {
         ended
     }
 
-    fn perceive(&mut self, sample: &Sample) -> Result<(), SampleError> {
+    fn perceive(&mut self, time: Micros, segment: u32) {
         if !self.frozen {
-            self.learner.observe(sample)?;
+            self.learner.observe_held(time, segment);
         }
         if !self.feature.is_empty() {
-            self.learner.perceive(sample, self.feature)?;
-            self.host.say(&ToHost::Feature(Feature::new(self.learner, sample.time, self.feature)));
-            return Ok(());
+            self.learner.perceive_held(self.feature);
+            return self.host.say(&ToHost::Feature(Feature::new(self.learner, time, self.feature)));
         }
         if self.frozen {
-            self.learner.perceive_newest(sample)?;
+            self.learner.perceive_newest_held();
         }
-        self.host.say(&Newest { learner: self.learner, time: sample.time });
-        Ok(())
+        self.host.say(&Newest { learner: self.learner, time });
     }
 }
 

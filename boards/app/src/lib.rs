@@ -38,7 +38,8 @@ pub struct Firmware {
     /// For the learner itself, and its block of the planned length.
     pub learner: &'static mut Option<Learner<'static>>,
     pub block: &'static mut [u8],
-    /// For the longest frame that comes over the link.
+    /// For the longest frame that comes over the link; empty where samples come over it, which arrive in the learner's
+    /// inbox.
     pub frame: &'static mut [u8],
     /// For one feature, where lessons are judged; empty elsewhere.
     pub feature: &'static mut [i8],

@@ -81,20 +81,16 @@ pub fn build() {
         Err(problem) => panic!("{}: {problem}", image.spec().name),
     };
     let spec = image.spec().input.clone();
-    let (value, window) = match spec.kind {
-        InputKind::Image => (1, 0),
-        InputKind::Window => (2, spec.width * spec.channels),
-    };
+    let window = if spec.kind == InputKind::Window { spec.width * spec.channels } else { 0 };
     assert!(
         (spec.kind == InputKind::Image) == (input != "imu") || input == "link",
         "{} does not fit the input {input} of board {}; name a model that does with NESTLING_IMAGE, or set NESTLING_INPUT",
         image.spec().name,
         board.name,
     );
-    // A board with a sensor is sent nothing but short questions.
-    let sample = if input == "link" { spec.height * spec.width * spec.channels * value } else { 0 };
     let feature = if image.spec().guard.canaries > 0 { plan.feature_dim } else { 0 };
-    let (block, frame) = (plan.block_len(), link::buffer_len(sample));
+    // Samples arrive in the learner's block; a board with a sensor is sent nothing but short questions.
+    let (block, frame) = (plan.block_len(), if input == "link" { 0 } else { link::buffer_len(0) });
     let taken = block + frame + feature + board.stack_bytes;
     assert!(
         taken <= board.ram_bytes,

@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use embedded_storage_async::nor_flash::{ErrorType as FlashErrors, ReadNorFlash};
 use nestling::image;
+use nestling::link::Decoder;
 use nestling::net::spec::{DictionarySpec, GuardSpec, InputSpec, LayerKind, LayerSpec, Spec};
-use nestling::sample::{Micros, Seed, Values};
+use nestling::sample::{Sample, Seed, Values};
 
 use super::*;
 use crate::FromLink;
@@ -133,7 +134,7 @@ fn board<I: Input>(wire: &Wire, chip: &Chip, input: I) -> Device<Wire, I, Chip> 
         image,
         learner: Box::leak(Box::new(None)),
         block: Box::leak(vec![0; 32 << 10].into_boxed_slice()),
-        frame: Box::leak(vec![0; link::buffer_len(SIDE * SIDE)].into_boxed_slice()),
+        frame: Box::leak(vec![0; if I::LINK { 0 } else { link::buffer_len(0) }].into_boxed_slice()),
         feature: &mut [],
     };
     let parts = Parts {
@@ -239,6 +240,36 @@ fn a_board_without_a_sensor_learns_from_the_link_what_one_with_a_sensor_learns()
     hear(&wire, |message| found = if let ToHost::Hash(hash) = message { Some(hash) } else { found });
     assert_eq!((ready, features, found), (51, 50, Some(expected)));
     assert!(!without.poll(), "nothing is due: the board may sleep");
+}
+
+#[test]
+fn a_sample_of_another_shape_is_refused_and_the_next_one_taken_and_recorded() {
+    let wire = Wire::default();
+    let mut device = board(&wire, &chip(), FromLink);
+    let pixels = pixels(4);
+    let raw = |values, height, width| {
+        let shape = Shape::Image { height, width, channels: 1 };
+        RawSample { number: 0, time: 4, segment: 0, shape, values: Bytes(values) }
+    };
+    say(&wire, &ToDevice::Record(true));
+    say(&wire, &ToDevice::Sample(raw(&pixels, 4, 16)));
+    say(&wire, &ToDevice::Sample(raw(&pixels[1..], 8, 8)));
+    say(&wire, &ToDevice::Sample(raw(&pixels[..16], 4, 4)));
+    say(&wire, &ToDevice::Sample(raw(&pixels, 8, 8)));
+    say(&wire, &ToDevice::Hash);
+    assert!(device.poll());
+    let (mut logs, mut ready, mut recorded, mut observed) = (0, 0, 0, 0);
+    hear(&wire, |message| match message {
+        ToHost::Log(_) => logs += 1,
+        ToHost::Ready => ready += 1,
+        ToHost::Sample(sample) => {
+            assert_eq!(sample, raw(&pixels, 8, 8));
+            recorded += 1;
+        }
+        ToHost::Hash(hash) => observed = hash.samples,
+        _ => {}
+    });
+    assert_eq!((logs, ready, recorded, observed), (3, 5, 1, 1));
 }
 
 #[test]
