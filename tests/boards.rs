@@ -161,7 +161,8 @@ fn mistakes_with_boards_are_answered_with_what_to_do() {
     let board = folder.path().join("boards/odd");
     std::fs::create_dir_all(&board).expect("a writable folder");
     let profile = "name = 'odd'\ntarget = 'thumbv0-none-none'\ncpu = 'none'\nram_bytes = 2000\nflash_bytes = 900000\n\
-                   stack_bytes = 1000\nkernels = 'lean'\ninput = 'imu'\nmodel = '../../tiny.toml'\nrunner = 'uf2'\n";
+                   stack_bytes = 1000\nfirmware_ram_bytes = 3000\nfirmware_flash_bytes = 300000\nkernels = 'lean'\n\
+                   input = 'imu'\nmodel = '../../tiny.toml'\nrunner = 'uf2'\n";
     std::fs::write(board.join("board.toml"), profile).expect("a writable folder");
     let boards = path("boards");
     let link = format!("link:{}", path("no.link"));

@@ -25,7 +25,7 @@ pub struct Args {
     /// The image to write [default: the board's name, or the model's, with .img].
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Take this board's model, and see that its memory will do.
+    /// See that this board has the memory for it.
     #[arg(long)]
     board: Option<String>,
     /// The board's model, where it is not the checkpoint's: a shipped one or a file.
