@@ -65,8 +65,8 @@ for board in qemu-mps2-an386 qemu-mps2-an500; do
   learned "$line" 1.9 1.5
 done
 teach qemu-mps2-an500 imu 1100 49152 --source "${windows[0]}"
-teach qemu-mps2-an386 n5 1100 49152 --source "${frames[0]}"
-teach qemu-mps2-an505 n18 300 98304 --source "${frames[0]}"
+teach qemu-mps2-an386 $models/n5.toml 1100 49152 --source "${frames[0]}"
+teach qemu-mps2-an505 $models/n18.toml 300 98304 --source "${frames[0]}"
 # Learned here as a whole, and gone on with there: 325 k of its weights stay in flash.
 whole=$(mktemp -d)/s330.safetensors
 "$nestling" learn --model s330 --set optimizer.memory=0 --set replay.latents=false --set guard.canaries=32 \

@@ -117,8 +117,10 @@ impl Board {
     pub fn plan(&self, image: &Image) -> Result<(Options, Plan, Needs), PlanError> {
         let options = image.board_options(self.kernels());
         let plan = Learner::plan(image.spec(), &options)?;
+        // Where lessons are judged the firmware holds a feature of its own.
+        let feature = if image.spec().guard.canaries > 0 { plan.feature_dim } else { 0 };
         let needs = Needs {
-            ram: plan.block_len() + self.firmware_ram_bytes + self.stack_bytes,
+            ram: plan.block_len() + feature + self.firmware_ram_bytes + self.stack_bytes,
             flash: image.total_bytes() + self.firmware_flash_bytes,
         };
         Ok((options, plan, needs))

@@ -15,6 +15,7 @@ mod views;
 pub use drive::{Driven, Lookouts, Start};
 pub use eye::Kind;
 pub use page::report;
+#[cfg(feature = "cli")]
 pub(crate) use page::{run as run_of, verdicts};
 
 use crate::evaluate::EvaluateError;
