@@ -77,11 +77,15 @@ teach qemu-mps2-an386 s330 60 131072 --source "${frames[0]}" "${checkpoint[@]}"
 
 # No core of these boards is emulated with its periphery: they are built, with each input that they have.
 make() { # make BOARD INPUT MODEL
-  local built
+  local built static planned
   built=$(NESTLING_INPUT=$2 "$nestling" flash --board "$1" --model "$3" --build-only --json 2>/dev/null |
     tr -d '\n') || { echo "FAILED: $1 with input $2"; exit 1; }
   no_floats "$(value firmware <<<"$built")"
-  echo "$1, $2, $3: $(value static_bytes <<<"$built") bytes of variables, $(value flash_bytes <<<"$built") of flash"
+  static=$(value static_bytes <<<"$built")
+  planned=$("$nestling" plan --board "$1" --model "$3" --json)
+  echo "$1, $2, $3: $static bytes of variables, $(value flash_bytes <<<"$built") of flash"
+  [ "$((static + $(value stack_bytes <<<"$planned")))" -le "$(value ram_bytes <<<"$planned")" ] ||
+    { echo "FAILED: more than was planned"; exit 1; }
 }
 make pico camera $models/n5-grey.toml
 make pico imu imu
