@@ -79,8 +79,8 @@ fn training(spec: &Spec, options: &Options, join: &impl Join, seconds: f64) -> R
 fn perceiver(mut spec: Spec, options: &Options, side: usize) -> Result<Perceiver, Box<dyn Error>> {
     (spec.input.height, spec.input.width) = (side, side);
     (spec.guard.lesson_steps, spec.guard.canaries, spec.replay.capacity) = (2, 8, 8);
-    if let Some(contrastive) = &mut spec.contrastive {
-        contrastive.batch = 2;
+    if let Some(pretext) = spec.pretext.first_mut() {
+        pretext.batch = Some(2);
     }
     let mut memory = vec![0; Learner::plan(&spec, options)?.block_len()];
     let mut learner = Learner::new(&spec, options, &mut memory)?;
@@ -133,7 +133,7 @@ fn work(name: &str, threads: usize, seconds: f64) -> Result<Option<Vec<f64>>, Bo
             None
         }
         "V" => {
-            spec.contrastive.as_mut().ok_or("the model has no pretext")?.batch = 1;
+            spec.pretext.first_mut().ok_or("the model has no pretext")?.batch = Some(1);
             None
         }
         _ => return Ok(None),

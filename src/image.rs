@@ -20,7 +20,7 @@
 
 use crate::kernels::Kernels;
 use crate::learner::{Counters, Learner, Options};
-use crate::net::network::PlanError;
+use crate::net::error::PlanError;
 use crate::net::spec::Spec;
 use crate::sample::Seed;
 use crate::state::CRC;

@@ -20,7 +20,7 @@ pub enum ModelError {
     Plan {
         path: String,
         #[source]
-        source: crate::net::network::PlanError,
+        source: crate::net::error::PlanError,
     },
 }
 

@@ -4,8 +4,9 @@
 
 use crate::kernels::Kernels;
 use crate::learner::{Did, Join, Learner, Options};
-use crate::net::network::PlanError;
-use crate::net::spec::{ContrastiveSpec, GuardSpec, InputSpec, LayerKind, LayerSpec, ReplayPolicy, ReplaySpec, Spec};
+use crate::net::error::PlanError;
+use crate::net::spec::{GuardSpec, InputSpec, LayerKind, LayerSpec, ReplayPolicy, ReplaySpec, Spec};
+use crate::net::task::{PretextSpec, Task};
 use crate::sample::{Micros, Sample, Seed, Values};
 
 /// Side of the images, and samples of the lesson.
@@ -26,14 +27,15 @@ pub fn spec() -> Spec {
         input: InputSpec { height: SIDE, width: SIDE, channels: 3, ..Default::default() },
         layer: layers.into_iter().collect(),
         dictionary: crate::net::spec::DictionarySpec { samples: 60, patches: 4 },
-        contrastive: Some(ContrastiveSpec {
-            batch: 4,
-            hidden: 12,
-            outputs: 8,
-            neighbours: 2,
-            samples_per_step: 4,
-            ..Default::default()
-        }),
+        pretext: core::iter::once(PretextSpec {
+            batch: Some(4),
+            hidden: Some(12),
+            outputs: Some(8),
+            neighbours: Some(2),
+            samples_per_step: Some(4),
+            ..PretextSpec::new(Task::Contrastive)
+        })
+        .collect(),
         replay: ReplaySpec { policy: ReplayPolicy::Redundancy, capacity: 24, fresh: 2, latents: false },
         guard: GuardSpec { lesson_steps: 10, canaries: 8 },
         ..Default::default()

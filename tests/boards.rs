@@ -71,7 +71,7 @@ fn recorded(model: &str, samples: u64, finished: bool) -> Vec<u8> {
 const TINY: &str = "name = 'tiny'\n[input]\nheight = 16\nwidth = 16\nchannels = 1\n\
     [[layer]]\nkind = 'dictionary'\nfilters = 8\nkernel = 3\nstride = 2\n[[layer]]\nfilters = 8\nstride = 2\n\
     [[layer]]\nfilters = 8\nstride = 2\n[dictionary]\nsamples = 40\n\
-    [contrastive]\nbatch = 4\nhidden = 8\noutputs = 8\nsamples_per_step = 4\n[replay]\ncapacity = 16\nfresh = 2\n\
+    [pretext]\nbatch = 4\nhidden = 8\noutputs = 8\nsamples_per_step = 4\n[replay]\ncapacity = 16\nfresh = 2\n\
     [guard]\nlesson_steps = 10\ncanaries = 8\n";
 
 #[test]

@@ -16,8 +16,8 @@ use nestling::store::state_hash;
 
 /// The self-test's dictionary, alone and judged by nobody.
 fn dictionary() -> Spec {
-    let mut spec =
-        Spec { contrastive: None, guard: GuardSpec { canaries: 0, ..Default::default() }, ..selftest::spec() };
+    let mut spec = Spec { guard: GuardSpec { canaries: 0, ..Default::default() }, ..selftest::spec() };
+    spec.pretext.clear();
     spec.layer.truncate(1);
     spec.replay.capacity = 0;
     spec
@@ -239,7 +239,7 @@ fn too_few_weights_in_flash_are_refused_with_their_number() {
 fn latents_are_refused_where_they_cannot_serve() {
     let judged = Spec { guard: GuardSpec::default(), ..latents() };
     let mut alone = latents();
-    alone.contrastive.as_mut().expect("contrastive").neighbours = 0;
+    alone.pretext[0].neighbours = None;
     let mut all = latents();
     let lowest = LayerSpec { trained: None, ..all.layer[2].clone() };
     all.layer = [lowest].into_iter().collect();

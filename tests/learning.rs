@@ -6,7 +6,8 @@ use common::{Gratings, Run, counting};
 use nestling::guard::Health;
 use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Learner, Options};
-use nestling::net::spec::{ContrastiveSpec, InputSpec, LayerSpec, ReplaySpec, Spec};
+use nestling::net::spec::{InputSpec, LayerSpec, ReplaySpec, Spec};
+use nestling::net::task::PretextSpec;
 use nestling::runtime::Pool;
 use nestling::store::state_hash;
 
@@ -63,13 +64,14 @@ fn gradients_wider_than_32_bits_have_the_same_bits_for_every_kernel_and_number_o
     let spec = Spec {
         input: InputSpec { height: 128, width: 128, channels: 1, ..Default::default() },
         layer: [layer(1), layer(16)].into_iter().collect(),
-        contrastive: Some(ContrastiveSpec {
-            batch: 8,
-            hidden: 4,
-            outputs: 4,
-            samples_per_step: 4,
+        pretext: core::iter::once(PretextSpec {
+            batch: Some(8),
+            hidden: Some(4),
+            outputs: Some(4),
+            samples_per_step: Some(4),
             ..Default::default()
-        }),
+        })
+        .collect(),
         replay: ReplaySpec { capacity: 8, fresh: 4, ..Default::default() },
         ..Default::default()
     };
@@ -96,7 +98,7 @@ fn a_map_too_large_for_one_view_is_refused_with_its_layer() {
     let spec = Spec {
         input: InputSpec { height: 512, width: 512, channels: 1, ..Default::default() },
         layer: [LayerSpec { stride: 2, ..layer.clone() }, layer].into_iter().collect(),
-        contrastive: Some(ContrastiveSpec::default()),
+        pretext: core::iter::once(PretextSpec::default()).collect(),
         ..Default::default()
     };
     assert!(Learner::plan(&spec, &common::options(1, None)).is_ok());

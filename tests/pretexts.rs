@@ -6,8 +6,7 @@ use common::{Gratings, Run};
 use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Learner, Options};
 use nestling::model;
-use nestling::net::network::PlanError;
-use nestling::net::spec::{ContrastiveSpec, Spec};
+use nestling::net::spec::Spec;
 use nestling::sample::{Micros, Sample, Seed, Values};
 use nestling::store::state_hash;
 
@@ -100,7 +99,7 @@ fn reconstruction_learns_from_the_newest_window_alone() {
 fn reconstruction_is_the_same_with_the_reference_kernels_whether_it_is_judged_or_not() {
     let mut judged = imu();
     judged.guard.canaries = 8;
-    judged.denoise.get_or_insert_default().batch = 3;
+    judged.pretext[0].batch = Some(3);
     judged.replay.capacity = 16;
     for spec in [imu(), judged] {
         let hash = |kernels| {
@@ -120,10 +119,4 @@ fn the_imu_model_learns_in_29_kilobytes() {
     let options = Options { kernels: Kernels::Reference, lean: true, ..Options::new(Seed(0)) };
     let plan = Learner::plan(&imu(), &options).expect("a sound plan");
     assert!(plan.ram_bytes <= 29 * 1024, "{plan:?}");
-}
-
-#[test]
-fn two_pretexts_at_once_are_refused() {
-    let spec = Spec { contrastive: Some(ContrastiveSpec::default()), ..imu() };
-    assert_eq!(Learner::plan(&spec, &Options::new(Seed(0))).unwrap_err(), PlanError::TwoPretexts);
 }

@@ -141,8 +141,8 @@ impl Bench {
 /// The reference work W; V is the same with one pair.
 pub fn w(batch: usize) -> Spec {
     let mut spec = shipped_text("benches/models/w.toml", include_str!("../models/w.toml"));
-    if let Some(contrastive) = &mut spec.contrastive {
-        contrastive.batch = batch;
+    if let Some(pretext) = spec.pretext.first_mut() {
+        pretext.batch = Some(batch as u16);
     }
     spec
 }
@@ -162,8 +162,8 @@ pub fn shipped(name: &str) -> Spec {
     };
     spec.guard.lesson_steps = 1 << 20;
     spec.dictionary.samples = 16;
-    if let Some(contrastive) = &mut spec.contrastive {
-        contrastive.samples_per_step = 1;
+    if let Some(pretext) = spec.pretext.first_mut() {
+        pretext.samples_per_step = Some(1);
     }
     spec
 }

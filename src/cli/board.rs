@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::image::Image;
 use crate::kernels::Kernels;
 use crate::learner::{Learner, Options, Plan};
-use crate::net::network::PlanError;
+use crate::net::error::PlanError;
 use crate::net::spec::Spec;
 
 /// What `board.toml` says; the firmware's build script reads the same file.

@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 /// The layers of a model as a table.
-fn layers(spec: &Spec) -> Result<String, crate::net::network::PlanError> {
+fn layers(spec: &Spec) -> Result<String, crate::net::error::PlanError> {
     let network = Network::new(spec, Kernels::Reference)?;
     let mut text = format!(
         "model {}: input {}x{}x{}, feature {} numbers, {} weights\n",

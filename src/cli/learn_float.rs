@@ -9,6 +9,7 @@ use super::settings::UsageError;
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::learner::Options;
 use crate::net::spec::{LayerKind, Spec};
+use crate::net::task::Task;
 use crate::runtime::Pool;
 use crate::source::{Record, Source};
 use crate::store;
@@ -16,9 +17,8 @@ use crate::twin::Twin;
 
 pub fn run(args: &Args, spec: &Spec, options: &Options, source: &mut dyn Source) -> Outcome {
     let dictionaries = spec.layer.iter().filter(|l| l.kind == LayerKind::Dictionary).count();
-    if spec.denoise.is_some() || dictionaries > 1 {
-        let problem =
-            "the float twin knows neither [denoise] nor a dictionary on another; leave out --arithmetic float";
+    if spec.pretext.iter().any(|p| p.task != Task::Contrastive) || dictionaries > 1 {
+        let problem = "the float twin knows the contrastive task and one dictionary; leave out --arithmetic float";
         return Err(UsageError(problem.into()).into());
     }
     let mut twin = Twin::new(spec, options)?;

@@ -5,6 +5,7 @@ use std::error::Error;
 use crate::learner::{Learner, MAX_LANES, Options};
 use crate::model;
 use crate::net::spec::{LayerKind, Spec};
+use crate::net::task::{PretextSpec, Task};
 use crate::sample::Seed;
 
 /// Arguments that choose a model.
@@ -14,20 +15,28 @@ pub struct ModelArgs {
     /// [default: l100, or the one that a board's recording names]
     #[arg(long)]
     pub model: Option<String>,
-    /// `dictionary`: learn the first layers alone, those that are dictionaries; `contrastive`, `denoise`: the layers above
-    /// them too. The model says otherwise.
-    #[arg(long)]
+    /// The self-supervised task, in place of the model's own, with its defaults. `dictionary`: the first layers alone are
+    /// learned, those that are dictionaries; the others train the layers above them too.
+    #[arg(long, value_parser = pretext)]
     pub pretext: Option<Pretext>,
     /// Change one key of the model, for example `--set replay.capacity=256`. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pretext {
     Dictionary,
-    Contrastive,
-    Denoise,
+    Task(Task),
+}
+
+fn pretext(name: &str) -> Result<Pretext, String> {
+    if name == "dictionary" {
+        return Ok(Pretext::Dictionary);
+    }
+    let names = || Task::ALL.map(Task::name).join(", ");
+    let task = Task::ALL.into_iter().find(|task| task.name() == name);
+    task.map(Pretext::Task).ok_or_else(|| format!("write dictionary, {}", names()))
 }
 
 /// Wrong use that clap cannot see.
@@ -52,16 +61,9 @@ impl ModelArgs {
                 let dictionaries = spec.layer.iter().take_while(|l| l.kind == LayerKind::Dictionary).count();
                 spec.layer.truncate(dictionaries.max(1));
                 spec.feature.layers.clear();
-                (spec.contrastive, spec.denoise) = (None, None);
+                spec.pretext.clear();
             }
-            Some(Pretext::Contrastive) => {
-                spec.denoise = None;
-                spec.contrastive.get_or_insert_default();
-            }
-            Some(Pretext::Denoise) => {
-                spec.contrastive = None;
-                spec.denoise.get_or_insert_default();
-            }
+            Some(Pretext::Task(task)) => give_task(&mut spec, task),
             None => {}
         }
         for change in &self.set {
@@ -69,6 +71,14 @@ impl ModelArgs {
         }
         Ok(spec)
     }
+}
+
+/// Makes `task` the only one; what the model says of it, or of another one that takes the same keys, is kept.
+fn give_task(spec: &mut Spec, task: Task) {
+    let named = spec.pretext.iter().find(|p| p.task == task).or(spec.pretext.first()).cloned();
+    let kept = named.map(|p| PretextSpec { task, weight: None, ..p });
+    let fits = kept.filter(|p| p.resolved().is_ok());
+    spec.pretext = core::iter::once(fits.unwrap_or(PretextSpec::new(task))).collect();
 }
 
 /// `spec` with one `key.key=value` changed; the value is TOML.
@@ -85,6 +95,11 @@ fn changed(spec: Spec, change: &str) -> Result<Spec, Box<dyn Error>> {
     for key in &keys[..keys.len() - 1] {
         let next = match place.entry(*key).or_insert_with(|| toml::Value::Table(toml::Table::new())) {
             toml::Value::Table(inner) => inner,
+            // Of several tasks, the first.
+            toml::Value::Array(list) => match list.first_mut() {
+                Some(toml::Value::Table(first)) if *key == "pretext" => first,
+                _ => return Err(wrong(format!("{key} is a list; change it in the model file")).into()),
+            },
             _ => return Err(wrong(format!("{key} is no table")).into()),
         };
         place = next;

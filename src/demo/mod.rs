@@ -20,7 +20,7 @@ pub(crate) use page::{run as run_of, verdicts};
 
 use crate::evaluate::EvaluateError;
 use crate::learner::{Did, Learner, Options, SampleError};
-use crate::net::network::PlanError;
+use crate::net::error::PlanError;
 use crate::net::spec::{InputKind, Spec};
 use crate::report::ReportError;
 use crate::runtime::{Pool, drive as loops};
@@ -189,7 +189,10 @@ pub fn run(settings: &Settings, watch: Watch<'_>) -> Result<Found, DemoError> {
     let mut source = Watched {
         inner: RoverSource::camera(&world, Some(settings.samples), frame.0, frame.1)?,
         untrained: &mut untrained,
-        album: views::Album::new(settings.samples, spec.contrastive.as_ref().map_or(0, |c| c.neighbours)),
+        album: views::Album::new(
+            settings.samples,
+            spec.pretext.first().and_then(|p| p.neighbours).map_or(0, usize::from),
+        ),
         index: 0,
     };
     let mut found = learn(&mut learner, &mut source, settings, &pool, watch)?;

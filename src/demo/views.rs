@@ -66,13 +66,14 @@ impl Album {
     pub fn pairs(&self, learner: &Learner) -> Vec<ViewPair> {
         let spec = learner.spec();
         let (seed, (_, scales)) = (Seed(learner.counters().seed), learner.published());
+        let Some(pretext) = learner.network().heads.first().map(|head| head.pretext) else { return Vec::new() };
         let map = learner.network().input;
         let (mut stored, mut input) = (vec![0; map.len()], vec![0; map.len()]);
         let mut pair = |(step, [first, second]): (usize, &[Kept; 2])| {
             let mut view = |kept: &Kept, number: usize| {
                 // The rover's frames have the size of the model's input, and three channels.
                 fit::resize(&kept.pixels, map.height, map.width, 3, map, &mut stored);
-                view_of(spec, scales, &stored, seed, step as u64, number, &mut input);
+                view_of(spec, &pretext, scales, &stored, seed, step as u64, number, &mut input);
                 let pixel = |p: &[i8]| if let [luma, a, b] = *p { [luma, a, b] } else { [p[0], 0, 0] };
                 input.chunks_exact(map.channels).flat_map(|p| rgb(pixel(p))).collect()
             };

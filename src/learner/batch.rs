@@ -12,6 +12,7 @@ use crate::kernels::narrow::{self, Windows};
 use crate::net::forward::{self, Params, Scratch};
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
+use crate::net::task::{Pretext, Task};
 use crate::replay::{Pick, Replay};
 use crate::sample::{Sample, Seed, Values};
 
@@ -91,9 +92,11 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
     }
 }
 
-/// View number `number` of step `step`, of a stored sample.
+/// View number `number` of step `step` of a task, of a stored sample.
+#[allow(clippy::too_many_arguments)]
 pub fn view_of(
     spec: &Spec,
+    pretext: &Pretext,
     scales: &[ChannelScale],
     stored: &[u8],
     seed: Seed,
@@ -104,7 +107,11 @@ pub fn view_of(
     let map = Map::new(spec.input.height, spec.input.width, spec.input.channels);
     let draws = Draws::new(seed, step, tensor::VIEW + number as u32);
     match spec.input.kind {
-        InputKind::Image => image::view(&spec.views, stored, map, draws, out),
+        InputKind::Image => {
+            // All four turns of each sample are in a step.
+            let quarters = (pretext.task == Task::Rotation).then(|| number % pretext.views);
+            image::view(&spec.views, stored, map, quarters, draws, out);
+        }
         InputKind::Window => {
             signal::view(&spec.views, &spec.input, scales, bytemuck::cast_slice(stored), map, draws, out);
         }

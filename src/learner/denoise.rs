@@ -9,8 +9,9 @@ use crate::fixed::{LaggedShift, Seen};
 use crate::net::arena::Arena;
 use crate::net::backward::{self, BackwardSeen};
 use crate::net::forward::{self, ForwardSeen, Params, Scratch, Shifts};
+use crate::net::head::Head;
 use crate::net::network::Network;
-use crate::net::spec::{DenoiseSpec, Spec, ViewSpec};
+use crate::net::spec::{Spec, ViewSpec};
 use crate::net::update;
 use crate::pretext::denoise::{self, Mask, Rebuild};
 use crate::replay::Pick;
@@ -29,10 +30,9 @@ pub(super) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub fn take(spec: &Spec, network: &Network, arena: &mut Arena<'a>) -> Option<Self> {
-        let denoise = spec.denoise.as_ref()?;
-        let trained = network.tensors.iter().filter(|t| t.trained).map(|t| t.conv.weights());
-        let gradients = if denoise.batch == 1 { trained.max()? } else { network.trained_range().len() };
+    pub fn take(network: &Network, head: &Head, arena: &mut Arena<'a>) -> Option<Self> {
+        let trained = network.chain(head).map(|t| network.tensors[t].conv.weights());
+        let gradients = if head.pretext.batch == 1 { trained.max()? } else { network.trained_range().len() };
         let (window, errors) = (network.input.len(), network.error_len());
         Some(Buffers {
             errors: [arena.take(window.max(errors)), arena.take(errors)],
@@ -59,8 +59,8 @@ struct Found {
 /// What a pass reads.
 struct Shared<'a> {
     spec: &'a Spec,
-    denoise: &'a DenoiseSpec,
     network: &'a Network,
+    head: &'a Head,
     params: Params<'a>,
     scales: &'a [ChannelScale],
     seed: Seed,
@@ -77,44 +77,44 @@ impl Shared<'_> {
         let draws = Draws::new(self.seed, self.step, tensor::VIEW + number as u32);
         signal::view(&clean, &self.spec.input, self.scales, readings, map, draws, window);
         let draws = Draws::new(self.seed, self.step, tensor::MASK + number as u32);
-        let mask = Mask::new(self.denoise, map.channels, draws);
-        mask.corrupt(self.denoise, window, input);
+        let mask = Mask::new(&self.head.pretext, map.channels, draws);
+        mask.corrupt(&self.head.pretext, window, input);
         mask
     }
 
     /// Takes a view forward to its errors, which then stand in place of the clean window; adds to `found`.
     fn forward(&self, stored: &[u8], number: usize, b: &mut Buffers, found: &mut Found) {
-        let Shared { network, params, .. } = *self;
+        let Shared { network, head, params, .. } = *self;
         let window = &mut b.errors[0][..network.input.len()];
         let mask = self.view(stored, number, window, b.input);
         found.forward.merge(&forward::layers(network, params, b.input, b.activations, &mut b.scratch));
         // The decoder's shifts, where they are not known yet, are found by taking its sums once before.
-        let [mut prediction, mut error] = params.shifts.head;
+        let [mut prediction, mut error, ..] = params.shifts.heads[head.number];
         if !prediction.is_set() {
             let mut measure = Rebuild::new(window, mask, 0, None);
-            forward::decode(network, params, b.activations, &mut measure, &mut b.scratch);
+            forward::decode(network, params, head, b.activations, &mut measure, &mut b.scratch);
             prediction = LaggedShift::at(measure.first_prediction_shift());
         }
         if !error.is_set() {
             let mut measure = Rebuild::new(window, mask, prediction.get(), None);
-            forward::decode(network, params, b.activations, &mut measure, &mut b.scratch);
+            forward::decode(network, params, head, b.activations, &mut measure, &mut b.scratch);
             error = LaggedShift::at(measure.exact_error_shift());
         }
         found.exact = [prediction.get(), error.get()];
         let draws = Draws::new(self.seed, self.step, tensor::EMBEDDING + number as u32);
         let mut rebuild = Rebuild::new(window, mask, prediction.get(), Some((error.get(), draws)));
-        forward::decode(network, params, b.activations, &mut rebuild, &mut b.scratch);
+        forward::decode(network, params, head, b.activations, &mut rebuild, &mut b.scratch);
         found.squares += rebuild.mean_square();
         found.errors = found.errors.merge(rebuild.seen());
     }
 }
 
 /// Whether everything that a step narrows has its shift.
-fn all_set(network: &Network, shifts: &Shifts) -> bool {
+fn all_set(network: &Network, head: &Head, shifts: &Shifts) -> bool {
     let layers = network.layers.iter().zip(&shifts.layers);
     layers.filter(|(layer, _)| !layer.dictionary).all(|(_, shift)| shift.is_set())
-        && shifts.head.iter().all(|shift| shift.is_set())
-        && shifts.errors[network.first_trained + 1..network.tensors.len()].iter().all(|shift| shift.is_set())
+        && shifts.heads[head.number][..2].iter().all(|shift| shift.is_set())
+        && network.chain(head).all(|t| t == network.first_trained || shifts.errors[t].is_set())
 }
 
 /// Whether shifts may fall at step or sample `number`: a stretch in which little happens is not to be learned from, and
@@ -124,27 +124,27 @@ pub(super) const fn may_fall(number: u64) -> bool {
 }
 
 /// Lets the shifts follow what a step found; `number`: the step's.
-fn follow(shifts: &mut Shifts, network: &Network, found: &Found, number: u64) {
+fn follow(shifts: &mut Shifts, network: &Network, head: &Head, found: &Found, number: u64) {
     let fall = may_fall(number);
     for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&found.forward.layers).zip(&network.layers) {
         if !layer.dictionary {
             shift.follow_slowly(*seen, fall);
         }
     }
-    let trained = network.first_trained + 1..network.tensors.len();
-    let errors = shifts.errors[trained.clone()].iter_mut().zip(&found.backward[trained]);
-    errors.for_each(|(shift, seen)| shift.follow_slowly(*seen, fall));
-    shifts.head[1].follow_slowly(found.errors, fall);
+    for tensor in network.chain(head).filter(|&t| t > network.first_trained) {
+        shifts.errors[tensor].follow_slowly(found.backward[tensor], fall);
+    }
+    shifts.heads[head.number][1].follow_slowly(found.errors, fall);
 }
 
 impl Learner<'_> {
     /// One step; the loss in 1/256 nat. `None` where the replay buffer is still empty.
-    pub(super) fn rebuild(&mut self, scratch: &mut [u8]) -> Option<u32> {
-        let denoise = self.spec.denoise.as_ref()?;
-        let samples = denoise.batch;
+    pub(super) fn rebuild(&mut self, head: usize, scratch: &mut [u8]) -> Option<u32> {
+        let head = &self.network.heads[head];
+        let samples = head.pretext.batch;
         let counters = self.counters[0];
         let (seed, number) = (Seed(counters.seed), counters.steps);
-        let mut buffers = Buffers::take(&self.spec, &self.network, &mut Arena::reusing(scratch))?;
+        let mut buffers = Buffers::take(&self.network, head, &mut Arena::reusing(scratch))?;
         let mut shifts = self.learning.shifts[0];
         let (network, from) = (&self.network, self.network.trained_range().start);
         let step_size = step_size(&counters, &self.spec.optimizer);
@@ -159,11 +159,11 @@ impl Learner<'_> {
 
         // Before the very first step one pass, from which nothing is learned, sets all shifts.
         let found = loop {
-            let learns = all_set(network, &shifts);
+            let learns = all_set(network, head, &shifts);
             let shared = Shared {
                 spec: &self.spec,
-                denoise,
                 network,
+                head,
                 params: Params { shifts: &shifts, ..self.learning.params() },
                 scales: self.scales,
                 seed,
@@ -184,7 +184,7 @@ impl Learner<'_> {
                     inputs: input,
                     activations,
                     head_inputs: &[],
-                    hidden: &[],
+                    inner: Default::default(),
                 };
                 let mut none = |_: usize, _: &[i32]| {};
                 let one_at_a_time: Option<backward::EachGradient> = match (samples, learns) {
@@ -194,25 +194,27 @@ impl Learner<'_> {
                 };
                 let mut buffers = backward::Buffers { errors: [&mut a[..], &mut b[..]], gradients, one_at_a_time };
                 let step = backward::Step { seed, number };
-                let seen =
-                    backward::group(network, shared.params, self.packed_back, step, &group, &[], &mut buffers, scratch);
+                let (params, packed) = (shared.params, &*self.packed_back);
+                let seen = backward::group(network, params, packed, head, step, &group, &[], &mut buffers, scratch);
                 found.backward.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
             }
             let before = shifts;
-            follow(&mut shifts, network, &found, number);
+            follow(&mut shifts, network, head, &found, number);
             if learns {
-                denoise::keep_prediction(network, &before, &mut shifts);
+                denoise::keep_prediction(network, head, &before, &mut shifts);
                 break found;
             }
-            shifts.head = found.exact.map(LaggedShift::at);
+            let [prediction, error] = found.exact.map(LaggedShift::at);
+            shifts.heads[head.number][..2].copy_from_slice(&[prediction, error]);
         };
         if samples > 1 {
-            for (tensor, t) in network.tensors.iter().enumerate().skip(network.first_trained) {
+            for tensor in network.chain(head) {
+                let t = &network.tensors[tensor];
                 update(tensor, &buffers.gradients[t.weights - from..][..t.conv.weights()]);
             }
         }
         // A tensor of half the weights gives half the sums.
-        denoise::move_prediction(&mut shifts, -halved);
+        denoise::move_prediction(head, &mut shifts, -halved);
         self.learning.shifts[0] = shifts;
         self.narrow_masters();
         let loss = denoise::loss(found.squares / samples as u64);
@@ -222,23 +224,23 @@ impl Learner<'_> {
         Some(loss)
     }
 
-    /// Loss on canaries by the encoder `params`, through the masks of one step. 0 where the model does not rebuild.
+    /// Loss of `head` on canaries by the encoder `params`, through the masks of one step.
     pub(super) fn rebuild_loss(
         &self,
+        head: &Head,
         params: Params,
         step: u64,
         canaries: impl ExactSizeIterator<Item = Pick>,
         b: &mut LossBuffers,
     ) -> u32 {
-        let Some(denoise) = &self.spec.denoise else { return 0 };
         let (network, seed, count) = (&self.network, Seed(self.counters[0].seed), canaries.len());
-        let shared = Shared { spec: &self.spec, denoise, network, params, scales: self.scales, seed, step };
+        let shared = Shared { spec: &self.spec, network, head, params, scales: self.scales, seed, step };
         let mut squares = 0;
         for (number, pick) in canaries.enumerate() {
             let mask = shared.view(self.replay.sample(pick, 0), number, b.window, b.input);
             forward::layers(network, params, b.input, b.activations, b.scratch);
-            let mut measure = Rebuild::new(b.window, mask, params.shifts.prediction().get(), None);
-            forward::decode(network, params, b.activations, &mut measure, b.scratch);
+            let mut measure = Rebuild::new(b.window, mask, params.shifts.heads[head.number][0].get(), None);
+            forward::decode(network, params, head, b.activations, &mut measure, b.scratch);
             squares += measure.mean_square();
         }
         denoise::loss(squares / count.max(1) as u64)

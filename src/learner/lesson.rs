@@ -2,14 +2,17 @@
 //! published or undone.
 
 use super::denoise::LossBuffers;
+use super::step::{objective_len, objective_range};
 use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
 use crate::guard::{self, Health};
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
+use crate::net::head::Head;
 use crate::net::network::Network;
 use crate::net::spec::{MAX_LAYERS, Spec};
-use crate::pretext::contrastive;
+use crate::net::task::MAX_PRETEXTS;
+use crate::pretext::objective;
 use crate::replay::Pick;
 use crate::sample::{EncoderVersion, Seed};
 
@@ -22,32 +25,46 @@ const CANARY_STEP: u64 = u64::MAX;
 pub(super) struct CanaryBuffers<'a> {
     activations: &'a mut [i8],
     head_input: &'a mut [i8],
-    hidden: &'a mut [i8],
+    inner: &'a mut [i8],
     input: &'a mut [i8],
     /// The clean window that is to be rebuilt.
     window: &'a mut [i8],
     /// Pooled activations of the canaries, by which rank and spread are measured.
     rows: &'a mut [i32],
     embeddings: &'a mut [i32],
-    loss: contrastive::Buffers<'a>,
+    /// What predictions are compared with.
+    targets: &'a mut [i8],
+    /// The losses' own state, which measuring is not to change.
+    objective: &'a mut [i32],
+    /// One for each head that compares embeddings.
+    losses: heapless::Vec<objective::Buffers<'a>, MAX_PRETEXTS>,
     scratch: Scratch<'a>,
 }
 
 impl<'a> CanaryBuffers<'a> {
     pub fn take(spec: &Spec, network: &Network, arena: &mut Arena<'a>) -> Self {
-        let (head_input, hidden) =
-            network.head.map_or((0, 0), |h| (h.grid.len(), network.tensors[h.hidden].conv.filters));
-        let rows = spec.contrastive.as_ref().map_or(0, |c| spec.guard.canaries * c.views);
-        let dim = network.embedding_dim();
+        let heads = || network.heads.iter();
+        let embeds = || heads().filter(|head| !head.pretext.task.rebuilds());
+        let rows = embeds().map(|head| spec.guard.canaries * head.pretext.views).max().unwrap_or(0);
+        let dim = embeds().map(|head| network.embedding_dim(head)).max().unwrap_or(0);
+        let rebuilds = heads().any(|head| head.pretext.task.rebuilds());
+        let mut losses = heapless::Vec::new();
+        for head in network.heads.iter() {
+            let rows = if head.pretext.task.rebuilds() { 0 } else { spec.guard.canaries * head.pretext.views };
+            // There is room for one of each head.
+            let _ = losses.push(objective::Buffers::take(&head.pretext, rows, network.embedding_dim(head), arena));
+        }
         CanaryBuffers {
             activations: arena.take(network.kept_len()),
-            head_input: arena.take(head_input),
-            hidden: arena.take(hidden),
+            head_input: arena.take(heads().map(Head::input_len).max().unwrap_or(0)),
+            inner: arena.take(embeds().map(|head| network.inner_len(head)).max().unwrap_or(0)),
             input: arena.take(network.input.len()),
-            window: arena.take(if network.decoder.is_some() { network.input.len() } else { 0 }),
+            window: arena.take(if rebuilds { network.input.len() } else { 0 }),
             rows: arena.take(spec.guard.canaries * network.meter_grid().len()),
             embeddings: arena.take(rows * dim),
-            loss: contrastive::Buffers::take(rows, dim, arena),
+            targets: arena.take(if embeds().any(|head| head.pretext.task.predicts()) { rows * dim } else { 0 }),
+            objective: arena.take(objective_len(network)),
+            losses,
             scratch: Scratch::take(network, arena),
         }
     }
@@ -74,10 +91,10 @@ fn shift_of(counts: &[u32; 32]) -> u32 {
 impl Learner<'_> {
     pub(super) fn lesson_is_over(&self) -> bool {
         let progress = self.counters[0].lesson_progress;
-        match self.spec.samples_per_step() {
-            Some(_) => progress >= u64::from(self.spec.guard.lesson_steps),
-            None if self.stack_is_learned() => false,
-            None => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
+        match self.spec.trains() {
+            true => progress >= u64::from(self.spec.guard.lesson_steps),
+            false if self.stack_is_learned() => false,
+            false => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
         }
     }
 
@@ -155,6 +172,7 @@ impl Learner<'_> {
         self.learning.copy_from(&self.published);
         self.masters.copy_from_slice(self.accepted_masters);
         self.momentum.copy_from_slice(self.accepted_momentum);
+        self.objective.copy_from_slice(self.accepted_objective);
         self.narrow_masters();
         let c = &mut self.counters[0];
         c.lessons_rolled_back += 1;
@@ -245,26 +263,49 @@ impl Learner<'_> {
         Some(Measured { health, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
     }
 
-    /// Loss of the pretext on the canaries, through the same views in every lesson.
+    /// Loss of all pretexts on the canaries, through the same views in every lesson.
     fn canary_loss(&self, params: Params, b: &mut CanaryBuffers, canaries: usize, pick: impl Fn(usize) -> Pick) -> u32 {
-        let (spec, network) = (&self.spec, &self.network);
-        let Some(contrastive) = &spec.contrastive else {
-            let CanaryBuffers { window, input, activations, scratch, .. } = b;
-            let mut buffers = LossBuffers { window, input, activations, scratch };
-            return self.rebuild_loss(params, CANARY_STEP, (0..canaries).map(pick), &mut buffers);
-        };
-        let dim = network.embedding_dim();
-        let views = canaries * contrastive.views;
+        let losses = self.network.heads.iter().map(|head| {
+            if head.pretext.task.rebuilds() {
+                let CanaryBuffers { window, input, activations, scratch, .. } = b;
+                let mut buffers = LossBuffers { window, input, activations, scratch };
+                self.rebuild_loss(head, params, CANARY_STEP, (0..canaries).map(&pick), &mut buffers)
+            } else {
+                self.embedding_loss(head, params, b, canaries, &pick)
+            }
+        });
+        losses.sum()
+    }
+
+    fn embedding_loss(
+        &self,
+        head: &Head,
+        params: Params,
+        b: &mut CanaryBuffers,
+        canaries: usize,
+        pick: impl Fn(usize) -> Pick,
+    ) -> u32 {
+        let (spec, network, pretext) = (&self.spec, &self.network, &head.pretext);
+        let dim = network.embedding_dim(head);
+        let views = canaries * pretext.views;
         for (number, embedding) in b.embeddings.chunks_exact_mut(dim).take(views).enumerate() {
-            let stored = self.replay.sample(pick(number / contrastive.views), number % contrastive.views);
+            let stored = self.replay.sample(pick(number / pretext.views), number % pretext.views);
             let seed = Seed(self.counters[0].seed);
-            batch::view_of(spec, self.scales, stored, seed, CANARY_STEP, number, b.input);
+            batch::view_of(spec, pretext, self.scales, stored, seed, CANARY_STEP, number, b.input);
             forward::layers(network, params, b.input, b.activations, &mut b.scratch);
-            forward::pool(network, params, b.activations, b.head_input, &mut b.scratch);
-            let mut at = HeadActivations { input: b.head_input, hidden: b.hidden, embedding };
-            forward::head(network, params, &mut at, &mut b.scratch);
+            let pooled = &mut b.head_input[..head.input_len()];
+            forward::pool(network, params, head, b.activations, pooled, &mut b.scratch);
+            let mut at = HeadActivations { input: pooled, inner: b.inner, top: embedding };
+            forward::head(network, params, head, &mut at, &mut b.scratch);
+            if pretext.task.predicts() {
+                let from = network.tensors[head.tensors.start].conv.filters;
+                b.targets[number * dim..][..dim].copy_from_slice(&b.inner[from..from + dim]);
+            }
         }
-        let z = &mut b.embeddings[..views * dim];
-        contrastive::nt_xent(network.kernels, z, contrastive.views, contrastive.temperature_shift, &mut b.loss)
+        let (z, range) = (&mut b.embeddings[..views * dim], objective_range(network, head));
+        let targets = &b.targets[..if pretext.task.predicts() { views * dim } else { 0 }];
+        let state = &mut b.objective[range.clone()];
+        state.copy_from_slice(&self.objective[range]);
+        objective::loss(network.kernels, pretext, z, targets, state, false, &mut b.losses[head.number])
     }
 }

@@ -3,9 +3,11 @@
 use super::{Encoder, Learner, MAX_LANES, Options, denoise, stem, step};
 use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
+use crate::net::error::PlanError;
 use crate::net::forward::Scratch;
-use crate::net::network::{Network, PlanError};
-use crate::net::spec::{ContrastiveSpec, InputKind, MAX_LAYERS, Spec};
+use crate::net::head::Head;
+use crate::net::network::Network;
+use crate::net::spec::{InputKind, MAX_LAYERS, Spec};
 use crate::replay::Replay;
 
 /// One line of the plan.
@@ -52,10 +54,9 @@ pub(super) fn plan(spec: &Spec, options: &Options) -> Result<Plan, PlanError> {
     plan.params = network.encoder_params();
     plan.feature_dim = network.feature_dim;
     plan.macs_forward = network.macs_forward();
-    plan.macs_step = match (&spec.contrastive, &spec.denoise) {
-        (Some(c), _) => network.macs_step_view() * c.batch * c.views,
-        (None, Some(d)) => network.macs_step_view() * d.batch,
-        (None, None) => {
+    plan.macs_step = match network.heads.iter().map(|h| network.macs_step_view(h) * h.pretext.rows()).max() {
+        Some(most) => most,
+        None => {
             let stem = &network.tensors[network.layers[0].tensors.clone()];
             let patch = |t: &crate::net::network::Tensor| 3 * t.conv.fan_in() * t.conv.fan_in() + t.conv.weights();
             stem.iter().map(patch).sum::<usize>() * spec.dictionary.patches as usize
@@ -96,31 +97,6 @@ fn check(spec: &Spec, options: &Options) -> Result<(), PlanError> {
     ] {
         within(key, u64::from(share), 0, 256)?;
     }
-    if spec.contrastive.is_some() && spec.denoise.is_some() {
-        return Err(PlanError::TwoPretexts);
-    }
-    if let Some(d) = &spec.denoise {
-        within("[denoise] batch", d.batch as u64, 1, if spec.replay.capacity == 0 { 1 } else { 64 })?;
-        within("[denoise] mask", u64::from(d.mask), if d.noise == 0 { 1 } else { 0 }, 255)?;
-        within("[denoise] block", d.block as u64, 1, 65536)?;
-        within("[denoise] noise", u64::from(d.noise), 0, 2048)?;
-        within("[denoise] samples_per_step", u64::from(d.samples_per_step), 1, 4096)?;
-    }
-    if let Some(c) = &spec.contrastive {
-        // One sample has nothing to repel it and learns nothing; it is allowed so that a step of it can be measured.
-        within("[contrastive] batch", c.batch as u64, 1, 1024)?;
-        within("[contrastive] views", c.views as u64, 2, 16)?;
-        within("[contrastive] temperature_shift", u64::from(c.temperature_shift), 0, 5)?;
-        within("[contrastive] hidden", c.hidden as u64, 1, 4096)?;
-        within("[contrastive] outputs", c.outputs as u64, 2, 1024)?;
-        within("[contrastive] head_cells", c.head_cells as u64, 1, 16)?;
-        within("[contrastive] neighbours", c.neighbours as u64, 0, 1024)?;
-        within("[contrastive] samples_per_step", u64::from(c.samples_per_step), 1, 4096)?;
-        within("[replay] fresh", spec.replay.fresh as u64, 0, c.batch as u64)?;
-        if spec.replay.capacity == 0 {
-            within("[replay] fresh (without a buffer)", spec.replay.fresh as u64, c.batch as u64, c.batch as u64)?;
-        }
-    }
     Ok(())
 }
 
@@ -158,8 +134,6 @@ pub(super) fn take<'p, 'm>(
     if options.lean {
         network.make_lean();
     }
-    let mut alone = ContrastiveSpec { samples_per_step: 1, ..Default::default() };
-    let contrastive = spec.contrastive.as_ref();
     let trained = network.trained_range().len();
     let trained = if spec.trains() { trained } else { 0 };
     let (whitening_len, dictionary_len, _) = stem::lengths(&network);
@@ -181,11 +155,15 @@ pub(super) fn take<'p, 'm>(
     let packed_back = arena.take(if spec.trains() { network.packed_back_len } else { 0 });
     mark("weights for backward", arena);
     let masters = arena.take(trained);
-    let with_momentum = if spec.optimizer.momentum && spec.denoise.is_none() { trained } else { 0 };
+    let embeds = network.heads.iter().any(|head| !head.pretext.task.rebuilds());
+    let with_momentum = if spec.optimizer.momentum && embeds { trained } else { 0 };
     let momentum = arena.take(with_momentum);
+    let objective_len = step::objective_len(&network);
+    let objective = arena.take(objective_len);
     mark("masters and momentum", arena);
     let accepted_masters = arena.take(if judged { trained } else { 0 });
     let accepted_momentum = arena.take(if judged { with_momentum } else { 0 });
+    let accepted_objective = arena.take(if judged { objective_len } else { 0 });
     mark("last accepted lesson", arena);
     let learns_stem = usize::from(!options.flash_weights);
     let whitening = arena.take(learns_stem * whitening_len);
@@ -198,17 +176,19 @@ pub(super) fn take<'p, 'm>(
         replay_spec.capacity = spec.guard.canaries;
     }
     let frame = stored_len(spec, &network);
-    if spec.denoise.is_some() {
+    if !embeds && spec.trains() {
         // The newest sample itself is the first of a step; the guard has its canaries in the buffer.
         replay_spec.capacity = replay_spec.capacity.max(spec.guard.canaries);
         replay_spec.fresh = 0;
     }
-    if contrastive.is_none() && replay_spec.capacity == 0 {
+    let mut per_step = network.heads.iter().map(|head| head.pretext.samples_per_step).filter(|_| embeds).max();
+    if !embeds && replay_spec.capacity == 0 {
         replay_spec.fresh = 0;
-        alone.samples_per_step = 0;
+        per_step = Some(0);
     }
     let held = if network.base > 0 { network.base_input().len() } else { frame };
-    let replay = Replay::take(&replay_spec, contrastive.unwrap_or(&alone), held, descriptor_len(&network), arena);
+    let (neighbours, per_step) = (network.neighbours(), per_step.unwrap_or(1));
+    let replay = Replay::take(&replay_spec, neighbours, per_step, held, descriptor_len(&network), arena);
     mark("replay", arena);
     let stored = arena.take(frame + inbox_slack(options.lean));
     // An image that nobody stores is turned into the encoder's input where it stands.
@@ -242,8 +222,10 @@ pub(super) fn take<'p, 'm>(
         packed_back,
         masters,
         momentum,
+        objective,
         accepted_masters,
         accepted_momentum,
+        accepted_objective,
         whitening,
         dictionary,
         scales,
@@ -273,12 +255,12 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
             Scratch::take(network, arena);
             let _: &mut [i8] = arena.take(if network.describes { descriptor_len(network) } else { 0 });
         }),
-        counted(&|arena| {
-            step::StepBuffers::take(spec, network, options.lanes, options.lean, arena);
-        }),
-        counted(&|arena| {
-            denoise::Buffers::take(spec, network, arena);
-        }),
+        network
+            .heads
+            .iter()
+            .map(|head| counted(&|arena| take_for_step(network, head, options, arena)))
+            .max()
+            .unwrap_or(0),
         counted(&|arena| {
             if network.judged {
                 super::lesson::CanaryBuffers::take(spec, network, arena);
@@ -287,4 +269,13 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
     ];
     // The scratch block itself starts aligned.
     largest.into_iter().max().unwrap_or(0) + crate::net::arena::ALIGNMENT
+}
+
+/// Takes what a step of `head` needs.
+fn take_for_step(network: &Network, head: &Head, options: &Options, arena: &mut Arena) {
+    if head.pretext.task.rebuilds() {
+        denoise::Buffers::take(network, head, arena);
+    } else {
+        step::StepBuffers::take(network, head, options.lanes, options.lean, arena);
+    }
 }

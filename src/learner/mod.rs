@@ -26,8 +26,9 @@ use crate::augment::signal;
 use crate::fixed::LaggedShift;
 use crate::guard::{Fault, Health};
 use crate::kernels::Kernels;
+use crate::net::error::PlanError;
 use crate::net::forward::{Params, Shifts};
-use crate::net::network::{Network, PlanError};
+use crate::net::network::Network;
 use crate::net::spec::{MAX_LAYERS, Spec};
 use crate::net::{arena::Arena, update};
 use crate::replay::Replay;
@@ -100,7 +101,7 @@ pub struct Counters {
 impl Counters {
     /// The counters of a learner that has seen nothing: its seed, the plan of its stem's lesson, and its horizon.
     pub(crate) fn at_start(spec: &Spec, network: &Network, options: &Options) -> Self {
-        let per_step = spec.samples_per_step().map_or(1, u64::from);
+        let (per_steps, steps) = network.samples_for_steps();
         // The stem gets its due, but at most a quarter of a short stream, with more patches of each sample then.
         let dictionaries = network.dictionaries().len() as u64;
         let wanted = spec.dictionary.samples.max(1).saturating_mul(dictionaries.max(1));
@@ -116,7 +117,7 @@ impl Counters {
             seed: options.seed.0,
             stem_samples: if has_stem { stem_samples } else { 0 },
             stem_patches,
-            horizon: learned.map_or(0, |n| (n / per_step).max(1)),
+            horizon: learned.map_or(0, |n| (n * steps.max(1) / per_steps.max(1)).max(1)),
             ..Zeroable::zeroed()
         }
     }
@@ -199,9 +200,12 @@ pub struct Learner<'m> {
     packed_back: &'m mut [i16],
     masters: &'m mut [i16],
     momentum: &'m mut [i16],
-    /// Masters and momentum of the last lesson that was published.
+    /// What the tasks' losses keep from step to step.
+    objective: &'m mut [i32],
+    /// Masters, momentum and the losses' own state of the last lesson that was published.
     accepted_masters: &'m mut [i16],
     accepted_momentum: &'m mut [i16],
+    accepted_objective: &'m mut [i32],
     whitening: &'m mut [i16],
     dictionary: &'m mut [i16],
     scales: &'m mut [signal::ChannelScale],
@@ -329,6 +333,7 @@ impl<'m> Learner<'m> {
             self.published.copy_from(&self.learning);
             self.accepted_masters.copy_from_slice(self.masters);
             self.accepted_momentum.copy_from_slice(self.momentum);
+            self.accepted_objective.copy_from_slice(self.objective);
         }
     }
 
@@ -403,6 +408,8 @@ impl<'m> Learner<'m> {
         each("momentum", Numbers::I16(self.momentum));
         each("accepted.masters", Numbers::I16(self.accepted_masters));
         each("accepted.momentum", Numbers::I16(self.accepted_momentum));
+        each("objective", Numbers::I32(self.objective));
+        each("accepted.objective", Numbers::I32(self.accepted_objective));
         each("stem.whitening", Numbers::I16(self.whitening));
         each("stem.dictionary", Numbers::I16(self.dictionary));
         each("scales", Numbers::Bytes(bytemuck::cast_slice_mut(self.scales)));

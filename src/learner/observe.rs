@@ -130,7 +130,8 @@ impl Learner<'_> {
                 shifts.layers[index].follow(seen.layers[index]);
             }
         }
-        let fall = self.spec.denoise.is_none() || may_fall(self.counters[0].observed);
+        let rebuilds = self.network.heads.iter().any(|head| head.pretext.task.rebuilds());
+        let fall = !rebuilds || may_fall(self.counters[0].observed);
         let features = shifts.feature.iter_mut().zip(blocks).take(self.network.feature.len());
         features.for_each(|(shift, seen)| shift.follow_slowly(seen, fall));
     }

@@ -12,10 +12,12 @@ use crate::kernels::narrow::{self, Random};
 use crate::net::arena::Arena;
 use crate::net::backward::{self, BackwardSeen, EachGradient};
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
+use crate::net::head::{Head, MAX_HEAD_TENSORS};
 use crate::net::network::{MAX_TENSORS, Network};
 use crate::net::spec::{OptimizerSpec, Spec};
+use crate::net::task::Pretext;
 use crate::net::update;
-use crate::pretext::contrastive;
+use crate::pretext::objective;
 use crate::replay::Replay;
 use crate::sample::Seed;
 
@@ -39,7 +41,8 @@ pub(super) struct Lane<'a> {
     inputs: &'a mut [i8],
     activations: &'a mut [i8],
     head_inputs: &'a mut [i8],
-    hidden: &'a mut [i8],
+    /// Inner layers of the head, one of all views after the other.
+    inner: &'a mut [i8],
     embeddings: &'a mut [i32],
     errors: [&'a mut [i8]; 2],
     gradients: &'a mut [i32],
@@ -55,17 +58,19 @@ pub(super) struct StepBuffers<'a> {
     lanes: heapless::Vec<Lane<'a>, MAX_LANES>,
     /// Embeddings, then their gradient, of all views.
     embeddings: &'a mut [i32],
+    /// Where something is foretold: the narrowed embeddings of all views.
+    targets: &'a mut [i8],
     /// Errors at the embeddings.
     errors: &'a mut [i8],
-    loss: contrastive::Buffers<'a>,
+    loss: objective::Buffers<'a>,
 }
 
 impl<'a> StepBuffers<'a> {
     /// Takes the buffers; `lean`: in the way that needs the least memory.
-    pub fn take(spec: &Spec, network: &Network, lanes: usize, lean: bool, arena: &mut Arena<'a>) -> Option<Self> {
+    pub fn take(network: &Network, head: &Head, lanes: usize, lean: bool, arena: &mut Arena<'a>) -> Option<Self> {
         let bytes = |thrift| {
             let mut arena = Arena::counting();
-            Self::take_as(spec, network, lanes, thrift, &mut arena);
+            Self::take_as(network, head, lanes, thrift, &mut arena);
             arena.used()
         };
         // Only one lane that takes all its views at once has the whole gradient of a tensor.
@@ -75,16 +80,12 @@ impl<'a> StepBuffers<'a> {
             true if at_once && bytes(Thrift::Gradients) < bytes(Thrift::Activations) => Thrift::Gradients,
             true => Thrift::Activations,
         };
-        Self::take_as(spec, network, lanes, thrift, arena)
+        Self::take_as(network, head, lanes, thrift, arena)
     }
 
-    fn take_as(spec: &Spec, network: &Network, lanes: usize, thrift: Thrift, arena: &mut Arena<'a>) -> Option<Self> {
-        let contrastive = spec.contrastive.as_ref()?;
-        let head = network.head?;
-        let views = contrastive.batch * contrastive.views;
-        let dim = network.embedding_dim();
+    fn take_as(network: &Network, head: &Head, lanes: usize, thrift: Thrift, arena: &mut Arena<'a>) -> Option<Self> {
+        let (views, dim) = (head.pretext.rows(), network.embedding_dim(head));
         let lanes = lanes.min(views);
-        let hidden = network.tensors[head.hidden].conv.filters;
         let gradients = match thrift {
             Thrift::Gradients => network.tensors.iter().filter(|t| t.trained).map(|t| t.conv.weights()).max()?,
             _ => network.trained_range().len(),
@@ -104,8 +105,8 @@ impl<'a> StepBuffers<'a> {
                 thrift,
                 inputs: arena.take(if network.trains_base() { places } else { 1 } * network.base_input().len()),
                 activations: arena.take(places * network.step_len()),
-                head_inputs: arena.take(count * head.grid.len()),
-                hidden: arena.take(count * hidden),
+                head_inputs: arena.take(count * head.input_len()),
+                inner: arena.take(count * network.inner_len(head)),
                 embeddings: arena.take(count * dim),
                 errors: [arena.take(group * network.error_len()), arena.take(group * network.error_len())],
                 gradients: arena.take(gradients),
@@ -120,8 +121,9 @@ impl<'a> StepBuffers<'a> {
         Some(StepBuffers {
             lanes: taken,
             embeddings: arena.take(views * dim),
+            targets: arena.take(if head.pretext.task.predicts() { views * dim } else { 0 }),
             errors: arena.take(views * dim),
-            loss: contrastive::Buffers::take(views, dim, arena),
+            loss: objective::Buffers::take(&head.pretext, views, dim, arena),
         })
     }
 }
@@ -134,12 +136,21 @@ impl StepBuffers<'_> {
             self.embeddings[from..from + lane.count * dim].copy_from_slice(lane.embeddings);
         }
     }
+
+    /// Copies what predictions are compared with from the lanes.
+    fn gather_targets(&mut self, network: &Network, head: &Head, dim: usize) {
+        for lane in self.lanes.iter().filter(|_| head.pretext.task.predicts()) {
+            let [_, narrowed, _] = inner_of(network, head, lane.inner, lane.count, 0..lane.count);
+            self.targets[lane.first * dim..][..narrowed.len()].copy_from_slice(narrowed);
+        }
+    }
 }
 
 /// What all lanes read.
 struct Shared<'a, 'm> {
     spec: &'a Spec,
     network: &'a Network,
+    head: &'a Head,
     params: Params<'a>,
     packed_back: &'a [i16],
     scales: &'a [ChannelScale],
@@ -156,8 +167,8 @@ impl Lane<'_> {
 
     /// Makes view `local` of this lane and takes it forward to the activations of its layers.
     fn layers(&mut self, shared: &Shared, local: usize) -> ForwardSeen {
-        let Shared { spec, network, .. } = *shared;
-        let views = spec.contrastive.as_ref().map_or(1, |c| c.views);
+        let Shared { spec, network, head, .. } = *shared;
+        let views = head.pretext.views;
         let (number, place) = (self.first + local, self.place(local));
         let (input_len, step_len) = (network.base_input().len(), network.step_len());
         let input_place = if network.trains_base() { place } else { 0 };
@@ -169,7 +180,7 @@ impl Lane<'_> {
         if network.base > 0 {
             input.copy_from_slice(bytemuck::cast_slice(stored));
         } else {
-            batch::view_of(spec, shared.scales, stored, shared.seed, shared.step, number, input);
+            batch::view_of(spec, &head.pretext, shared.scales, stored, shared.seed, shared.step, number, input);
         }
         let activations = &mut self.activations[place * step_len..][..step_len];
         forward::layers(network, shared.params, input, activations, &mut self.scratch)
@@ -177,31 +188,30 @@ impl Lane<'_> {
 
     /// Makes the first `count` views of this lane and takes them forward to their embeddings.
     fn forward(&mut self, shared: &Shared, count: usize) {
-        let network = shared.network;
-        let Some(head) = network.head else { return };
+        let Shared { network, head, .. } = *shared;
+        let pooled_len = head.input_len();
         for local in 0..count {
-            let seen = self.layers(shared, local);
+            let mut seen = self.layers(shared, local);
             let activations = &self.activations[self.place(local) * network.step_len()..];
-            let pooled = &mut self.head_inputs[local * head.grid.len()..][..head.grid.len()];
-            let pooling = forward::pool(network, shared.params, activations, pooled, &mut self.scratch);
-            self.forward_seen.merge(&ForwardSeen { head: [pooling, Seen::default()], ..seen });
+            let pooled = &mut self.head_inputs[local * pooled_len..][..pooled_len];
+            seen.head[0] = forward::pool(network, shared.params, head, activations, pooled, &mut self.scratch);
+            self.forward_seen.merge(&seen);
         }
         let mut at = HeadActivations {
-            input: &mut self.head_inputs[..count * head.grid.len()],
-            hidden: self.hidden,
-            embedding: self.embeddings,
+            input: &mut self.head_inputs[..count * pooled_len],
+            inner: self.inner,
+            top: self.embeddings,
         };
-        let hidden = forward::head(network, shared.params, &mut at, &mut self.scratch);
-        self.forward_seen.head[1] = self.forward_seen.head[1].merge(hidden);
+        let head = forward::head(network, shared.params, head, &mut at, &mut self.scratch);
+        self.forward_seen.merge(&ForwardSeen { head, ..Default::default() });
     }
 
     /// Adds the gradients of the first `count` views, whose errors at the embeddings are in `errors`.
     ///
     /// With [`Thrift::Gradients`], `each` gets the gradient of every tensor in turn.
     fn backward(&mut self, shared: &Shared, errors: &[i8], count: usize, each: EachGradient) {
-        let network = shared.network;
-        let Some(head) = network.head else { return };
-        let (dim, hidden) = (network.embedding_dim(), network.tensors[head.hidden].conv.filters);
+        let Shared { network, head, .. } = *shared;
+        let (dim, pooled_len) = (network.embedding_dim(head), head.input_len());
         let most = match self.thrift {
             Thrift::None => network.views_at_a_time,
             Thrift::Activations => 1,
@@ -221,8 +231,8 @@ impl Lane<'_> {
                 count,
                 inputs: &self.inputs[inputs..],
                 activations: &self.activations[place * network.step_len()..],
-                head_inputs: &self.head_inputs[first * head.grid.len()..][..count * head.grid.len()],
-                hidden: &self.hidden[first * hidden..][..count * hidden],
+                head_inputs: &self.head_inputs[first * pooled_len..][..count * pooled_len],
+                inner: inner_of(network, head, self.inner, self.count, first..first + count),
             };
             let [a, b] = &mut self.errors;
             let one_at_a_time: Option<EachGradient> =
@@ -233,6 +243,7 @@ impl Lane<'_> {
                 network,
                 shared.params,
                 shared.packed_back,
+                head,
                 backward::Step { seed: shared.seed, number: shared.step },
                 &group,
                 &errors[number * dim..(number + count) * dim],
@@ -240,20 +251,55 @@ impl Lane<'_> {
                 &mut self.scratch,
             );
             self.backward_seen.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
-            for (sums, wide) in wide_tensors(network) {
+            for (sums, wide) in wide_tensors(network, head) {
                 update::widen(&mut self.gradients[sums], &mut self.wide[wide]);
             }
         }
     }
 }
 
+/// The inner layers of a head for some of the `all` views that stand in `inner`.
+fn inner_of<'a>(
+    network: &Network,
+    head: &Head,
+    inner: &'a [i8],
+    all: usize,
+    views: Range<usize>,
+) -> [&'a [i8]; MAX_HEAD_TENSORS - 1] {
+    let mut layers: [&[i8]; MAX_HEAD_TENSORS - 1] = [&[]; MAX_HEAD_TENSORS - 1];
+    let mut from = 0;
+    for (layer, tensor) in layers.iter_mut().zip(head.inner()) {
+        let width = network.tensors[tensor].conv.filters;
+        *layer = &inner[from + views.start * width..from + views.end * width];
+        from += all * width;
+    }
+    layers
+}
+
 /// Where the gradients of the tensors stand that need 64 bits: among those of 32, and of 64.
-fn wide_tensors(network: &Network) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+fn wide_tensors<'a>(network: &'a Network, head: &Head) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<'a> {
     let trained = network.trained_range().start;
-    network.tensors.iter().filter_map(move |t| {
+    network.chain(head).filter_map(move |number| {
+        let t = &network.tensors[number];
         let (from, len) = (t.weights.saturating_sub(trained), t.conv.weights());
         t.wide.map(|wide| (from..from + len, wide..wide + len))
     })
+}
+
+/// Numbers that the loss of `head` keeps from step to step.
+fn own_objective_len(network: &Network, head: &Head) -> usize {
+    if head.pretext.task.rebuilds() { 0 } else { objective::state_len(&head.pretext, network.embedding_dim(head)) }
+}
+
+/// Numbers that all losses keep.
+pub(super) fn objective_len(network: &Network) -> usize {
+    network.heads.iter().map(|head| own_objective_len(network, head)).sum()
+}
+
+/// Those of `head`.
+pub(super) fn objective_range(network: &Network, head: &Head) -> Range<usize> {
+    let from = network.heads[..head.number].iter().map(|head| own_objective_len(network, head)).sum();
+    from..from + own_objective_len(network, head)
 }
 
 /// Calls `f` on every lane, halving the work over `join`.
@@ -289,13 +335,15 @@ impl Learner<'_> {
         if self.lesson_is_over() {
             return self.end_lesson();
         }
-        let Some(samples) = self.spec.samples_per_step() else { return Did::Idle };
-        if self.counters[0].credit < u64::from(samples) {
+        let Some(head) = self.network.due(self.counters[0].steps) else { return Did::Idle };
+        let Pretext { task, samples_per_step, .. } = head.pretext;
+        let (number, samples) = (head.number, samples_per_step as u64);
+        if self.counters[0].credit < samples {
             return Did::Idle;
         }
-        self.counters[0].credit -= u64::from(samples);
+        self.counters[0].credit -= samples;
         let scratch = core::mem::take(&mut self.scratch);
-        let trained = if self.spec.denoise.is_some() { self.rebuild(scratch) } else { self.train(join, scratch) };
+        let trained = if task.rebuilds() { self.rebuild(number, scratch) } else { self.train(number, join, scratch) };
         self.scratch = scratch;
         match trained {
             Some(loss) => Did::Trained { loss },
@@ -306,20 +354,22 @@ impl Learner<'_> {
     /// One step; the loss in 1/256 nat. `None` where there are not enough samples yet.
     // Its frame is not to be carried where no pretext is trained.
     #[inline(never)]
-    fn train(&mut self, join: &impl Join, scratch: &mut [u8]) -> Option<u32> {
-        let contrastive = self.spec.contrastive.as_ref()?;
+    fn train(&mut self, head: usize, join: &impl Join, scratch: &mut [u8]) -> Option<u32> {
+        let network = &self.network;
+        let head = &network.heads[head];
+        let pretext = head.pretext;
         let counters = self.counters[0];
         let (seed, step) = (Seed(counters.seed), counters.steps);
-        for number in 0..contrastive.batch {
+        for number in 0..pretext.batch {
             batch::pick_of(&self.spec, &self.replay, seed, step, number)?;
         }
         let mut arena = Arena::reusing(scratch);
-        let mut buffers = StepBuffers::take(&self.spec, &self.network, self.lanes, self.lean, &mut arena)?;
+        let mut buffers = StepBuffers::take(network, head, self.lanes, self.lean, &mut arena)?;
         for lane in &mut buffers.lanes {
             lane.gradients.fill(0);
             lane.wide.fill(0);
         }
-        let dim = self.network.embedding_dim();
+        let dim = network.embedding_dim(head);
         let mut shifts = self.learning.shifts[0];
 
         // Forward; before the very first step one view sets all shifts.
@@ -327,7 +377,8 @@ impl Learner<'_> {
             () => {
                 Shared {
                     spec: &self.spec,
-                    network: &self.network,
+                    network,
+                    head,
                     params: Params { shifts: &shifts, ..self.learning.params() },
                     packed_back: self.packed_back,
                     scales: self.scales,
@@ -337,24 +388,26 @@ impl Learner<'_> {
                 }
             };
         }
-        let network = &self.network;
         if (0..network.layers.len()).any(|l| !shifts.layers[l].is_set() && !network.layers[l].dictionary)
-            || !shifts.head[1].is_set()
+            || !shifts.heads[head.number][1].is_set()
         {
             let first = buffers.lanes.first_mut()?;
             first.forward(&shared!(), 1);
-            follow_forward(&mut shifts, network, &core::mem::take(&mut first.forward_seen));
+            follow_forward(&mut shifts, network, head, &core::mem::take(&mut first.forward_seen));
         }
         let reading = shared!();
         for_each_lane(join, &mut buffers.lanes, &|lane| lane.forward(&reading, lane.count));
 
         // Loss over all views.
         buffers.gather_embeddings(dim);
-        let loss = contrastive::nt_xent(
-            self.network.kernels,
+        buffers.gather_targets(network, head, dim);
+        let loss = objective::loss(
+            network.kernels,
+            &pretext,
             buffers.embeddings,
-            contrastive.views,
-            contrastive.temperature_shift,
+            buffers.targets,
+            &mut self.objective[objective_range(network, head)],
+            true,
             &mut buffers.loss,
         );
         let shift = shift_for(narrow::largest(buffers.embeddings), 8);
@@ -369,12 +422,13 @@ impl Learner<'_> {
 
         // Backward; before the very first step one view sets the error shifts.
         let errors = &*buffers.errors;
-        if (network.first_trained + 1..network.tensors.len()).any(|t| !shifts.errors[t].is_set()) {
+        if network.chain(head).any(|t| t > network.first_trained && !shifts.errors[t].is_set()) {
             let first = buffers.lanes.first_mut()?;
             first.backward(&shared!(), errors, 1, &mut |_, _| {});
             follow_backward(
                 &mut shifts,
                 network,
+                head,
                 &core::mem::replace(&mut first.backward_seen, [Seen::default(); MAX_TENSORS]),
             );
             first.gradients.fill(0);
@@ -383,7 +437,7 @@ impl Learner<'_> {
         let step_size = step_size(&self.counters[0], &self.spec.optimizer);
         let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
         let mut update = |number: usize, gradients: &[i32]| {
-            update::tensor(&self.network, number, gradients, &mut trained, step_size, seed, step);
+            update::tensor(network, number, gradients, &mut trained, step_size, seed, step);
         };
         let reading = shared!();
         let at_once = buffers.lanes.first().is_some_and(|lane| lane.thrift == Thrift::Gradients);
@@ -401,17 +455,18 @@ impl Learner<'_> {
             first.forward_seen.merge(&lane.forward_seen);
             first.backward_seen.iter_mut().zip(lane.backward_seen).for_each(|(a, b)| *a = a.merge(b));
         }
-        for (sums, wide) in wide_tensors(network) {
+        for (sums, wide) in wide_tensors(network, head) {
             update::narrow_wide(&first.wide[wide], &mut first.gradients[sums]);
         }
-        follow_forward(&mut shifts, network, &first.forward_seen);
-        follow_backward(&mut shifts, network, &first.backward_seen);
+        follow_forward(&mut shifts, network, head, &first.forward_seen);
+        follow_backward(&mut shifts, network, head, &first.backward_seen);
         let all_seen = first.forward_seen.layers.iter().chain(&first.backward_seen);
         let clamped: u64 = all_seen.map(|s| u64::from(s.clamped)).sum();
-        let narrowed = (contrastive.batch * contrastive.views * network.step_len()) as u64;
+        let narrowed = (pretext.rows() * network.step_len()) as u64;
         if !at_once {
             let from = network.trained_range().start;
-            for (number, t) in network.tensors.iter().enumerate().skip(network.first_trained) {
+            for number in network.chain(head) {
+                let t = &network.tensors[number];
                 update(number, &first.gradients[t.weights - from..][..t.conv.weights()]);
             }
         }
@@ -435,18 +490,20 @@ impl Learner<'_> {
     }
 }
 
-/// Lets the forward shifts follow what a step saw.
-fn follow_forward(shifts: &mut forward::Shifts, network: &Network, seen: &ForwardSeen) {
+/// Lets the forward shifts follow what a step of `head` saw.
+fn follow_forward(shifts: &mut forward::Shifts, network: &Network, head: &Head, seen: &ForwardSeen) {
     for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
         // A stem that is not trained any more keeps the shift that it was published with.
         if !layer.dictionary {
             shift.follow(*seen);
         }
     }
-    shifts.head.iter_mut().zip(&seen.head).for_each(|(shift, seen)| shift.follow(*seen));
+    let inner = head.tensors.len();
+    shifts.heads[head.number].iter_mut().zip(&seen.head).take(inner).for_each(|(shift, seen)| shift.follow(*seen));
 }
 
-fn follow_backward(shifts: &mut forward::Shifts, network: &Network, seen: &BackwardSeen) {
-    let trained = network.first_trained + 1..network.tensors.len();
-    shifts.errors[trained.clone()].iter_mut().zip(&seen[trained]).for_each(|(shift, seen)| shift.follow(*seen));
+fn follow_backward(shifts: &mut forward::Shifts, network: &Network, head: &Head, seen: &BackwardSeen) {
+    for tensor in network.chain(head).filter(|&t| t > network.first_trained) {
+        shifts.errors[tensor].follow(seen[tensor]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The backward pass of some views: from the errors at their embeddings to the weight gradients.
 
 use super::forward::{Params, Scratch};
+use super::head::{Head, MAX_HEAD_TENSORS};
 use super::network::{MAX_TENSORS, Network};
 use crate::fixed::random::Draws;
 use crate::fixed::{Seen, shift_for};
@@ -21,9 +22,9 @@ pub struct Group<'a> {
     /// Inputs of the first layer of a step; read only where that is trained.
     pub inputs: &'a [i8],
     pub activations: &'a [i8],
-    /// Pooled inputs and hidden layers of the head.
+    /// Pooled inputs and inner layers of the head.
     pub head_inputs: &'a [i8],
-    pub hidden: &'a [i8],
+    pub inner: [&'a [i8]; MAX_HEAD_TENSORS - 1],
 }
 
 /// Gets the number of a tensor and its gradient.
@@ -46,13 +47,14 @@ pub struct Step {
     pub number: u64,
 }
 
-/// Adds the gradients of the views of `group`, whose errors at the embeddings or at the decoder's sums are `error` (`i8`);
-/// where it is empty, they stand in the first of the error maps.
+/// Adds the gradients of the views of `group`, whose errors at the sums of the top of `head` are `error` (`i8`); where it is
+/// empty, they stand in the first of the error maps.
 #[allow(clippy::too_many_arguments)]
 pub fn group(
     net: &Network,
     params: Params,
     packed_back: &[i16],
+    head: &Head,
     step: Step,
     group: &Group,
     error: &[i8],
@@ -66,26 +68,27 @@ pub fn group(
     current[..error.len()].copy_from_slice(error);
 
     // Tensors from the top down, each with the activations below it.
-    for index in (net.first_trained..net.tensors.len()).rev() {
+    for index in net.chain(head) {
         let tensor = &net.tensors[index];
-        let in_head = net.head.is_some_and(|head| index >= head.hidden);
-        let pooled = net.head.filter(|head| index == head.hidden);
-        // The head's views stand side by side and are one map; others are taken one by one.
-        let (conv, maps) = if in_head { (net.conv_over(index, group.count), 1) } else { (tensor.conv, group.count) };
+        let place = index.checked_sub(head.tensors.start);
+        let pooled = head.grid.filter(|_| place == Some(0));
+        // The views of a head that pools stand side by side and are one map; others are taken one by one.
+        let flat = place.is_some() && head.grid.is_some();
+        let (conv, maps) = if flat { (net.conv_over(index, group.count), 1) } else { (tensor.conv, group.count) };
         let map = |values, stride| Views { values, stride, count: maps };
-        let below = if net.head.is_some_and(|head| index == head.output) {
-            Views::one(group.hidden)
-        } else if in_head {
-            Views::one(group.head_inputs)
-        } else {
-            match net.layers.iter().position(|l| l.tensors.contains(&index)) {
+        let below = match place {
+            Some(0) if flat => Views::one(group.head_inputs),
+            Some(place) if flat => Views::one(group.inner[place - 1]),
+            _ => match net.layers.iter().position(|l| l.tensors.contains(&index)) {
                 Some(layer) if layer > net.base => {
                     map(&group.activations[net.step_offset(&net.layers[layer - 1])..], net.step_len())
                 }
                 None => map(&group.activations[net.step_offset(last)..], net.step_len()),
                 _ => map(group.inputs, net.base_input().len()),
-            }
+            },
         };
+        // What is foretold from is an embedding, with its sign.
+        let signed = flat && place > Some(0) && head.is_signed(index - 1);
         let errors = Views { values: current, stride: conv.output.len(), count: maps };
         match &mut buffers.one_at_a_time {
             Some(each) => {
@@ -108,7 +111,7 @@ pub fn group(
         let len = conv.input.len();
         for (map, out) in next.chunks_exact_mut(len).take(maps).enumerate() {
             // The head's input is pooled: the ReLU mask of the map below is applied after the error is spread over it.
-            let active = pooled.is_none().then(|| &below.of(map)[..len]);
+            let active = (pooled.is_none() && !signed).then(|| &below.of(map)[..len]);
             let lagged = params.shifts.errors[index];
             let shift = if lagged.is_set() {
                 lagged.get()
@@ -123,10 +126,10 @@ pub fn group(
             seen[index] = seen[index].merge(sink.seen());
         }
         core::mem::swap(current, next);
-        if let Some(head) = pooled {
-            let (pooled, maps) = (head.grid.len(), last.output.len());
+        if let Some(grid) = pooled {
+            let (pooled, maps) = (grid.len(), last.output.len());
             for (view, map) in next.chunks_exact_mut(maps).take(group.count).enumerate() {
-                pool_sums_grad(&head.grid, &current[view * pooled..][..pooled], map);
+                pool_sums_grad(&grid, &current[view * pooled..][..pooled], map);
                 let activations = &group.activations[view * net.step_len() + net.step_offset(last)..];
                 map.iter_mut().zip(activations).for_each(|(e, &a)| *e = if a > 0 { *e } else { 0 });
             }

@@ -5,24 +5,29 @@ use core::ops::{AddAssign, Range};
 use bytemuck::{Pod, Zeroable};
 
 use super::arena::Arena;
-use super::network::{MAX_TENSORS, Network, Tensor};
+use super::head::{Head, MAX_HEAD_TENSORS};
+use super::network::{Network, Tensor};
 use super::spec::MAX_LAYERS;
+use super::task::MAX_PRETEXTS;
 use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, round_nearest, shift_for};
-use crate::kernels::narrow::{self, Keep, Largest, Pool, Relu, Sink, Windows};
+use crate::kernels::narrow::{self, Keep, Largest, Linear, Pool, Relu, Sink, Windows};
 use crate::kernels::reference::pool_sums;
 use crate::kernels::{Conv, Grid};
 
-/// All requantization shifts of an encoder and its head. Part of the state; 1 byte each.
+/// Tensors whose errors have a shift: the same number on every machine, as it is part of the state.
+const ERROR_SHIFTS: usize = MAX_LAYERS + 2 + MAX_PRETEXTS * MAX_HEAD_TENSORS;
+
+/// All requantization shifts of an encoder and its heads. Part of the state; 1 byte each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Shifts {
     /// Activations of the layers.
     pub layers: [LaggedShift; MAX_LAYERS],
-    /// Input of the head and its hidden layer. Of a decoder, the shift of its sums, and of the errors at them.
-    pub head: [LaggedShift; 2],
+    /// Of each head, its pooled input and its inner layers. Of a decoder, its sums, and the errors at them.
+    pub heads: [[LaggedShift; MAX_HEAD_TENSORS]; MAX_PRETEXTS],
     /// Errors at the inputs of the tensors.
-    pub errors: [LaggedShift; MAX_TENSORS],
+    pub errors: [LaggedShift; ERROR_SHIFTS],
     /// Pooled blocks of the feature.
     pub feature: [LaggedShift; MAX_LAYERS],
 }
@@ -30,16 +35,12 @@ pub struct Shifts {
 impl Shifts {
     pub const fn unset() -> Self {
         let u = LaggedShift::unset();
-        Shifts { layers: [u; MAX_LAYERS], head: [u; 2], errors: [u; MAX_TENSORS], feature: [u; MAX_LAYERS] }
-    }
-
-    /// Shift of a decoder's sums.
-    pub const fn prediction(&self) -> LaggedShift {
-        self.head[0]
-    }
-
-    pub const fn set_prediction(&mut self, shift: LaggedShift) {
-        self.head[0] = shift;
+        Shifts {
+            layers: [u; MAX_LAYERS],
+            heads: [[u; MAX_HEAD_TENSORS]; MAX_PRETEXTS],
+            errors: [u; ERROR_SHIFTS],
+            feature: [u; MAX_LAYERS],
+        }
     }
 }
 
@@ -80,7 +81,8 @@ impl<'m> Scratch<'m> {
 
     /// Takes the scratch of a step whose head takes `views` at a time.
     pub fn take_for_step(network: &Network, views: usize, arena: &mut Arena<'m>) -> Self {
-        Self::take_parts(network, views, network.head.map_or(0, |head| head.grid.len()), 0, arena)
+        let sums = network.heads.iter().map(Head::input_len).max().unwrap_or(0);
+        Self::take_parts(network, views, sums, 0, arena)
     }
 
     fn take_parts(network: &Network, views: usize, sums: usize, windows: usize, arena: &mut Arena<'m>) -> Self {
@@ -97,7 +99,8 @@ impl<'m> Scratch<'m> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardSeen {
     pub layers: [Seen; MAX_LAYERS],
-    pub head: [Seen; 2],
+    /// Of the step's head.
+    pub head: [Seen; MAX_HEAD_TENSORS],
 }
 
 impl ForwardSeen {
@@ -311,46 +314,85 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Activations of the head for some views: its pooled input and its hidden layer (`i8`), and the embedding (`i32`).
+/// Activations of a head for some views: its pooled inputs and its inner layers (`i8`; one layer of all views after the
+/// other), and the sums of its top (`i32`).
 pub struct HeadActivations<'a> {
     pub input: &'a mut [i8],
-    pub hidden: &'a mut [i8],
-    pub embedding: &'a mut [i32],
+    pub inner: &'a mut [i8],
+    pub top: &'a mut [i32],
 }
 
-/// The head's pooled input of one view, from its last layer's activations.
-pub fn pool(net: &Network, params: Params, activations: &[i8], out: &mut [i8], scratch: &mut Scratch) -> Seen {
-    let (Some(head), Some(last)) = (net.head, net.layers.last()) else { return Seen::default() };
-    let sums = &mut scratch.accumulators[..head.grid.len()];
-    pool_sums(&head.grid, &activations[net.step_offset(last)..], sums);
-    narrow::nearest(sums, shift_or_exact(params.shifts.head[0], || narrow::largest(sums)), out)
+/// The pooled input of `head` for one view, from its last layer's activations.
+pub fn pool(
+    net: &Network,
+    params: Params,
+    head: &Head,
+    activations: &[i8],
+    out: &mut [i8],
+    scratch: &mut Scratch,
+) -> Seen {
+    let (Some(grid), Some(last)) = (head.grid, net.layers.last()) else { return Seen::default() };
+    let sums = &mut scratch.accumulators[..grid.len()];
+    pool_sums(&grid, &activations[net.step_offset(last)..], sums);
+    narrow::nearest(sums, shift_or_exact(params.shifts.heads[head.number][0], || narrow::largest(sums)), out)
 }
 
-/// The head over the pooled inputs of as many views as stand in `at`; returns what narrowing the hidden layer saw.
-pub fn head(net: &Network, params: Params, at: &mut HeadActivations, scratch: &mut Scratch) -> Seen {
-    let Some(head) = net.head else { return Seen::default() };
-    let views = at.input.len() / head.grid.len();
-    let (mut seen, most) = (Seen::default(), net.views_at_a_time);
-    for first in (0..views).step_by(most) {
-        let count = most.min(views - first);
-        let (hidden, output) = (net.conv_over(head.hidden, count), net.conv_over(head.output, count));
-        let input = &at.input[first * head.grid.len()..][..hidden.input.len()];
-        let out = &mut at.hidden[first * hidden.output.channels..][..hidden.output.len()];
-        let shift = params.shift_of(params.shifts.head[1], net, head.hidden..head.hidden + 1, input, scratch);
-        let mut sink = Relu::new(shift, &[], out);
-        params.forward(net, &hidden, head.hidden, input, &mut sink, scratch);
-        seen = seen.merge(sink.seen());
-        let embedding = &mut at.embedding[first * output.output.channels..][..output.output.len()];
-        let hidden = &at.hidden[first * hidden.output.channels..][..output.input.len()];
-        params.forward(net, &output, head.output, hidden, &mut Keep(embedding), scratch);
+/// `head` over the pooled inputs of as many views as stand in `at`; returns what narrowing its inner layers saw, in the
+/// places of their shifts.
+pub fn head(
+    net: &Network,
+    params: Params,
+    head: &Head,
+    at: &mut HeadActivations,
+    scratch: &mut Scratch,
+) -> [Seen; MAX_HEAD_TENSORS] {
+    let mut seen = [Seen::default(); MAX_HEAD_TENSORS];
+    let (views, most) = (at.input.len() / head.input_len().max(1), net.views_at_a_time);
+    let mut from = 0;
+    for (place, tensor) in head.tensors.clone().enumerate() {
+        let widths = (net.tensors[tensor].conv.channels, net.tensors[tensor].conv.filters);
+        let (below, here) = at.inner.split_at_mut(from);
+        let below = if place == 0 { &*at.input } else { &below[from - views * widths.0..] };
+        for first in (0..views).step_by(most) {
+            let conv = net.conv_over(tensor, most.min(views - first));
+            let input = &below[first * widths.0..][..conv.input.len()];
+            if tensor == head.top() {
+                let out = &mut at.top[first * widths.1..][..conv.output.len()];
+                params.forward(net, &conv, tensor, input, &mut Keep(out), scratch);
+                continue;
+            }
+            let lagged = params.shifts.heads[head.number][place + 1];
+            let shift = params.shift_of(lagged, net, tensor..tensor + 1, input, scratch);
+            let out = &mut here[first * widths.1..][..conv.output.len()];
+            let narrowed = if head.is_signed(tensor) {
+                let mut sink = Linear::new(shift, &[], out);
+                params.forward(net, &conv, tensor, input, &mut sink, scratch);
+                sink.seen()
+            } else {
+                let mut sink = Relu::new(shift, &[], out);
+                params.forward(net, &conv, tensor, input, &mut sink, scratch);
+                sink.seen()
+            };
+            seen[place + 1] = seen[place + 1].merge(narrowed);
+        }
+        if tensor != head.top() {
+            from += views * widths.1;
+        }
     }
     seen
 }
 
 /// The decoder's sums for the activations of one view, into `sink`.
-pub fn decode<S: Sink>(net: &Network, params: Params, activations: &[i8], sink: &mut S, scratch: &mut Scratch) {
-    let (Some(decoder), Some(last)) = (net.decoder, net.layers.last()) else { return };
-    let below = &activations[net.step_offset(last)..];
+pub fn decode<S: Sink>(
+    net: &Network,
+    params: Params,
+    head: &Head,
+    activations: &[i8],
+    sink: &mut S,
+    scratch: &mut Scratch,
+) {
+    let Some(last) = net.layers.last() else { return };
+    let (below, decoder) = (&activations[net.step_offset(last)..], head.top());
     params.forward(net, &net.tensors[decoder].conv, decoder, below, sink, scratch);
 }
 

@@ -5,7 +5,11 @@
 
 pub mod arena;
 pub mod backward;
+pub mod error;
 pub mod forward;
+pub mod head;
 pub mod network;
+pub mod sparse;
 pub mod spec;
+pub mod task;
 pub mod update;

@@ -1,14 +1,19 @@
 //! The geometry of an encoder and its head: shapes, where each tensor stands in the shared arrays, and the proof that
 //! no accumulator overflows. Built once from a [`Spec`]; the passes only read it.
 
-use core::fmt;
 use core::ops::Range;
 
+use super::error::PlanError;
+use super::head::{Head, MAX_HEAD_TENSORS};
+use super::sparse::SparseUpdate;
 use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, ReplayPolicy, Spec};
+use super::task::MAX_PRETEXTS;
 use crate::kernels::{Conv, Grid, Kernels, Map};
 
-/// Most convolutions: two for the stem, one for each further layer, two for the head.
-pub const MAX_TENSORS: usize = MAX_LAYERS + 3;
+/// Most convolutions: two for the stem, one for each further layer, one more for a layer trained in part, and those of the
+/// heads; firmware has room for one small head.
+pub const MAX_TENSORS: usize =
+    if cfg!(feature = "std") { MAX_LAYERS + 2 + MAX_PRETEXTS * MAX_HEAD_TENSORS } else { MAX_LAYERS + 3 };
 
 /// Weights of one convolution and where they stand.
 #[derive(Clone, Copy, Debug)]
@@ -67,200 +72,6 @@ impl Layer {
     }
 }
 
-/// The pretext's own layers: pooled last activations → hidden → embedding.
-#[derive(Clone, Copy, Debug)]
-pub struct Head {
-    pub grid: Grid,
-    /// Numbers of its two tensors.
-    pub hidden: usize,
-    pub output: usize,
-}
-
-/// Why an encoder cannot be planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PlanError {
-    NoLayers,
-    EmptyInput,
-    /// Image inputs have 1 or 3 channels; windows have one row, and vectors within their channels.
-    InputShape,
-    /// `layer` does not fit: its kernel is larger than the padded input, or a size is 0.
-    LayerShape {
-        layer: usize,
-    },
-    /// Dictionaries are the first layers.
-    DictionaryPlace {
-        layer: usize,
-    },
-    /// `group` or `pool` of `layer` does not divide what it reads, or the layer is no dictionary on another.
-    Groups {
-        layer: usize,
-    },
-    /// Colour filters need a colour input and leave at least one grey filter.
-    ColourFilters {
-        layer: usize,
-    },
-    /// The feature names a layer that does not exist.
-    FeatureLayer {
-        layer: usize,
-    },
-    /// A sum of products of `layer` could pass 2³¹.
-    AccumulatorOverflow {
-        layer: usize,
-    },
-    /// A model has one pretext.
-    TwoPretexts,
-    /// The decoder stands for windows only, and each position of the last layer for as many readings.
-    Decoder {
-        length: usize,
-        positions: usize,
-    },
-    /// A number of `[contrastive]`, `[replay]` or `[guard]` is out of its range.
-    OutOfRange {
-        key: &'static str,
-        least: u64,
-        most: u64,
-    },
-    /// No layer is left to train above the dictionary.
-    NothingToTrain,
-    /// `trained` of `layer` is more than its filters, or the layer cannot be trained in part.
-    Sparse {
-        layer: usize,
-    },
-    /// The model is none that can learn from latents.
-    Latents,
-    /// Weights to be read from flash were given in another number than the model has.
-    FlashWeights {
-        needed: usize,
-        given: usize,
-    },
-    /// The memory block is smaller than planned.
-    MemoryTooSmall {
-        needed: usize,
-        given: usize,
-    },
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PlanError::NoLayers => write!(f, "the model has no [[layer]]; add at least one"),
-            PlanError::EmptyInput => write!(f, "[input]: height, width and channels must be at least 1"),
-            PlanError::InputShape => write!(
-                f,
-                "[input]: an image has 1 or 3 channels; a window has height 1 and at most channels / 3 vectors; neither has \
-                 more than 16 million values"
-            ),
-            PlanError::LayerShape { layer } => {
-                write!(f, "layer {layer}: its kernel, stride and filters must be at least 1 and its kernel must fit")
-            }
-            PlanError::DictionaryPlace { layer } => {
-                write!(f, "layer {layer}: a dictionary is the first layer or stands on another dictionary")
-            }
-            PlanError::Groups { layer } => write!(
-                f,
-                "layer {layer}: group and pool are for a dictionary on another; group must divide the channels below into \
-                 parts that divide its filters, and pool be 1, 2, 4 or 8 and divide the map below"
-            ),
-            PlanError::ColourFilters { layer } => write!(
-                f,
-                "layer {layer}: colour-filters need an input of 3 channels and at least one filter must stay grey"
-            ),
-            PlanError::FeatureLayer { layer } => write!(f, "[feature]: there is no layer {layer}"),
-            PlanError::AccumulatorOverflow { layer } => write!(
-                f,
-                "layer {layer}: a sum of products could pass 2^31; use a smaller input, kernel or batch, or fewer views"
-            ),
-            PlanError::OutOfRange { key, least, most } => write!(f, "{key} must be from {least} to {most}"),
-            PlanError::TwoPretexts => {
-                write!(f, "a model has [contrastive] or [denoise], not both: each trains all the layers; leave one out")
-            }
-            PlanError::Decoder { length, positions } => write!(
-                f,
-                "[denoise] rebuilds sensor windows whose length, {length}, is a multiple of the last layer's {positions} \
-                 positions; use [input] kind = \"window\" and strides that divide the length"
-            ),
-            PlanError::NothingToTrain => {
-                write!(f, "a pretext needs a layer above the dictionary to train; add one, or leave the pretext out")
-            }
-            PlanError::Sparse { layer } => write!(
-                f,
-                "layer {layer}: trained must be at most its filters; dictionary layers are not trained by the pretext and \
-                 depthwise ones not in part, and the model may have at most {MAX_TENSORS} convolutions"
-            ),
-            PlanError::Latents => write!(
-                f,
-                "[replay] latents = true needs images, [contrastive] neighbours (positives are two samples), a lowest \
-                 layer that is not trained (trained = 0), and [guard] canaries = 0"
-            ),
-            PlanError::FlashWeights { needed, given } => {
-                write!(f, "the model reads {needed} weights from flash and was given {given}")
-            }
-            PlanError::MemoryTooSmall { needed, given } => {
-                write!(f, "the learner needs {needed} bytes of memory and was given {given}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for PlanError {}
-
-/// How many filters of each layer the pretext trains: the last ones of it.
-///
-/// Sparse update as in Lin et al. 2022 (arXiv:2206.15472), chosen from the top down: no layer below one that is trained
-/// in part is trained, so no error is ever taken back through weights that stay as they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SparseUpdate {
-    pub trained: [usize; MAX_LAYERS],
-}
-
-impl SparseUpdate {
-    /// What `spec` asks for, and its budget of memory leaves.
-    ///
-    /// # Errors
-    /// [`PlanError::Sparse`], [`PlanError::NothingToTrain`] where the budget is too small for the head and one filter.
-    pub fn of(spec: &Spec) -> Result<Self, PlanError> {
-        let mut update = SparseUpdate::default();
-        let last = spec.layer.last().map_or(0, |l| l.filters);
-        let head = match (&spec.contrastive, &spec.denoise) {
-            (Some(contrastive), _) => {
-                let cells = contrastive.head_cells * if spec.input.height == 1 { 1 } else { contrastive.head_cells };
-                contrastive.hidden * (last * cells + contrastive.outputs)
-            }
-            (None, Some(_)) => {
-                let strides: usize = spec.layer.iter().map(|l| l.stride).product();
-                last.saturating_mul(strides.saturating_mul(spec.input.channels))
-            }
-            (None, None) => return Ok(update),
-        };
-        let mut left = match spec.optimizer.memory {
-            0 => usize::MAX,
-            budget => {
-                (budget / spec.optimizer.bytes_per_weight()).checked_sub(head).ok_or(PlanError::NothingToTrain)?
-            }
-        };
-        for (index, layer) in spec.layer.iter().enumerate().rev() {
-            let dictionary = layer.kind == LayerKind::Dictionary;
-            let wanted = layer.trained.unwrap_or(if dictionary { 0 } else { layer.filters });
-            let whole = layer.kind == LayerKind::Depthwise;
-            if wanted > layer.filters || (dictionary && wanted > 0) || (whole && wanted > 0 && wanted < layer.filters) {
-                return Err(PlanError::Sparse { layer: index });
-            }
-            let channels = index.checked_sub(1).map_or(spec.input.channels, |below| spec.layer[below].filters);
-            let taps = layer.kernel * if spec.input.height == 1 { 1 } else { layer.kernel };
-            let fan_in = (taps * if whole { 1 } else { channels }).max(1);
-            let fits = (left / fan_in).min(wanted);
-            let trained = if whole && fits < wanted { 0 } else { fits };
-            update.trained[index] = trained;
-            left -= trained * fan_in;
-            if trained < layer.filters {
-                break;
-            }
-        }
-        Ok(update)
-    }
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -268,9 +79,8 @@ pub struct Network {
     pub input: Map,
     pub tensors: heapless::Vec<Tensor, MAX_TENSORS>,
     pub layers: heapless::Vec<Layer, MAX_LAYERS>,
-    pub head: Option<Head>,
-    /// Number of the tensor that gives back, from each position of the last layer, the input values it stands for.
-    pub decoder: Option<usize>,
+    /// One for each pretext.
+    pub heads: heapless::Vec<Head, MAX_PRETEXTS>,
     /// Pooled layers of the feature, in order: (layer, grid).
     pub feature: heapless::Vec<(usize, Grid), MAX_LAYERS>,
     /// Length of all 8-bit weights.
@@ -326,8 +136,7 @@ impl Network {
             input,
             tensors: heapless::Vec::new(),
             layers: heapless::Vec::new(),
-            head: None,
-            decoder: None,
+            heads: heapless::Vec::new(),
             feature: heapless::Vec::new(),
             weights_len: 0,
             packed_len: 0,
@@ -356,25 +165,8 @@ impl Network {
             }
         }
         network.first_trained = network.tensors.iter().take_while(|t| !t.trained).count();
-        if let Some(contrastive) = &spec.contrastive {
-            if network.first_trained == network.tensors.len() {
-                return Err(PlanError::NothingToTrain);
-            }
-            let cells = (if input.height == 1 { 1 } else { contrastive.head_cells }, contrastive.head_cells);
-            let grid = Grid::new(map, cells, false);
-            let head_layer = spec.layer.len();
-            let hidden = network.add_tensor(Conv::dense(grid.len(), contrastive.hidden), true, false, head_layer)?;
-            let output = Conv::dense(contrastive.hidden, contrastive.outputs);
-            let output = network.add_tensor(output, true, false, head_layer)?;
-            network.head = Some(Head { grid, hidden, output });
-            network.plan_gradients(contrastive.batch.saturating_mul(contrastive.views))?;
-        }
-        if let Some(denoise) = &spec.denoise {
-            network.add_decoder(spec, map)?;
-            network.plan_gradients(denoise.batch)?;
-            if network.wide_len > 0 {
-                return Err(PlanError::AccumulatorOverflow { layer: 0 });
-            }
+        for number in 0..spec.pretext.len() {
+            network.add_head(spec, number, map)?;
         }
         if spec.replay.latents {
             network.base = network.base_of_latents(spec)?;
@@ -385,38 +177,14 @@ impl Network {
     /// Stores no last layer that is only pooled.
     pub fn make_lean(&mut self) {
         let fits = self.meter_grid().map.positions() <= MOST_IN_16_BITS;
-        self.pools_last = self.head.is_none() && self.decoder.is_none() && fits;
+        self.pools_last = self.heads.is_empty() && fits;
         // A judge looks at the last layer too, and what is averaged has sums of its own.
         self.two_at_a_time = !self.pools_last && !self.judged && self.layers.iter().all(|l| l.averaged.is_none());
     }
 
-    /// Each position of the last layer, `map`, gives back as many readings as there are for one.
-    fn add_decoder(&mut self, spec: &Spec, map: Map) -> Result<(), PlanError> {
-        if spec.contrastive.is_some() {
-            return Err(PlanError::TwoPretexts);
-        }
-        if self.first_trained == self.tensors.len() {
-            return Err(PlanError::NothingToTrain);
-        }
-        let whole = self.input.width.is_multiple_of(map.width);
-        if spec.input.kind != InputKind::Window || !whole {
-            return Err(PlanError::Decoder { length: self.input.width, positions: map.width });
-        }
-        let filters = self.input.len() / map.width;
-        let conv = Conv {
-            input: map,
-            channels: map.channels,
-            filters,
-            output: Map { channels: filters, ..map },
-            ..Conv::dense(map.channels, filters)
-        };
-        self.decoder = Some(self.add_tensor(conv, true, false, spec.layer.len())?);
-        Ok(())
-    }
-
     /// The lowest trained layer, whose inputs the replay buffer is to hold.
     fn base_of_latents(&self, spec: &Spec) -> Result<usize, PlanError> {
-        let neighbours = spec.contrastive.as_ref().map_or(0, |c| c.neighbours);
+        let neighbours = self.heads.iter().map(|head| head.pretext.neighbours).min().unwrap_or(0);
         let base = self.layers.iter().position(|l| l.tensors.contains(&self.first_trained)).unwrap_or(0);
         if spec.input.kind != InputKind::Image || neighbours == 0 || base == 0 || self.judged {
             return Err(PlanError::Latents);
@@ -519,7 +287,13 @@ impl Network {
         Ok(groups)
     }
 
-    fn add_tensor(&mut self, conv: Conv, trained: bool, zero_mean: bool, layer: usize) -> Result<usize, PlanError> {
+    pub(super) fn add_tensor(
+        &mut self,
+        conv: Conv,
+        trained: bool,
+        zero_mean: bool,
+        layer: usize,
+    ) -> Result<usize, PlanError> {
         let overflow = PlanError::AccumulatorOverflow { layer };
         if !sums_fit(conv.fan_in()) || !sums_fit(conv.filters * conv.kernel.0 * conv.kernel.1) {
             return Err(overflow);
@@ -556,25 +330,6 @@ impl Network {
             let grid = Grid::new(map, (rows, spec.feature.cells), true);
             self.feature_dim += grid.len();
             self.feature.push((layer, grid)).map_err(|_| PlanError::FeatureLayer { layer })?;
-        }
-        Ok(())
-    }
-
-    /// A weight gradient sums over all positions of all views: where that could pass 2³¹, over as many views as cannot in
-    /// 32 bits, and over these in 64.
-    fn plan_gradients(&mut self, views: usize) -> Result<(), PlanError> {
-        for number in self.first_trained..self.tensors.len() {
-            let tensor = &mut self.tensors[number];
-            let positions = tensor.conv.output.positions();
-            if !sums_fit(positions) {
-                let layer = self.layers.iter().position(|l| l.tensors.contains(&number)).unwrap_or(self.layers.len());
-                return Err(PlanError::AccumulatorOverflow { layer });
-            }
-            if !sums_fit(positions.saturating_mul(views)) {
-                tensor.wide = Some(self.wide_len);
-                self.wide_len += tensor.conv.weights();
-                self.views_at_a_time = self.views_at_a_time.min(MOST_PRODUCTS / positions);
-            }
         }
         Ok(())
     }
@@ -641,7 +396,7 @@ impl Network {
             self.layers[layer].averaged.is_none() && !(self.pools_last && layer + 1 == self.layers.len())
         };
         let feature = self.feature.iter().filter(|(layer, _)| stored(*layer)).map(|(_, grid)| grid.len());
-        let head = self.head.map(|h| h.grid.len());
+        let head = self.heads.iter().map(Head::input_len).max();
         let descriptor = self.describes.then(|| self.descriptor_grid().len());
         feature.chain(head).chain(descriptor).max().unwrap_or(0)
     }
@@ -685,7 +440,7 @@ impl Network {
     /// head. Others are taken view by view.
     pub fn conv_over(&self, number: usize, views: usize) -> Conv {
         let conv = self.tensors[number].conv;
-        if self.head.is_some_and(|h| number >= h.hidden) { conv.over(views) } else { conv }
+        if self.head_of(number).is_some_and(|head| head.grid.is_some()) { conv.over(views) } else { conv }
     }
 
     /// Scratch of the kernels where the head takes `views` at a time.
@@ -700,16 +455,12 @@ impl Network {
     /// Largest error map of one view.
     pub fn error_len(&self) -> usize {
         let trained = self.layers.iter().filter(|l| self.tensors[l.tensors.end - 1].trained);
-        let head = self.head.map_or(0, |h| {
-            let (hidden, output) = (self.tensors[h.hidden].conv, self.tensors[h.output].conv);
-            hidden.input.len().max(hidden.output.len()).max(output.output.len())
-        });
-        trained.map(|l| l.output.len()).max().unwrap_or(0).max(head)
-    }
-
-    /// Length of the embedding that the loss sees.
-    pub fn embedding_dim(&self) -> usize {
-        self.head.map_or(0, |h| self.tensors[h.output].conv.filters)
+        // The errors at a decoder's sums stand in the place of the input.
+        let pooled = self.heads.iter().filter(|head| head.grid.is_some());
+        let own =
+            |head: &Head| head.tensors.clone().map(|t| self.tensors[t].conv.filters).max().max(Some(head.input_len()));
+        let heads = pooled.filter_map(own).max().unwrap_or(0);
+        trained.map(|l| l.output.len()).max().unwrap_or(0).max(heads)
     }
 
     /// Layer weights, without the head.
@@ -722,13 +473,13 @@ impl Network {
         self.layers.iter().flat_map(|l| &self.tensors[l.tensors.clone()]).map(|t| t.conv.macs()).sum()
     }
 
-    /// Multiply-accumulates of one view in a step: forward, weight gradients, input gradients.
-    pub fn macs_step_view(&self) -> usize {
+    /// Multiply-accumulates of one view in a step of `head`: forward, weight gradients, input gradients.
+    pub fn macs_step_view(&self, head: &Head) -> usize {
         let base = self.layers.get(self.base).map_or(0, |l| l.tensors.start);
-        let forward: usize = self.tensors.iter().skip(base).map(|t| t.conv.macs()).sum();
-        let trained = self.tensors.iter().enumerate().skip(self.first_trained);
-        let backward: usize = trained.map(|(i, t)| t.conv.macs() * if i > self.first_trained { 2 } else { 1 }).sum();
-        forward + backward
+        let layers = self.layers.last().map_or(0, |l| l.tensors.end);
+        let forward: usize = (base..layers).chain(head.tensors.clone()).map(|t| self.tensors[t].conv.macs()).sum();
+        let back = |t: usize| self.tensors[t].conv.macs() * if t > self.first_trained { 2 } else { 1 };
+        forward + self.chain(head).map(back).sum::<usize>()
     }
 }
 
@@ -737,8 +488,8 @@ const MOST_IN_16_BITS: usize = i16::MAX as usize / 127;
 
 /// So many products of two mantissas within ±127, and the half that rounding adds, stay below 2³¹:
 /// 127² · n · (1 + 2⁻⁷) < 2³¹, as rounding adds at most 2^(shift − 1) ≤ max · 2⁻⁷.
-const MOST_PRODUCTS: usize = ((1 << 31) - 1) / (127 * 127 + 127);
+pub(super) const MOST_PRODUCTS: usize = ((1 << 31) - 1) / (127 * 127 + 127);
 
-const fn sums_fit(n: usize) -> bool {
+pub(super) const fn sums_fit(n: usize) -> bool {
     n <= MOST_PRODUCTS
 }

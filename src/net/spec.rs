@@ -5,6 +5,8 @@
 #[cfg(feature = "link")]
 use serde::{Deserialize, Serialize};
 
+use super::task::{MAX_PRETEXTS, PretextSpec};
+
 /// Most layers that an encoder may have.
 pub const MAX_LAYERS: usize = 8;
 
@@ -103,44 +105,6 @@ spec! {
 }
 
 spec! {
-    /// `[contrastive]`: NT-Xent over the layers above the stem.
-    pub struct ContrastiveSpec {
-        /// Samples in a step.
-        pub batch: usize = 16,
-        /// Views of each sample.
-        pub views: usize = 2,
-        /// Temperature 2^−n.
-        pub temperature_shift: u32 = 2,
-        /// Width of the head's hidden layer.
-        pub hidden: usize = 128,
-        /// Width of the head's output.
-        pub outputs: usize = 64,
-        /// Cells of the head's pooling grid on each axis.
-        pub head_cells: usize = 1,
-        /// How many samples away the second view's sample may be, in the same segment; 0: views of one sample.
-        pub neighbours: usize = 0,
-        /// New samples for each step.
-        pub samples_per_step: u32 = 16,
-    }
-}
-
-spec! {
-    /// `[denoise]`: masked or denoising reconstruction of windows.
-    pub struct DenoiseSpec {
-        /// Samples in a step: the newest one, and others from the replay buffer.
-        pub batch: usize = 1,
-        /// This share of the blocks, of 256, is masked and to be rebuilt. 0: the whole window is to be rebuilt.
-        pub mask: u32 = 102,
-        /// Readings in a block.
-        pub block: usize = 8,
-        /// Noise on what is not masked, standard deviation in 1/16 of an 8-bit step.
-        pub noise: u32 = 0,
-        /// New samples for each step.
-        pub samples_per_step: u32 = 1,
-    }
-}
-
-spec! {
     /// `[optimizer]`: momentum and sign.
     pub struct OptimizerSpec {
         /// Size of a step in master units (256 are one step of the 8-bit weight).
@@ -235,10 +199,9 @@ spec! {
         pub layer: heapless::Vec<LayerSpec, MAX_LAYERS> = heapless::Vec::new(),
         pub feature: FeatureSpec = FeatureSpec::default(),
         pub dictionary: DictionarySpec = DictionarySpec::default(),
-        /// Absent: the encoder is its dictionary alone.
-        pub contrastive: Option<ContrastiveSpec> = None,
-        /// In place of `[contrastive]`.
-        pub denoise: Option<DenoiseSpec> = None,
+        /// `[pretext]` or `[[pretext]]`; absent: the encoder is its dictionary alone.
+        #[cfg_attr(feature = "link", serde(deserialize_with = "super::task::one_or_many::deserialize"))]
+        pub pretext: heapless::Vec<PretextSpec, MAX_PRETEXTS> = heapless::Vec::new(),
         pub views: ViewSpec = ViewSpec::default(),
         pub replay: ReplaySpec = ReplaySpec::default(),
         pub optimizer: OptimizerSpec = OptimizerSpec::default(),
@@ -247,14 +210,8 @@ spec! {
 }
 
 impl Spec {
-    /// New samples for each step of the pretext; `None` where the encoder is its dictionary alone.
-    pub fn samples_per_step(&self) -> Option<u32> {
-        let contrastive = self.contrastive.as_ref().map(|c| c.samples_per_step);
-        contrastive.or(self.denoise.as_ref().map(|d| d.samples_per_step))
-    }
-
     /// A pretext trains layers by a gradient.
     pub fn trains(&self) -> bool {
-        self.samples_per_step().is_some()
+        !self.pretext.is_empty()
     }
 }

@@ -15,8 +15,9 @@ use crate::fixed::{Seen, round_nearest, shift_for};
 use crate::kernels::narrow::{AtRandom, Rows, Sink, Tally};
 use crate::kernels::tile::{COLUMNS, Isa, lanes};
 use crate::net::forward::Shifts;
+use crate::net::head::Head;
 use crate::net::network::Network;
-use crate::net::spec::DenoiseSpec;
+use crate::net::task::Pretext;
 
 /// Fraction bits of a prediction: it is in sixteenths of an 8-bit step of the input.
 pub const FRACTION: u32 = 4;
@@ -33,8 +34,8 @@ pub struct Mask {
 
 impl Mask {
     /// Of a window of `channels` channels.
-    pub fn new(spec: &DenoiseSpec, channels: usize, draws: Draws) -> Self {
-        Mask { draws, share: spec.mask, block: spec.block * channels }
+    pub fn new(spec: &Pretext, channels: usize, draws: Draws) -> Self {
+        Mask { draws, share: spec.mask as u32, block: spec.block * channels }
     }
 
     /// Number `at` of the window is masked.
@@ -50,11 +51,11 @@ impl Mask {
     }
 
     /// The encoder's input: `clean` with its masked blocks at 0, and noise on the others.
-    pub fn corrupt(&self, spec: &DenoiseSpec, clean: &[i8], out: &mut [i8]) {
+    pub fn corrupt(&self, spec: &Pretext, clean: &[i8], out: &mut [i8]) {
         /// Draws of the noise begin above those of the blocks.
         const NOISE: u32 = 1 << 20;
         for (at, (&value, out)) in clean.iter().zip(out).enumerate() {
-            let noise = if spec.noise == 0 { 0 } else { noise(self.draws, NOISE + at as u32, spec.noise) };
+            let noise = if spec.noise == 0 { 0 } else { noise(self.draws, NOISE + at as u32, spec.noise as u32) };
             *out = if self.hides(at) { 0 } else { (i32::from(value) + noise).clamp(-127, 127) as i8 };
         }
     }
@@ -149,15 +150,15 @@ pub fn loss(mean_square: u64) -> u32 {
 }
 
 /// Moves the prediction's shift against what the layers' shifts moved from `before`: the prediction stays.
-pub fn keep_prediction(network: &Network, before: &Shifts, shifts: &mut Shifts) {
+pub fn keep_prediction(network: &Network, head: &Head, before: &Shifts, shifts: &mut Shifts) {
     let sum = |shifts: &Shifts| shifts.layers[..network.layers.len()].iter().map(|s| s.get() as i32).sum::<i32>();
-    move_prediction(shifts, sum(before) - sum(shifts));
+    move_prediction(head, shifts, sum(before) - sum(shifts));
 }
 
 /// Adds `by` to the prediction's shift.
-pub fn move_prediction(shifts: &mut Shifts, by: i32) {
-    let shift = shifts.prediction().get() as i32 + by;
-    shifts.set_prediction(crate::fixed::LaggedShift::at(shift.clamp(0, 31) as u32));
+pub fn move_prediction(head: &Head, shifts: &mut Shifts, by: i32) {
+    let prediction = &mut shifts.heads[head.number][0];
+    *prediction = crate::fixed::LaggedShift::at((prediction.get() as i32 + by).clamp(0, 31) as u32);
 }
 
 #[cfg(test)]

@@ -3,3 +3,4 @@
 pub mod contrastive;
 pub mod denoise;
 pub mod dictionary;
+pub mod objective;

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::fixed::random::Draws;
 use crate::net::arena::Arena;
-use crate::net::spec::{ContrastiveSpec, ReplayPolicy, ReplaySpec};
+use crate::net::spec::{ReplayPolicy, ReplaySpec};
 
 /// When and where a stored sample was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -64,21 +64,23 @@ pub struct Replay<'m> {
 
 impl<'m> Replay<'m> {
     /// Takes the memory of a buffer whose samples are `frame_len` bytes and whose descriptors are `descriptor_len`.
+    /// Neighbours are at most `neighbours` samples apart; there is a step after every `samples_per_step`.
     pub fn take(
         spec: &ReplaySpec,
-        contrastive: &ContrastiveSpec,
+        neighbours: usize,
+        samples_per_step: usize,
         frame_len: usize,
         descriptor_len: usize,
         arena: &mut Arena<'m>,
     ) -> Self {
-        let frames = if contrastive.neighbours > 0 { 2 } else { 1 };
-        let ring = contrastive.samples_per_step as usize + contrastive.neighbours + spec.fresh;
+        let frames = if neighbours > 0 { 2 } else { 1 };
+        let ring = samples_per_step + neighbours + spec.fresh;
         let redundancy = spec.policy == ReplayPolicy::Redundancy;
         Replay {
             policy: spec.policy,
             frame_len,
             frames,
-            neighbours: contrastive.neighbours,
+            neighbours,
             descriptor_len: if redundancy { descriptor_len } else { 0 },
             counts: arena.take(1),
             ring: arena.take(ring * frame_len),

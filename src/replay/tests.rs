@@ -1,13 +1,9 @@
 use super::*;
 use crate::sample::Seed;
 
-fn contrastive(neighbours: usize) -> ContrastiveSpec {
-    ContrastiveSpec { neighbours, samples_per_step: 4, ..Default::default() }
-}
-
 fn with_replay(spec: &ReplaySpec, neighbours: usize, test: impl FnOnce(&mut Replay)) {
     let mut memory = vec![0u8; 1 << 20];
-    test(&mut Replay::take(spec, &contrastive(neighbours), 8, 2, &mut Arena::over(&mut memory)));
+    test(&mut Replay::take(spec, neighbours, 4, 8, 2, &mut Arena::over(&mut memory)));
 }
 
 fn push(replay: &mut Replay, n: u64, segment: u32, descriptor: [i8; 2]) {

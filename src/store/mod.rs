@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
 use crate::learner::{Learner, Numbers, Options};
-use crate::net::network::PlanError;
+use crate::net::error::PlanError;
 use crate::net::spec::Spec;
 
 /// What this version writes and reads.

@@ -11,7 +11,7 @@ fn small() -> Spec {
     let text = "name = 's'\n[input]\nkind = 'image'\nheight = 12\nwidth = 12\nchannels = 1\n\
                 [[layer]]\nkind = 'dictionary'\nfilters = 8\nkernel = 3\nstride = 2\n\
                 [[layer]]\nfilters = 8\nstride = 2\n[dictionary]\nsamples = 40\n\
-                [contrastive]\nbatch = 4\nhidden = 8\noutputs = 8\nsamples_per_step = 4\n\
+                [pretext]\nbatch = 4\nhidden = 8\noutputs = 8\nsamples_per_step = 4\n\
                 [replay]\ncapacity = 16\nfresh = 2\n[guard]\nlesson_steps = 10\ncanaries = 8\n";
     crate::model::parse("small", text).expect("a sound model")
 }

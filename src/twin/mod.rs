@@ -23,7 +23,8 @@ use crate::learner::{
     view_of,
 };
 use crate::net::arena::Arena;
-use crate::net::network::{Network, PlanError};
+use crate::net::error::PlanError;
+use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
 use crate::pretext::dictionary::Schedule;
 use crate::replay::{Pick, Replay};
@@ -133,7 +134,7 @@ impl Twin {
             signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
         }
         input_of(&self.spec, self.scales, self.stored, &mut self.input);
-        let alone = self.spec.contrastive.is_none();
+        let alone = !self.spec.trains();
         if self.counters.observed < self.counters.stem_samples || (alone && !self.banks.is_empty()) {
             self.observe_stem();
         }
@@ -178,15 +179,14 @@ impl Twin {
     /// One step of the pretext, if it is due: its loss in nats. Call it until it is `None`.
     pub fn step(&mut self) -> Option<f32> {
         let c = &mut self.counters;
-        let Some(contrastive) = &self.spec.contrastive else {
+        let Some(pretext) = self.network.due(c.steps).map(|head| head.pretext) else {
             if c.lesson_progress >= DICTIONARY_LESSON && c.observed >= c.stem_samples {
                 c.lesson_progress = 0;
                 self.fold_stem();
             }
             return None;
         };
-        let wanted = u64::from(contrastive.samples_per_step);
-        c.credit = c.credit.checked_sub(wanted)?;
+        c.credit = c.credit.checked_sub(pretext.samples_per_step as u64)?;
         let loss = self.train()?;
         if self.counters.steps == 0 {
             self.loss = [loss; 2];
@@ -199,7 +199,8 @@ impl Twin {
     fn train(&mut self) -> Option<f32> {
         let (loss, gradients) = self.gradients()?;
         let step_size = step_size(&self.counters, &self.spec.optimizer);
-        for number in self.network.first_trained..self.network.tensors.len() {
+        let head = self.network.due(self.counters.steps)?;
+        for number in self.network.chain(head) {
             update::tensor(&self.network, number, &gradients, &mut self.masters, &mut self.momentum, step_size);
         }
         self.use_masters();
@@ -208,29 +209,30 @@ impl Twin {
 
     /// Loss of the step that is due, and its gradient by all trained weights. `None` while there are too few samples.
     fn gradients(&self) -> Option<(f32, Vec<f32>)> {
-        let contrastive = self.spec.contrastive.as_ref()?;
+        let head = self.network.due(self.counters.steps)?;
+        let pretext = &head.pretext;
         let (replay, seed, step) = (self.replay.as_ref()?, Seed(self.counters.seed), self.counters.steps);
         let picks: Option<Vec<Pick>> =
-            (0..contrastive.batch).map(|number| pick_of(&self.spec, replay, seed, step, number)).collect();
+            (0..pretext.batch).map(|number| pick_of(&self.spec, replay, seed, step, number)).collect();
         let (picks, network) = (picks?, &self.network);
-        let count = contrastive.batch * contrastive.views;
+        let count = pretext.rows();
         let views: Vec<View> = (0..count)
             .into_par_iter()
             .map(|number| {
-                let stored = replay.sample(picks[number / contrastive.views], number % contrastive.views);
+                let stored = replay.sample(picks[number / pretext.views], number % pretext.views);
                 let mut input = vec![0; network.input.len()];
-                view_of(&self.spec, self.scales, stored, seed, step, number, &mut input);
+                view_of(&self.spec, pretext, self.scales, stored, seed, step, number, &mut input);
                 let mut view = View::new(network);
                 view.set_input(&input);
                 view.layers(network, &self.weights);
-                view.head(network, &self.weights);
+                view.head(network, head, &self.weights);
                 view
             })
             .collect();
-        let embeddings: Vec<f32> = views.iter().flat_map(|v| v.embedding.iter().copied()).collect();
-        let dim = network.embedding_dim();
-        let temperature = 0.5f32.powi(contrastive.temperature_shift as i32);
-        let (loss, errors) = loss::nt_xent(&embeddings, dim, contrastive.views, temperature);
+        let embeddings: Vec<f32> = views.iter().flat_map(|v| v.top().iter().copied()).collect();
+        let dim = network.embedding_dim(head);
+        let temperature = 0.5f32.powi(pretext.temperature_shift as i32);
+        let (loss, errors) = loss::nt_xent(&embeddings, dim, pretext.views, temperature);
         let part = count.div_ceil(PARTS);
         let mut views = views;
         let parts: Vec<Vec<f32>> = views
@@ -239,7 +241,7 @@ impl Twin {
             .map(|(views, errors)| {
                 let mut gradients = vec![0.0; network.trained_range().len()];
                 for (view, error) in views.iter_mut().zip(errors.chunks_exact(dim)) {
-                    view.backward(network, &self.weights, error, &mut gradients);
+                    view.backward(network, head, &self.weights, error, &mut gradients);
                 }
                 gradients
             })
@@ -253,7 +255,7 @@ impl Twin {
     /// Ends the stem's lesson where the stream was shorter than that.
     pub fn finish(&mut self) {
         let cut_short = self.counters.observed > 0 && self.counters.observed < self.counters.stem_samples;
-        if cut_short || self.spec.contrastive.is_none() {
+        if cut_short || !self.spec.trains() {
             self.fold_stem();
         }
     }
@@ -319,7 +321,10 @@ fn memory<'m>(
     let scales = arena.take(if window { spec.input.channels } else { 0 });
     let stored = arena.take(frame);
     let descriptor = network.descriptor_grid().len();
-    let replay = spec.contrastive.as_ref().map(|c| Replay::take(&spec.replay, c, frame, descriptor, arena));
+    let replay = network.heads.first().map(|head| {
+        let (neighbours, per_step) = (network.neighbours(), head.pretext.samples_per_step);
+        Replay::take(&spec.replay, neighbours, per_step, frame, descriptor, arena)
+    });
     (scales, stored, replay)
 }
 

@@ -1,6 +1,7 @@
 //! The passes over the net in `f32`: one view forward to its embedding, and back to the weight gradients.
 
 use super::{conv, dictionary};
+use crate::net::head::Head;
 use crate::net::network::Network;
 
 /// Everything that one view leaves on its way forward.
@@ -10,21 +11,19 @@ pub(super) struct View {
     /// Of all layers, laid out as the network says.
     pub activations: Vec<f32>,
     pub head_input: Vec<f32>,
-    pub hidden: Vec<f32>,
-    pub embedding: Vec<f32>,
+    /// Layers of a head; the last one is what the loss reads.
+    pub head: Vec<Vec<f32>>,
     /// Unfolded patches, overwritten by every convolution.
     columns: Vec<f32>,
 }
 
 impl View {
     pub fn new(network: &Network) -> Self {
-        let (pooled, hidden) = network.head.map_or((0, 0), |h| (h.grid.len(), network.tensors[h.hidden].conv.filters));
         View {
             input: vec![0.0; network.input.len()],
             activations: vec![0.0; network.activations_len],
-            head_input: vec![0.0; pooled],
-            hidden: vec![0.0; hidden],
-            embedding: vec![0.0; network.embedding_dim()],
+            head_input: Vec::new(),
+            head: Vec::new(),
             columns: Vec::new(),
         }
     }
@@ -50,33 +49,45 @@ impl View {
         }
     }
 
-    /// The head over the last layer's activations.
-    pub fn head(&mut self, network: &Network, weights: &[f32]) {
-        let (Some(head), Some(last)) = (network.head, network.layers.last()) else { return };
-        conv::pool(&head.grid, &self.activations[last.activations..], &mut self.head_input);
-        let (hidden, output) = (&network.tensors[head.hidden], &network.tensors[head.output]);
-        let columns = &mut self.columns;
-        conv::forward(&hidden.conv, &self.head_input, &weights[hidden.weight_range()], &mut self.hidden, columns);
-        self.hidden.iter_mut().for_each(|v| *v = v.max(0.0));
-        conv::forward(&output.conv, &self.hidden, &weights[output.weight_range()], &mut self.embedding, columns);
+    /// `head` over the last layer's activations.
+    pub fn head(&mut self, network: &Network, head: &Head, weights: &[f32]) {
+        let (Some(grid), Some(last)) = (head.grid, network.layers.last()) else { return };
+        self.head_input.resize(grid.len(), 0.0);
+        conv::pool(&grid, &self.activations[last.activations..], &mut self.head_input);
+        self.head.resize(head.tensors.len(), Vec::new());
+        for (place, tensor) in head.tensors.clone().enumerate() {
+            let t = &network.tensors[tensor];
+            let (before, here) = self.head.split_at_mut(place);
+            let (below, out) = (before.last().unwrap_or(&self.head_input), &mut here[0]);
+            out.clear();
+            out.resize(t.conv.filters, 0.0);
+            conv::forward(&t.conv, below, &weights[t.weight_range()], out, &mut self.columns);
+            if tensor != head.top() && !head.is_signed(tensor) {
+                out.iter_mut().for_each(|v| *v = v.max(0.0));
+            }
+        }
     }
 
-    /// Adds the gradients of all trained weights, given the error at the embedding.
-    pub fn backward(&mut self, network: &Network, weights: &[f32], error: &[f32], gradients: &mut [f32]) {
-        let (Some(head), Some(last)) = (network.head, network.layers.last()) else { return };
+    /// The sums of the head's top.
+    pub fn top(&self) -> &[f32] {
+        self.head.last().map_or(&[], |top| top)
+    }
+
+    /// Adds the gradients of the weights of a step of `head`, given the error at its top.
+    pub fn backward(&mut self, network: &Network, head: &Head, weights: &[f32], error: &[f32], gradients: &mut [f32]) {
+        let (Some(grid), Some(last)) = (head.grid, network.layers.last()) else { return };
         let trained_from = network.trained_range().start;
         let mut error = error.to_vec();
-        for index in (network.first_trained..network.tensors.len()).rev() {
+        for index in network.chain(head) {
             let tensor = &network.tensors[index];
-            let below: &[f32] = if index == head.output {
-                &self.hidden
-            } else if index == head.hidden {
-                &self.head_input
-            } else {
-                match network.layers.iter().position(|l| l.tensors.contains(&index)) {
+            let place = index.checked_sub(head.tensors.start);
+            let below: &[f32] = match place {
+                Some(0) => &self.head_input,
+                Some(place) => &self.head[place - 1],
+                None => match network.layers.iter().position(|l| l.tensors.contains(&index)) {
                     Some(0) | None => &self.input,
                     Some(layer) => &self.activations[network.layers[layer - 1].activations..],
-                }
+                },
             };
             let below = &below[..tensor.conv.input.len()];
             let own = &mut gradients[tensor.weights - trained_from..][..tensor.conv.weights()];
@@ -86,15 +97,18 @@ impl View {
             }
             let mut next = vec![0.0; tensor.conv.input.len()];
             conv::input_grad(&tensor.conv, &error, &weights[tensor.weight_range()], &mut next, &mut self.columns);
+            let signed = place > Some(0) && head.is_signed(index - 1);
             let mut active = below;
-            if index == head.hidden {
+            if place == Some(0) {
                 // The head's input is pooled: the mask is that of the map below.
                 let mut map = vec![0.0; last.output.len()];
-                conv::pool_grad(&head.grid, &next, &mut map);
+                conv::pool_grad(&grid, &next, &mut map);
                 next = map;
                 active = &self.activations[last.activations..];
             }
-            next.iter_mut().zip(active).for_each(|(e, &a)| *e = if a > 0.0 { *e } else { 0.0 });
+            if !signed {
+                next.iter_mut().zip(active).for_each(|(e, &a)| *e = if a > 0.0 { *e } else { 0.0 });
+            }
             error = next;
         }
     }

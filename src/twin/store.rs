@@ -11,7 +11,7 @@ use safetensors::{SafeTensors, serialize};
 use super::Twin;
 use crate::kernels::Kernels;
 use crate::learner::{Learner, Options};
-use crate::net::network::PlanError;
+use crate::net::error::PlanError;
 use crate::sample::Seed;
 
 /// What this version writes and reads.

@@ -9,7 +9,7 @@ fn spec(stem: &str) -> Spec {
     let text = format!(
         "name = 's'\n[input]\nkind = 'image'\nheight = 12\nwidth = 12\nchannels = 1\n\
          [[layer]]\nkind = '{stem}'\nfilters = 8\nkernel = 3\nstride = 2\n[[layer]]\nfilters = 16\nstride = 2\n\
-         [dictionary]\nsamples = 600\n[contrastive]\nbatch = 16\nhidden = 16\noutputs = 8\nsamples_per_step = 16\n\
+         [dictionary]\nsamples = 600\n[pretext]\nbatch = 16\nhidden = 16\noutputs = 8\nsamples_per_step = 16\n\
          [replay]\ncapacity = 64\nfresh = 8\n[guard]\ncanaries = 8\n"
     );
     crate::model::parse("small", &text).expect("a sound model")

@@ -6,15 +6,23 @@ use crate::net::arena::Arena;
 use crate::net::backward::{self, Group, Step};
 use crate::net::forward::{self, Params, Scratch};
 use crate::net::spec::{InputKind, InputSpec, LayerSpec, Spec};
+use crate::net::task::{PretextSpec, Task};
 use crate::net::update;
 use crate::sample::Seed;
+
+/// The task with its defaults, changed by `change`.
+fn denoise(change: impl FnOnce(&mut Pretext)) -> Pretext {
+    let mut pretext = PretextSpec::new(Task::Denoise).resolved().expect("defaults");
+    change(&mut pretext);
+    pretext
+}
 
 fn network(kernels: Kernels) -> Network {
     let layer = |filters| LayerSpec { filters, kernel: 5, stride: 2, zero_mean: false, ..Default::default() };
     let spec = Spec {
         input: InputSpec { kind: InputKind::Window, height: 1, width: 32, channels: 3, vectors: 0 },
         layer: [layer(8), layer(10)].into_iter().collect(),
-        denoise: Some(DenoiseSpec::default()),
+        pretext: core::iter::once(PretextSpec::new(Task::Denoise)).collect(),
         ..Default::default()
     };
     Network::new(&spec, kernels).expect("a sound plan")
@@ -55,7 +63,7 @@ impl Encoder {
         }
         // Errors of layers are narrowed by their exact shifts.
         let mut shifts = Shifts::unset();
-        shifts.head = [LaggedShift::at(3), LaggedShift::at(5)];
+        shifts.heads[0][..2].copy_from_slice(&[LaggedShift::at(3), LaggedShift::at(5)]);
         let mut encoder = Encoder { network, weights, packed, packed_back, shifts };
         let (mut memory, mut activations) = (vec![0; 1 << 20], vec![0; encoder.network.step_len()]);
         let mut scratch = Scratch::take(&encoder.network, &mut Arena::over(&mut memory));
@@ -71,7 +79,7 @@ impl Encoder {
     }
 
     /// Mean square, errors and gradient of one window; `step` draws the roundings.
-    fn integers(&self, clean: &[i8], mask: Mask, spec: &DenoiseSpec, step: u64) -> (u64, Vec<i8>, Vec<i32>) {
+    fn integers(&self, clean: &[i8], mask: Mask, spec: &Pretext, step: u64) -> (u64, Vec<i8>, Vec<i32>) {
         let network = &self.network;
         let mut memory = vec![0; 1 << 20];
         let mut arena = Arena::over(&mut memory);
@@ -81,9 +89,10 @@ impl Encoder {
         forward::layers(network, self.params(), &input, &mut activations, &mut scratch);
         let mut errors = clean.to_vec();
         let draws = Draws::new(Seed(1), step, 77);
-        let narrowing = Some((self.shifts.head[1].get(), draws));
-        let mut rebuild = Rebuild::new(&mut errors, mask, self.shifts.prediction().get(), narrowing);
-        forward::decode(network, self.params(), &activations, &mut rebuild, &mut scratch);
+        let narrowing = Some((self.shifts.heads[0][1].get(), draws));
+        let mut rebuild = Rebuild::new(&mut errors, mask, self.shifts.heads[0][0].get(), narrowing);
+        let head = &network.heads[0];
+        forward::decode(network, self.params(), head, &activations, &mut rebuild, &mut scratch);
         let mean_square = rebuild.mean_square();
         let mut gradients = vec![0; network.weights_len];
         let len = network.error_len().max(errors.len());
@@ -91,19 +100,19 @@ impl Encoder {
         first.resize(len, 0);
         let mut buffers =
             backward::Buffers { errors: [&mut first, &mut second], gradients: &mut gradients, one_at_a_time: None };
-        let group =
-            Group { number: 0, count: 1, inputs: &input, activations: &activations, head_inputs: &[], hidden: &[] };
+        let inner = Default::default();
+        let group = Group { number: 0, count: 1, inputs: &input, activations: &activations, head_inputs: &[], inner };
         let step = Step { seed: Seed(1), number: step };
-        backward::group(network, self.params(), &self.packed_back, step, &group, &[], &mut buffers, &mut scratch);
+        backward::group(network, self.params(), &self.packed_back, head, step, &group, &[], &mut buffers, &mut scratch);
         (mean_square, errors, gradients)
     }
 
     /// The same in `f64`, without any narrowing: mean square, and the gradient of half the sum of squares.
-    fn floats(&self, clean: &[i8], mask: Mask, spec: &DenoiseSpec) -> (f64, Vec<f64>) {
+    fn floats(&self, clean: &[i8], mask: Mask, spec: &Pretext) -> (f64, Vec<f64>) {
         let network = &self.network;
         let mut input = vec![0; clean.len()];
         mask.corrupt(spec, clean, &mut input);
-        let shifts = [self.shifts.layers[0], self.shifts.layers[1], self.shifts.prediction()];
+        let shifts = [self.shifts.layers[0], self.shifts.layers[1], self.shifts.heads[0][0]];
         let mut maps = vec![input.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()];
         for (t, shift) in network.tensors.iter().zip(shifts) {
             let (x, w) = (&maps[maps.len() - 1], &self.weights[t.weight_range()]);
@@ -144,7 +153,7 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 fn loss_and_gradient_are_those_of_the_float_formula() {
     let encoder = Encoder::new(Kernels::detect());
     for (seed, mask, noise) in [(1, 102, 0), (2, 102, 0), (3, 0, 160), (4, 60, 80)] {
-        let spec = DenoiseSpec { mask, block: 4, noise, ..Default::default() };
+        let spec = denoise(|p| (p.mask, p.block, p.noise) = (mask, 4, noise));
         let clean = window(&encoder.network, seed);
         let mask = Mask::new(&spec, 3, Draws::new(Seed(seed), 1, 2));
         let (expected, slopes) = encoder.floats(&clean, mask, &spec);
@@ -165,7 +174,7 @@ fn loss_and_gradient_are_those_of_the_float_formula() {
 
 #[test]
 fn every_kernel_gives_the_same_errors_and_gradient() {
-    let spec = DenoiseSpec { noise: 40, ..Default::default() };
+    let spec = denoise(|p| p.noise = 40);
     let of = |kernels| {
         let encoder = Encoder::new(kernels);
         let clean = window(&encoder.network, 5);
@@ -176,7 +185,7 @@ fn every_kernel_gives_the_same_errors_and_gradient() {
 
 #[test]
 fn a_layers_shift_that_moves_leaves_the_prediction() {
-    let spec = DenoiseSpec::default();
+    let spec = denoise(|_| ());
     let mut encoder = Encoder::new(Kernels::detect());
     let clean = window(&encoder.network, 6);
     let mask = Mask::new(&spec, 3, Draws::new(Seed(1), 1, 2));
@@ -184,7 +193,7 @@ fn a_layers_shift_that_moves_leaves_the_prediction() {
     let before = (mean_square(&encoder), encoder.shifts);
     encoder.shifts.layers[1] = LaggedShift::at(10);
     let jumped = mean_square(&encoder);
-    keep_prediction(&encoder.network, &before.1, &mut encoder.shifts);
+    keep_prediction(&encoder.network, &encoder.network.heads[0], &before.1, &mut encoder.shifts);
     let kept = mean_square(&encoder);
     assert!((kept / before.0 - 1.0).abs() < 0.01, "{} {kept}", before.0);
     assert!((jumped / before.0 - 1.0).abs() > 0.05, "{} {jumped}", before.0);
@@ -192,7 +201,7 @@ fn a_layers_shift_that_moves_leaves_the_prediction() {
 
 #[test]
 fn the_share_named_is_masked_in_whole_blocks() {
-    let spec = DenoiseSpec { mask: 102, block: 8, ..Default::default() };
+    let spec = denoise(|p| (p.mask, p.block) = (102, 8));
     let clean = vec![55i8; 128 * 6];
     let mut masked = 0;
     for step in 0..200 {

@@ -1,0 +1,202 @@
+//! The heads: each pretext's own layers above the encoder, thrown away by whoever reads features.
+
+use core::ops::Range;
+
+use super::error::PlanError;
+use super::network::{Network, sums_fit};
+use super::spec::{InputKind, Spec};
+use super::task::{Pretext, Task};
+use crate::kernels::{Conv, Grid, Map};
+
+/// Most tensors of a head.
+pub const MAX_HEAD_TENSORS: usize = 4;
+
+/// One pretext's layers. Where it compares embeddings: the last layer pooled → hidden → embedding, and for a predictor
+/// → hidden → prediction. Where it rebuilds: each position of the last layer → the input values it stands for.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub pretext: Pretext,
+    /// Its place among the heads.
+    pub number: usize,
+    /// Numbers of its tensors, in order.
+    pub tensors: Range<usize>,
+    /// How it pools the last layer; `None`: it reads the positions one by one.
+    pub grid: Option<Grid>,
+}
+
+impl Head {
+    /// Number of the tensor whose sums the loss reads.
+    pub const fn top(&self) -> usize {
+        self.tensors.end - 1
+    }
+
+    /// Length of the pooled input.
+    pub fn input_len(&self) -> usize {
+        self.grid.map_or(0, |grid| grid.len())
+    }
+
+    /// Layers of it that are narrowed and kept: all but the last one.
+    pub fn inner(&self) -> Range<usize> {
+        self.tensors.start..self.top()
+    }
+
+    /// The layer numbered `tensor` is narrowed with its sign: an embedding that something is foretold from.
+    pub const fn is_signed(&self, tensor: usize) -> bool {
+        tensor == self.tensors.start + 1
+    }
+}
+
+impl Network {
+    /// The head of step number `step`: of two, in turns by their weights, spread evenly.
+    pub fn due(&self, step: u64) -> Option<&Head> {
+        let [first, second] = &self.heads[..] else { return self.heads.first() };
+        let (a, b) = (first.pretext.weight as u64, second.pretext.weight as u64);
+        let of_second = |step: u64| u128::from(step) * u128::from(b) / u128::from(a + b);
+        Some(if of_second(step + 1) > of_second(step) { second } else { first })
+    }
+
+    /// New samples for a step of every head by its weight: (samples, steps).
+    pub fn samples_for_steps(&self) -> (u64, u64) {
+        let of = |head: &Head| (head.pretext.weight * head.pretext.samples_per_step) as u64;
+        let weight = |head: &Head| head.pretext.weight as u64;
+        (self.heads.iter().map(of).sum(), self.heads.iter().map(weight).sum())
+    }
+
+    /// Most samples between an anchor and its neighbour.
+    pub fn neighbours(&self) -> usize {
+        self.heads.iter().map(|head| head.pretext.neighbours).max().unwrap_or(0)
+    }
+
+    /// The head that tensor `number` belongs to.
+    pub fn head_of(&self, number: usize) -> Option<&Head> {
+        self.heads.iter().find(|head| head.tensors.contains(&number))
+    }
+
+    /// Width of a head's embedding.
+    pub fn embedding_dim(&self, head: &Head) -> usize {
+        self.tensors[head.top()].conv.filters
+    }
+
+    /// Length of what the inner layers of `head` keep of a view.
+    pub fn inner_len(&self, head: &Head) -> usize {
+        head.inner().map(|tensor| self.tensors[tensor].conv.filters).sum()
+    }
+
+    /// Tensors of a step of `head`, from the top down: its own, then the trained layers.
+    pub fn chain(&self, head: &Head) -> impl Iterator<Item = usize> + use<> {
+        let layers = self.layers.last().map_or(0, |l| l.tensors.end);
+        head.tensors.clone().rev().chain((self.first_trained..layers).rev())
+    }
+
+    /// Adds the layers of a pretext above the last layer, `map`.
+    pub(super) fn add_head(&mut self, spec: &Spec, number: usize, map: Map) -> Result<(), PlanError> {
+        let pretext = spec.pretext[number].resolved()?;
+        check(&pretext, spec)?;
+        if self.first_trained == self.tensors.len() && number == 0 {
+            return Err(PlanError::NothingToTrain);
+        }
+        let (first, layer) = (self.tensors.len(), spec.layer.len());
+        let mut grid = None;
+        if pretext.task.rebuilds() {
+            self.add_tensor(self.decoder(map)?, true, false, layer)?;
+        } else {
+            let cells = (if self.input.height == 1 { 1 } else { pretext.head_cells }, pretext.head_cells);
+            let pooled = Grid::new(map, cells, false);
+            let (hidden, outputs) = (pretext.hidden, pretext.outputs);
+            self.add_tensor(Conv::dense(pooled.len(), hidden), true, false, layer)?;
+            self.add_tensor(Conv::dense(hidden, outputs), true, false, layer)?;
+            if pretext.task.predicts() {
+                self.add_tensor(Conv { unsigned: false, ..Conv::dense(outputs, hidden) }, true, false, layer)?;
+                self.add_tensor(Conv::dense(hidden, outputs), true, false, layer)?;
+            }
+            grid = Some(pooled);
+        }
+        let head = Head { pretext, number, tensors: first..self.tensors.len(), grid };
+        self.plan_gradients(head.tensors.clone(), pretext.rows())?;
+        if pretext.task.rebuilds() && self.wide_len > 0 {
+            return Err(PlanError::AccumulatorOverflow { layer: 0 });
+        }
+        // `spec` holds no more of them than there is room for.
+        let _ = self.heads.push(head);
+        Ok(())
+    }
+
+    /// Each position of the last layer, `map`, gives back as many values as there are for one.
+    fn decoder(&self, map: Map) -> Result<Conv, PlanError> {
+        let whole = self.input.width.is_multiple_of(map.width) && self.input.height.is_multiple_of(map.height);
+        if !whole {
+            let (size, positions) = ((self.input.height, self.input.width), (map.height, map.width));
+            return Err(PlanError::Decoder { size, positions });
+        }
+        let filters = self.input.len() / map.positions();
+        let output = Map { channels: filters, ..map };
+        Ok(Conv { input: map, channels: map.channels, filters, output, ..Conv::dense(map.channels, filters) })
+    }
+
+    /// A weight gradient sums over all positions of all views: where that could pass 2³¹, over as many views as cannot in
+    /// 32 bits, and over these in 64.
+    fn plan_gradients(&mut self, head: Range<usize>, views: usize) -> Result<(), PlanError> {
+        let layers = self.layers.last().map_or(0, |l| l.tensors.end);
+        for number in (self.first_trained..layers).chain(head) {
+            let tensor = &mut self.tensors[number];
+            let positions = tensor.conv.output.positions();
+            if !sums_fit(positions) {
+                let layer = self.layers.iter().position(|l| l.tensors.contains(&number)).unwrap_or(self.layers.len());
+                return Err(PlanError::AccumulatorOverflow { layer });
+            }
+            if !sums_fit(positions.saturating_mul(views)) && tensor.wide.is_none() {
+                tensor.wide = Some(self.wide_len);
+                self.wide_len += tensor.conv.weights();
+                self.views_at_a_time = self.views_at_a_time.min(super::network::MOST_PRODUCTS / positions);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the numbers of a task are in their ranges, and it fits the input.
+fn check(pretext: &Pretext, spec: &Spec) -> Result<(), PlanError> {
+    let task = pretext.task;
+    let within = |key, value: usize, least: usize, most: usize| {
+        let error = PlanError::TaskRange { task, key, least: least as u64, most: most as u64 };
+        if (least..=most).contains(&value) { Ok(()) } else { Err(error) }
+    };
+    let needs = |needs, fit| Err(PlanError::TaskInput { task, needs, fit });
+    let (image, window) = (spec.input.kind == InputKind::Image, spec.input.kind == InputKind::Window);
+    match task {
+        Task::Rotation if !image => {
+            return needs("images, as there is no other way to turn a window", "contrastive, predictive or denoise");
+        }
+        Task::Inpaint if !image => return needs("images", "denoise, which masks windows"),
+        Task::Denoise if !window => return needs("sensor windows", "inpaint, which masks images"),
+        _ => {}
+    }
+    within("weight", pretext.weight, 1, 256)?;
+    within("samples_per_step", pretext.samples_per_step, 1, 4096)?;
+    within("neighbours", pretext.neighbours, if task == Task::Predictive { 1 } else { 0 }, 1024)?;
+    if task.rebuilds() {
+        within("batch", pretext.batch, 1, if spec.replay.capacity == 0 { 1 } else { 64 })?;
+        within("mask", pretext.mask, if pretext.noise == 0 { 1 } else { 0 }, 255)?;
+        within("block", pretext.block, 1, 32768)?;
+        within("noise", pretext.noise, 0, 2048)?;
+        return Ok(());
+    }
+    // With one sample nothing repels it and there are no statistics; it is allowed for contrastive steps alone, so that a
+    // step of one can be measured.
+    let least = match task {
+        Task::Contrastive | Task::Rotation | Task::Predictor => 1,
+        Task::Vicreg | Task::SecondMoment | Task::Cluster => 4,
+        _ => 2,
+    };
+    within("batch", pretext.batch, least, 1024)?;
+    within("views", pretext.views, 2, 16)?;
+    within("temperature_shift", pretext.temperature_shift, 0, 5)?;
+    within("hidden", pretext.hidden, 1, 4096)?;
+    within("outputs", pretext.outputs, 2, 1024)?;
+    within("head_cells", pretext.head_cells, 1, 16)?;
+    within("fresh of [replay]", spec.replay.fresh, 0, pretext.batch)?;
+    if spec.replay.capacity == 0 {
+        within("batch, without a replay buffer,", pretext.batch, spec.replay.fresh, spec.replay.fresh)?;
+    }
+    Ok(())
+}
