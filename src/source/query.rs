@@ -34,6 +34,8 @@ pub enum Format {
     Mjpeg,
     Rgb24,
     Gray8,
+    /// Sound.
+    S16le,
 }
 
 /// Which of the simulated rover's sensors is read.
@@ -62,6 +64,8 @@ pub struct Query {
     /// Samples (rows, frames) a second.
     pub rate: Option<f64>,
     pub segments: Option<String>,
+    /// What the parts of file names are called, as in `label_speaker_take`.
+    pub name: Option<String>,
     pub channels: Option<Vec<String>>,
     pub skip_nan: bool,
     pub format: Option<Format>,
@@ -96,6 +100,7 @@ impl Query {
             "label" => self.label = Some(value),
             "group" => self.group = Some(value),
             "segments" => self.segments = Some(value),
+            "name" => self.name = Some(value),
             "channels" => self.channels = Some(value.split(',').map(str::to_owned).collect()),
             "labels" => self.labels = Some([Labels::Class, Labels::Value][choice(&["class", "value"])?]),
             "order" => {
@@ -105,8 +110,8 @@ impl Query {
             "range_of" => self.range_of = Some([RangeOf::Samples, RangeOf::Groups][choice(&["samples", "groups"])?]),
             "nan" => self.skip_nan = choice(&["error", "skip"])? == 1,
             "format" => {
-                self.format =
-                    Some([Format::Mjpeg, Format::Rgb24, Format::Gray8][choice(&["mjpeg", "rgb24", "gray8"])?]);
+                let formats = [Format::Mjpeg, Format::Rgb24, Format::Gray8, Format::S16le];
+                self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),

@@ -63,7 +63,8 @@ pub(super) fn open(uri: &Uri) -> Result<Signal, SourceError> {
     }
     let rows = quantized(&table, &columns, q.skip_nan)?;
     let stretches = stretches(&segment_of, group_ids.as_deref());
-    Signal::cut(uri, path, Cut { rows: Box::new(rows), stretches, labels, names: Vec::new(), times: given_times })
+    let names = Vec::new();
+    Signal::cut(uri, path, Cut { rows: Box::new(rows), stretches, labels, names, times: given_times, sound: None })
 }
 
 fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows, SourceError> {

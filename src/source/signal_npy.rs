@@ -105,7 +105,7 @@ pub(super) fn open(npy: Npy, uri: &Uri) -> Result<Signal, SourceError> {
     let mut elements = npy.elements()?;
     let units = units(elements.as_mut(), &path, layout, q.skip_nan)?;
     let rows = Box::new(NpyRows { path: path.clone(), layout, elements, units });
-    Signal::cut(uri, &path, Cut { rows, stretches, labels, names, times: None })
+    Signal::cut(uri, &path, Cut { rows, stretches, labels, names, times: None, sound: None })
 }
 
 fn units(elements: &mut dyn Elements, path: &str, layout: Layout, skip_nan: bool) -> Result<Vec<Unit>, SourceError> {
