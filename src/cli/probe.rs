@@ -10,7 +10,7 @@ use super::{Outcome, Told, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
 use crate::kernels::Map;
-use crate::learner::{Learner, Options, SampleError};
+use crate::learner::{Learner, Options, SampleError, store_sample, work_len};
 use crate::net::network::Network;
 use crate::net::spec::Spec;
 use crate::sample::{Sample, Seed};
@@ -18,6 +18,9 @@ use crate::source::{Data, Label, OpenOptions, Record, Source, open};
 use crate::store::{self, Saved};
 use crate::twin::Twin;
 
+/// The map of sound is pooled to so many bands and columns, a strong rival, and judged as it is as well.
+const RAW_BANDS: usize = 16;
+const RAW_COLUMNS: usize = 8;
 /// Raw images are pooled to at most this side: 768 numbers of colour.
 const RAW_SIDE: usize = 16;
 /// Samples from which the untrained encoder's shifts and scales are found.
@@ -53,6 +56,8 @@ struct Rowset {
     learned: Vec<f32>,
     untrained: Vec<f32>,
     raw: Vec<f32>,
+    /// Sound: its map, not pooled.
+    raw_map: Vec<f32>,
     labels: Vec<Label>,
     groups: Vec<u32>,
     segments: Vec<u32>,
@@ -70,6 +75,13 @@ impl Judged {
         match self {
             Judged::Integer(learner) => learner.network(),
             Judged::Float(twin) => twin.network(),
+        }
+    }
+
+    fn spec(&self) -> &Spec {
+        match self {
+            Judged::Integer(learner) => learner.spec(),
+            Judged::Float(twin) => twin.spec(),
         }
     }
 
@@ -144,6 +156,20 @@ fn raw(data: &Data, out: &mut Vec<f32>) {
     }
 }
 
+/// The map of a sample of sound, pooled and as it is.
+fn raw_sound(judged: &Judged, sample: &Sample, rows: &mut Rowset) -> Result<(), SampleError> {
+    let (spec, network) = (judged.spec(), judged.network());
+    let Map { height, width, .. } = network.input;
+    let (mut levels, mut work) = (vec![0; network.input.len()], vec![0; work_len(network)]);
+    store_sample(spec, network, sample, &mut levels, &mut work)?;
+    let pooled = Map::new(height.min(RAW_BANDS), width.min(RAW_COLUMNS), 1);
+    let mut small = vec![0; pooled.len()];
+    fit::resize(&levels, height, width, 1, pooled, &mut small);
+    rows.raw.extend(small.iter().map(|&v| f32::from(v)));
+    rows.raw_map.extend(levels.iter().map(|&v| f32::from(v)));
+    Ok(())
+}
+
 fn read_all(
     source: &mut dyn Source,
     learned: &mut Judged,
@@ -162,7 +188,10 @@ fn read_all(
         learned.perceive(&record.sample(), &mut rows.learned)?;
         if let Some(untrained) = untrained.as_deref_mut() {
             untrained.perceive(&record.sample(), &mut rows.untrained)?;
-            raw(&record.data, &mut rows.raw);
+            match &learned.network().log_mel {
+                Some(_) => raw_sound(learned, &record.sample(), &mut rows)?,
+                None => raw(&record.data, &mut rows.raw),
+            }
         }
         rows.labels.push(label);
         rows.groups.push(record.group);
@@ -255,6 +284,9 @@ pub fn run(args: &Args) -> Outcome {
     if baseline.is_some() {
         results.push(("untrained", scored(&|rows| rows.untrained.clone())?));
         results.push(("raw", scored(&|rows| rows.raw.clone())?));
+        if learned.network().log_mel.is_some() {
+            results.push(("raw_map", scored(&|rows| rows.raw_map.clone())?));
+        }
     }
     told(args, state_hash, &results)
 }
