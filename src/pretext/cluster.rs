@@ -15,6 +15,7 @@ use super::unit::{UnitRows, dot, other_views};
 use crate::fixed::math::{isqrt, log2_q8};
 use crate::fixed::random::Draws;
 use crate::net::arena::Arena;
+use crate::sample::Seed;
 
 /// Predictions are at a temperature of 1/8.
 const TEMPERATURE_SHIFT: u32 = 3;
@@ -60,16 +61,16 @@ impl<'m> Buffers<'m> {
 }
 
 /// Numbers of state: age, mean `[dim]` Q22, prices `[prototypes]` Q28, use `[prototypes]` Q15, prototypes
-/// `[prototypes, dim]` Q24.
+/// `[prototypes, dim]` Q24; all 0 at the start.
 pub const fn state_len(dim: usize, prototypes: usize) -> usize {
     1 + dim + 2 * prototypes + prototypes * dim
 }
 
-/// The state as it starts: prototypes of random signs, all else 0.
-pub fn start(state: &mut [i32], dim: usize, prototypes: usize, draws: Draws) {
+/// Prototypes as they start, of random signs: the same in every learner, whose embeddings differ.
+fn start(prototypes: &mut [i32], dim: usize) {
+    let draws = Draws::new(Seed(0), 0, 0);
     let side = (1 << PROTOTYPE) / isqrt(dim as u64).max(1) as i32;
-    state.fill(0);
-    for (n, v) in state[1 + dim + 2 * prototypes..].iter_mut().enumerate() {
+    for (n, v) in prototypes.iter_mut().enumerate() {
         *v = if draws.chance(n as u32, 128) { side } else { -side };
     }
 }
@@ -97,7 +98,7 @@ impl<'a> State<'a> {
 /// positive factor common to all rows. Codes are constants for it.
 ///
 /// `z`: `[rows, dim]` within ±2³⁰, any common scale; rows `i` and `j` are views of one sample where
-/// `i / views == j / views`. At most 1024 rows, 1024 numbers and 4096 prototypes. `state` is changed only where `learn`.
+/// `i / views == j / views`. At most 2¹⁴ rows, 2¹⁰ numbers and 2¹² prototypes. `state` is changed only where `learn`.
 #[inline(always)]
 pub fn swapped(z: &mut [i32], views: usize, state: &mut [i32], learn: bool, buffers: &mut Buffers) -> u32 {
     let (dim, clusters) = (buffers.rows.unit().dim(), buffers.prototypes.rows());
@@ -105,6 +106,9 @@ pub fn swapped(z: &mut [i32], views: usize, state: &mut [i32], learn: bool, buff
     let Some(state) = State::of(state, dim, clusters) else { return 0 };
     let mut rows = buffers.rows.first(count);
     let (scores, codes) = (&mut buffers.scores[..count * clusters], &mut buffers.codes[..count * clusters]);
+    if learn && *state.age == 0 {
+        start(state.prototypes, dim);
+    }
     let pace = centred::pace(state.age, learn);
     rows.set(z, state.mean, pace);
     buffers.prototypes.set(state.prototypes);
@@ -127,7 +131,7 @@ pub fn swapped(z: &mut [i32], views: usize, state: &mut [i32], learn: bool, buff
         state.price.copy_from_slice(buffers.price);
         let window = REMEMBERED * clusters as i64;
         for (used, &mass) in state.used.iter_mut().zip(&*buffers.mass) {
-            // Of at most 4 · 2^12 + 2^10 rows: below 2^30. What is kept is at most 2^29.
+            // Of at most 4 · 2^12 + 2^14 rows: 2^30. What is kept is at most 2^29.
             *used = (mass * window / (window + count as i64)) as i32;
         }
         follow(state.prototypes, &rows, scores, clusters);
@@ -197,7 +201,7 @@ fn follow(prototypes: &mut [i32], rows: &CentredRows, errors: &[i32], clusters: 
     for (k, prototype) in prototypes.chunks_exact_mut(dim).enumerate() {
         let mut square = 0u64;
         for (l, c) in prototype.iter_mut().enumerate() {
-            // 2^15 · 2^14 · 2^10 rows · 2^12 prototypes, Q29 to Q24.
+            // 2^15 · 2^14 · 2^14 rows · 2^12 prototypes, Q29 to Q24.
             let pairs = unit.all()[l..].iter().step_by(dim).zip(errors[k..].iter().step_by(clusters));
             let sum: i64 = pairs.map(|(&u, &e)| i64::from(u) * i64::from(e)).sum();
             let step = (sum * clusters as i64 / share) >> (PROBABILITY + 14 - PROTOTYPE + RATE_SHIFT);
@@ -214,7 +218,6 @@ fn follow(prototypes: &mut [i32], rows: &CentredRows, errors: &[i32], clusters: 
 mod tests {
     use super::super::check;
     use super::*;
-    use crate::sample::Seed;
 
     const CLUSTERS: usize = 12;
 
@@ -225,9 +228,7 @@ mod tests {
     }
 
     fn fresh(dim: usize) -> Vec<i32> {
-        let mut state = vec![0; state_len(dim, CLUSTERS)];
-        start(&mut state, dim, CLUSTERS, Draws::new(Seed(1), 0, 0));
-        state
+        vec![0; state_len(dim, CLUSTERS)]
     }
 
     /// What the float formulas read of a state.

@@ -52,14 +52,17 @@ pub fn second_moment(z: &mut [i32], views: usize, state: &mut [i32], learn: bool
         let unit = rows.unit().row(i);
         let others = other_views(i, views).filter(|&j| j < count);
         let positives = others.clone().count().max(1) as i64;
+        let mut spent = 0i64;
         for ((k, w), line) in wide.iter_mut().enumerate().zip(moment.chunks_exact(dim)) {
             // 2^31 · 2^14 · 2^10 numbers a row at most, whatever stands in the state; Q42.
             let moved: i64 = line.iter().zip(unit).map(|(&m, &v)| i64::from(m) * i64::from(v)).sum();
             let pull: i64 = others.clone().map(|j| i64::from(rows.unit().row(j)[k])).sum();
-            // 2^39 · 2^14 · 2^10 numbers.
-            repulsion += ((moved >> 16) * i64::from(unit[k])) >> 12;
+            // 2^39 · 2^14, less 12 bits: Q28; 2^10 numbers.
+            spent += ((moved >> 16) * i64::from(unit[k])) >> 12;
             *w = WEIGHT * moved - (pull << 28) / positives;
         }
+        // Only a state that no stream gives comes near the end.
+        repulsion = repulsion.saturating_add(spent);
         attraction += others.map(|j| i64::from(dot(unit, rows.unit().row(j)))).sum::<i64>() / positives;
     }
     rows.back(wide, z);

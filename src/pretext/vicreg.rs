@@ -15,8 +15,7 @@ use crate::fixed::math::isqrt;
 use crate::fixed::{bit_length64, round_nearest64};
 use crate::net::arena::Arena;
 
-/// Fraction bits of a normalised number. With at most 2^20 numbers in a step one is at most 2^10, as their squares sum to
-/// their count.
+/// Fraction bits of a normalised number. Their squares sum to their count, at most 2^24 in a step, so one is at most 2^12.
 const X: u32 = 10;
 /// Fraction bits of a covariance, which is at most the embedding's length, 2^10.
 const C: u32 = 16;
@@ -30,7 +29,7 @@ pub struct Buffers<'m> {
     dim: usize,
     /// `[dim, dim]`, Q16.
     covariance: &'m mut [i32],
-    /// The row of it that belongs to the hinge: 0 or the inverse deviation, Q16.
+    /// Of each number, Q16; 0 where the hinge does not ask for more.
     deviation: &'m mut [u32],
     wide: &'m mut [i64],
 }
@@ -43,7 +42,7 @@ impl<'m> Buffers<'m> {
 
 /// Loss in 1/256, and gradient in the place of `z`, up to a positive factor common to all rows.
 ///
-/// `z`: `[rows, dim]` within ±2³⁰, any common scale, at most 2²⁰ numbers and 1024 a row; rows `i` and `j` are views of one
+/// `z`: `[rows, dim]` within ±2³⁰, any common scale, at most 2¹⁴ rows of 2¹⁰ numbers; rows `i` and `j` are views of one
 /// sample where `i / views == j / views`.
 #[inline(always)]
 pub fn vicreg(z: &mut [i32], views: usize, buffers: &mut Buffers) -> u32 {
@@ -61,10 +60,10 @@ pub fn vicreg(z: &mut [i32], views: usize, buffers: &mut Buffers) -> u32 {
         for ((k, w), &x) in wide.iter_mut().enumerate().zip(row) {
             let x = i64::from(x);
             let apart: i64 = others.clone().map(|j| x - i64::from(z[j * dim + k])).sum();
-            // At most 15 others, 2^21 apart: 2^42 · 15 · 2^20 numbers.
+            // Differences are at most 4 times the squares of the numbers, and those sum to 2^24, Q20.
             invariance += others.clone().map(|j| (x - i64::from(z[j * dim + k])).unsigned_abs().pow(2)).sum::<u64>()
                 / positives as u64;
-            // All in Q26. 2^20 · 2^26 · 2^10 numbers of the row at most.
+            // All in Q26. 2^22 · 2^26 · 2^10 numbers of the row at most.
             let line = &covariance[k * dim..][..dim];
             let shared: i64 = line.iter().zip(row).map(|(&c, &x)| i64::from(c) * i64::from(x)).sum();
             let others_alone = shared - i64::from(line[k]) * x;
@@ -94,17 +93,17 @@ fn normalise(z: &mut [i32], dim: usize, wide: &mut [i64]) {
         }
     }
     let max = wide.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0);
-    let shift = bit_length64(max).saturating_sub(20);
-    // 2^40 · 2^20 numbers.
+    let shift = bit_length64(max).saturating_sub(19);
+    // 2^38 · 2^24 numbers.
     let mut squares = 0u64;
     for w in wide.iter_mut() {
         *w = round_nearest64(*w, shift);
         squares += w.unsigned_abs().pow(2);
     }
     let mean = squares / wide.len().max(1) as u64;
-    // Q10 of a root below 2^20: the mean is below 2^41.
+    // Q10: the mean is at most 2^38.
     let root = i64::from(isqrt(mean << 20)).max(1);
-    let most = 1 << (X + 10);
+    let most = 1 << (X + 12);
     z.iter_mut().zip(wide).for_each(|(x, &mut w)| *x = ((w << (2 * X)) / root).clamp(-most, most) as i32);
 }
 
@@ -115,7 +114,7 @@ fn statistics(x: &[i32], dim: usize, covariance: &mut [i32], deviation: &mut [u3
     let (mut hinge, mut shared) = (0u64, 0u64);
     for k in 0..dim {
         for l in 0..=k {
-            // 2^40 · 2^20 numbers.
+            // By Cauchy and Schwarz no more than all squares, 2^44.
             let sum: i64 = x.chunks_exact(dim).map(|row| i64::from(row[k]) * i64::from(row[l])).sum();
             let c = ((sum / rows) >> (2 * X - C)) as i32;
             covariance[k * dim + l] = c;
@@ -144,11 +143,11 @@ fn through_the_scale(wide: &mut [i64], z: &mut [i32]) {
     let mut along = 0i64;
     for (w, &x) in wide.iter_mut().zip(&*z) {
         *w = round_nearest64(*w, shift);
-        // By Cauchy and Schwarz the sum is at most 2^24 · 2^10 · the count, 2^54.
+        // By Cauchy and Schwarz the sum is at most 2^24 · 2^10 · the count, 2^58.
         along += *w * i64::from(x);
     }
     let along = along / z.len().max(1) as i64;
-    // 2^34 · 2^20.
+    // 2^34 · 2^22.
     wide.iter_mut().zip(&*z).for_each(|(w, &x)| *w -= (along * i64::from(x)) >> (2 * X));
     let max = wide.iter().map(|w| w.unsigned_abs()).max().unwrap_or(0);
     let shift = bit_length64(max).saturating_sub(29);
