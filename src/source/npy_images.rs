@@ -101,6 +101,10 @@ impl Indexed for NpyImages {
         self.labels.get(index)
     }
 
+    fn in_order(&self) -> bool {
+        false
+    }
+
     fn group(&self, index: usize) -> u32 {
         index as u32
     }
