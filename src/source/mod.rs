@@ -24,6 +24,7 @@ pub mod signal;
 mod signal_csv;
 mod signal_npy;
 mod table;
+pub mod tokens;
 pub mod uri;
 
 #[cfg(feature = "serial")]

@@ -10,7 +10,7 @@ use super::order::Ordered;
 use super::pipe::Pipe;
 use super::sim::{RoverSource, WorldConfig};
 use super::uri::{Scheme, Sensor, Uri};
-use super::{Indexed, Source, SourceError, signal_csv, signal_npy};
+use super::{Indexed, Source, SourceError, signal_csv, signal_npy, tokens};
 use std::fs::File;
 
 /// What the caller, not the URI, decides.
@@ -62,7 +62,7 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
             "this program was built without serial ports",
             "build it with `cargo build --release --features serial`",
         )),
-        Scheme::Npy | Scheme::Csv | Scheme::Mjpeg | Scheme::Images => {
+        Scheme::Npy | Scheme::Csv | Scheme::Tokens | Scheme::Mjpeg | Scheme::Images => {
             let inner = open_indexed(uri)?;
             let path = &uri.paths[0];
             let ordered = Ordered::from_query(inner, &uri.query, options.seed);
@@ -87,7 +87,7 @@ pub fn attach(uri: &Uri) -> Result<super::link::Board<serial2::SerialPort>, Sour
     super::link::attach_serial(&uri.paths[0], uri.query.baud.unwrap_or(115_200))
 }
 
-/// Opens a data set with random access: `npy:`, `csv:`, `mjpeg:` and `images:`. `order` and `range` are not applied.
+/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:` and `images:`. `order` and `range` are not applied.
 ///
 /// # Errors
 /// As [`open`]; other schemes have no random access.
@@ -99,12 +99,13 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
             if images { Ok(Box::new(NpyImages::new(npy, uri)?)) } else { Ok(Box::new(signal_npy::open(npy, uri)?)) }
         }
         Scheme::Csv => Ok(Box::new(signal_csv::open(uri)?)),
+        Scheme::Tokens => Ok(Box::new(tokens::open(uri)?)),
         Scheme::Mjpeg => Ok(Box::new(Mjpeg::open(uri)?)),
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
         Scheme::Pipe | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
             &uri.text,
             "a stream cannot be read at any place",
-            "give npy:, csv:, mjpeg: or images:",
+            "give npy:, csv:, tokens:, mjpeg: or images:",
         )),
     }
 }

@@ -44,6 +44,14 @@ pub enum Sensor {
     Imu,
 }
 
+/// How a token source is cut into samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    #[default]
+    Window,
+    Line,
+}
+
 /// The queries of a URI. Every field is what was written, `None` where nothing was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
@@ -63,6 +71,11 @@ pub struct Query {
     pub rate: Option<f64>,
     pub segments: Option<String>,
     pub channels: Option<Vec<String>>,
+    /// Column whose cells are event codes, or with `by=line` texts.
+    pub column: Option<String>,
+    /// CSV file whose column gives the event codes their numbers.
+    pub vocabulary: Option<String>,
+    pub by: Option<By>,
     pub skip_nan: bool,
     pub format: Option<Format>,
     pub width: Option<usize>,
@@ -95,6 +108,9 @@ impl Query {
         match key {
             "label" => self.label = Some(value),
             "group" => self.group = Some(value),
+            "column" => self.column = Some(value),
+            "vocabulary" => self.vocabulary = Some(value),
+            "by" => self.by = Some([By::Window, By::Line][choice(&["window", "line"])?]),
             "segments" => self.segments = Some(value),
             "channels" => self.channels = Some(value.split(',').map(str::to_owned).collect()),
             "labels" => self.labels = Some([Labels::Class, Labels::Value][choice(&["class", "value"])?]),

@@ -6,7 +6,7 @@ use super::SourceError;
 use super::labels::RowLabels;
 use super::npy::{Elements, Npy};
 use super::npy_images::read_labels;
-use super::signal::{Cut, Extent, Rows, Signal, Stretch, Unit, not_finite};
+use super::signal::{Cut, Extent, Rows, Signal, Stretch, Unit, WINDOW, not_finite};
 use super::table::Table;
 use super::uri::Uri;
 
@@ -105,7 +105,7 @@ pub(super) fn open(npy: Npy, uri: &Uri) -> Result<Signal, SourceError> {
     let mut elements = npy.elements()?;
     let units = units(elements.as_mut(), &path, layout, q.skip_nan)?;
     let rows = Box::new(NpyRows { path: path.clone(), layout, elements, units });
-    Signal::cut(uri, &path, Cut { rows, stretches, labels, names, times: None })
+    Signal::cut(uri, &path, Cut { rows, stretches, labels, names, time_of: None, window: WINDOW, note: String::new() })
 }
 
 fn units(elements: &mut dyn Elements, path: &str, layout: Layout, skip_nan: bool) -> Result<Vec<Unit>, SourceError> {

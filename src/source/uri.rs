@@ -4,7 +4,7 @@
 //! `%2C`, `%3F`, `%26` and `%25` stand for a comma, a question mark, an ampersand and a percent sign inside a path or value.
 
 use super::SourceError;
-pub use super::query::{Format, Labels, Order, Query, RangeOf, Sensor};
+pub use super::query::{By, Format, Labels, Order, Query, RangeOf, Sensor};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -13,6 +13,7 @@ use std::str::FromStr;
 pub enum Scheme {
     Npy,
     Csv,
+    Tokens,
     Mjpeg,
     Pipe,
     Images,
@@ -47,6 +48,16 @@ const SCHEMES: &[SchemeRow] = &[
         paths: 1..=1,
         queries: &[
             "label", "labels", "group", "channels", "smooth", "window", "stride", "rate", "nan", "order", "seed",
+            "range", "range_of",
+        ],
+    },
+    SchemeRow {
+        name: "tokens",
+        scheme: Scheme::Tokens,
+        form: "tokens:FILE[,FILE...]",
+        paths: 1..=64,
+        queries: &[
+            "by", "column", "vocabulary", "label", "labels", "group", "window", "stride", "rate", "nan", "order", "seed",
             "range", "range_of",
         ],
     },
