@@ -8,7 +8,7 @@ use super::npy::Npy;
 use super::npy_images::NpyImages;
 use super::order::Ordered;
 use super::pipe::Pipe;
-use super::sim::{RoverSource, WorldConfig};
+use super::sim::{LogSource, RoverSource, WorldConfig};
 use super::uri::{Scheme, Sensor, Uri};
 use super::{Indexed, Source, SourceError, signal_csv, signal_npy, tokens};
 use std::fs::File;
@@ -42,7 +42,13 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
         },
         Scheme::Sim => {
             let q = &uri.query;
-            let config = WorldConfig::with_seed(q.seed.unwrap_or(options.seed));
+            let seed = q.seed.unwrap_or(options.seed);
+            if uri.paths[0] == "log" {
+                let window = q.window.unwrap_or(64);
+                let (form, stride) = (q.form.unwrap_or_default(), q.stride.unwrap_or(window.div_ceil(2)));
+                return Ok(Box::new(LogSource::new(seed, q.samples, form, window, stride)?));
+            }
+            let config = WorldConfig::with_seed(seed);
             Ok(Box::new(match q.sensor.unwrap_or_default() {
                 Sensor::Camera => {
                     RoverSource::camera(&config, q.samples, q.height.unwrap_or(48), q.width.unwrap_or(64))?

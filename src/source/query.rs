@@ -1,6 +1,7 @@
 //! The queries of a source URI, typed: what `?key=value` may say, whatever the scheme. [`super::uri`] decides which scheme knows which.
 
 use super::SourceError;
+use super::sim::LogForm;
 use std::ops::RangeInclusive;
 
 /// Order in which an indexed source is played.
@@ -84,6 +85,7 @@ pub struct Query {
     /// Bits a second of a serial port.
     pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
+    pub form: Option<LogForm>,
 }
 
 impl Query {
@@ -125,6 +127,7 @@ impl Query {
                     Some([Format::Mjpeg, Format::Rgb24, Format::Gray8][choice(&["mjpeg", "rgb24", "gray8"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
+            "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),
             "samples" => self.samples = Some(number(1..=u64::MAX)?),
             "baud" => self.baud = Some(number(1..=100_000_000)? as u32),

@@ -146,7 +146,8 @@ fn texts(uri: &Uri) -> Result<Signal, SourceError> {
     for (file, path) in uri.paths.iter().enumerate() {
         let from = text.len();
         read(path, &mut text)?;
-        let stretch = |start, length, group| Stretch { start, length, segment: file as u32, group, label: labels[file] };
+        let stretch =
+            |start, length, group| Stretch { start, length, segment: file as u32, group, label: labels[file] };
         if q.by == Some(By::Line) {
             let first = lines.len();
             for line in line_ranges(&text[from..], from) {
@@ -279,6 +280,7 @@ fn cells(uri: &Uri, table: &Table, column: &str) -> Result<Signal, SourceError> 
     let names = labels.names().to_vec();
     let times = times.map(|_| -> TimeOf { Box::new(move |row| line_times[row / window]) });
     let rows = Box::new(Lines { text, lines, window });
-    let cut = Cut { rows, stretches, labels: RowLabels::None, names, time_of: times, window, note: "lines of bytes".into() };
+    let cut =
+        Cut { rows, stretches, labels: RowLabels::None, names, time_of: times, window, note: "lines of bytes".into() };
     Signal::cut(uri, &table.path, cut)
 }

@@ -57,8 +57,20 @@ const SCHEMES: &[SchemeRow] = &[
         form: "tokens:FILE[,FILE...]",
         paths: 1..=64,
         queries: &[
-            "by", "column", "vocabulary", "label", "labels", "group", "window", "stride", "rate", "nan", "order", "seed",
-            "range", "range_of",
+            "by",
+            "column",
+            "vocabulary",
+            "label",
+            "labels",
+            "group",
+            "window",
+            "stride",
+            "rate",
+            "nan",
+            "order",
+            "seed",
+            "range",
+            "range_of",
         ],
     },
     SchemeRow {
@@ -85,9 +97,9 @@ const SCHEMES: &[SchemeRow] = &[
     SchemeRow {
         name: "sim",
         scheme: Scheme::Sim,
-        form: "sim:rover",
+        form: "sim:rover or sim:log",
         paths: 1..=1,
-        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height"],
+        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height", "form"],
     },
     SchemeRow { name: "link", scheme: Scheme::Link, form: "link:FILE", paths: 1..=1, queries: &[] },
     SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
@@ -167,8 +179,12 @@ impl Uri {
             ("seed without order=shuffled", "add &order=shuffled or leave seed out")
         } else if q.range_of.is_some() && q.range.is_none() {
             ("range_of without range", "add &range=0.0..0.8")
-        } else if self.scheme == Scheme::Sim && self.paths[0] != "rover" {
-            ("unknown simulator", "write sim:rover")
+        } else if self.scheme == Scheme::Sim && !matches!(self.paths[0].as_str(), "rover" | "log") {
+            ("unknown simulator", "write sim:rover or sim:log")
+        } else if self.scheme == Scheme::Sim && self.paths[0] == "log" && (dims || q.sensor.is_some()) {
+            ("width, height and sensor are the rover's", "write sim:rover, or leave them out")
+        } else if self.scheme == Scheme::Sim && self.paths[0] == "rover" && q.form.is_some() {
+            ("form is the log's", "write sim:log, or leave it out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 2 && q.label.is_some() {
             ("labels come from Y.npy and from a column at once", "leave one of them out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && q.labels.is_some() && q.label.is_none() {
