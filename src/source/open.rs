@@ -6,6 +6,7 @@ use super::link::LinkFile;
 use super::mjpeg::Mjpeg;
 use super::npy::Npy;
 use super::npy_images::NpyImages;
+use super::npy_rows::NpyRowSamples;
 use super::order::Ordered;
 use super::pipe::Pipe;
 use super::sim::{LogSource, RoverSource, WorldConfig};
@@ -101,6 +102,9 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
     match uri.scheme {
         Scheme::Npy => {
             let npy = Npy::open(&uri.paths[0])?;
+            if uri.query.each_row {
+                return Ok(Box::new(NpyRowSamples::new(npy, uri)?));
+            }
             let images = npy.shape.len() == 4 || (npy.shape.len() == 3 && npy.byte);
             if images { Ok(Box::new(NpyImages::new(npy, uri)?)) } else { Ok(Box::new(signal_npy::open(npy, uri)?)) }
         }

@@ -45,6 +45,18 @@ pub enum Sensor {
     Imu,
 }
 
+/// What becomes of a reading that is missing: a NaN, an infinity, or the number that `missing=` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nan {
+    /// The source is refused.
+    #[default]
+    Error,
+    /// The window that holds it is passed over.
+    Skip,
+    /// It takes the value of the reading before it in its channel, or of the first that there is.
+    Hold,
+}
+
 /// How a token source is cut into samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
@@ -77,7 +89,17 @@ pub struct Query {
     /// CSV file whose column gives the event codes their numbers.
     pub vocabulary: Option<String>,
     pub by: Option<By>,
-    pub skip_nan: bool,
+    pub nan: Nan,
+    /// The number that stands for a missing reading.
+    pub missing: Option<f64>,
+    /// Every row of a NumPy file is a sample.
+    pub each_row: bool,
+    /// NumPy file with the time of every sample.
+    pub times: Option<String>,
+    /// Columns that are summed to a label, with their signs.
+    pub combine: Option<Vec<(usize, f64)>>,
+    /// The label is its change since so many rows before.
+    pub diff: Option<usize>,
     pub format: Option<Format>,
     pub width: Option<usize>,
     pub height: Option<usize>,
@@ -121,7 +143,18 @@ impl Query {
                 self.order = Some(orders[choice(&["given", "shuffled", "by-label"])?]);
             }
             "range_of" => self.range_of = Some([RangeOf::Samples, RangeOf::Groups][choice(&["samples", "groups"])?]),
-            "nan" => self.skip_nan = choice(&["error", "skip"])? == 1,
+            "nan" => self.nan = [Nan::Error, Nan::Skip, Nan::Hold][choice(&["error", "skip", "hold"])?],
+            "missing" => match value.parse::<f64>() {
+                Ok(number) if number.is_finite() => self.missing = Some(number),
+                _ => {
+                    let problem = format!("missing={value} is not a number");
+                    return Err(SourceError::uri(uri, problem, "write for example missing=0"));
+                }
+            },
+            "each" => self.each_row = choice(&["row"])? == 0,
+            "times" => self.times = Some(value),
+            "combine" => self.combine = Some(terms(uri, &value)?),
+            "diff" => self.diff = Some(number(1..=1 << 20)? as usize),
             "format" => {
                 self.format =
                     Some([Format::Mjpeg, Format::Rgb24, Format::Gray8][choice(&["mjpeg", "rgb24", "gray8"])?]);
@@ -148,6 +181,26 @@ impl Query {
         }
         Ok(())
     }
+}
+
+/// `1-0+2`: columns with their signs.
+fn terms(uri: &str, value: &str) -> Result<Vec<(usize, f64)>, SourceError> {
+    let parts = value.split_inclusive(|c: char| c.is_ascii_digit());
+    let mut terms: Vec<(String, f64)> = Vec::new();
+    for part in parts {
+        match (part.strip_prefix('+'), part.strip_prefix('-'), terms.last_mut()) {
+            (Some(digit), ..) => terms.push((digit.to_owned(), 1.0)),
+            (_, Some(digit), _) => terms.push((digit.to_owned(), -1.0)),
+            (.., None) => terms.push((part.to_owned(), 1.0)),
+            (.., Some((digits, _))) => digits.push_str(part),
+        }
+    }
+    let parsed = terms.iter().map(|(digits, sign)| Some((digits.parse::<usize>().ok()?, *sign))).collect();
+    let parsed: Option<Vec<_>> = parsed;
+    parsed.filter(|terms| !terms.is_empty()).ok_or_else(|| {
+        let problem = format!("combine={value} is no sum of columns");
+        SourceError::uri(uri, problem, "write the columns' numbers with their signs, for example combine=1-0")
+    })
 }
 
 fn fractions(uri: &str, value: &str) -> Result<(f64, f64), SourceError> {

@@ -7,12 +7,12 @@
 //! ±32767 keep their numbers (e = 0).
 
 use super::labels::RowLabels;
-use super::uri::Uri;
+use super::uri::{Nan, Query, Uri};
 use super::{Indexed, Label, Record, SourceError};
 use crate::sample::Micros;
 
 /// Readings in one window at the most.
-const MAX_READINGS: usize = 1 << 24;
+pub(super) const MAX_READINGS: usize = 1 << 24;
 /// Window length of sensors where the URI gives none.
 pub(super) const WINDOW: usize = 128;
 /// Rows a second where neither the URI nor a time column says.
@@ -194,9 +194,68 @@ pub(super) fn units(extents: &[Extent]) -> Vec<Unit> {
     extents.iter().map(unit).collect()
 }
 
+/// What becomes of missing readings while a window is read: the readings come in one after another, then gaps are filled.
+#[derive(Debug)]
+pub(super) struct Gaps {
+    missing: Option<f64>,
+    pub nan: Nan,
+    /// Places of the window that are missing.
+    at: Vec<bool>,
+}
+
+impl Gaps {
+    pub fn new(query: &Query) -> Gaps {
+        Gaps { missing: query.missing, nan: query.nan, at: Vec::new() }
+    }
+
+    /// A window of `count` readings begins.
+    pub fn begin(&mut self, count: usize) {
+        self.at.clear();
+        self.at.resize(count, false);
+    }
+
+    /// The reading, or NaN where it is missing.
+    pub fn value(&self, x: f64) -> f64 {
+        if x.is_finite() && self.missing != Some(x) { x } else { f64::NAN }
+    }
+
+    /// As [`Gaps::value`], of the reading at `place`.
+    pub fn see(&mut self, place: usize, x: f64) -> f64 {
+        let x = self.value(x);
+        self.at[place] = x.is_nan();
+        x
+    }
+
+    /// The reading at `place` is missing.
+    pub fn mark(&mut self, place: usize) {
+        self.at[place] = true;
+    }
+
+    /// Fills what is missing of `readings`, `[rows, channels]`; `false` where the window is to be passed over: what is
+    /// missing is not to be held, or is a whole channel.
+    pub fn fill(&self, readings: &mut [i16], channels: usize) -> bool {
+        if self.nan != Nan::Hold {
+            return !self.at.contains(&true);
+        }
+        (0..channels).all(|channel| {
+            let places = || (channel..readings.len()).step_by(channels);
+            let Some(first) = places().find(|&i| !self.at[i]) else { return false };
+            let mut held = readings[first];
+            for i in places() {
+                if self.at[i] {
+                    readings[i] = held;
+                }
+                held = readings[i];
+            }
+            true
+        })
+    }
+}
+
 /// The error for a NaN or an infinity in a signal.
 pub(super) fn not_finite(path: &str, place: String, x: f64) -> SourceError {
-    let remedy = "clean the recording, or add ?nan=skip to pass over (and count) the windows that hold one";
+    let remedy = "clean the recording, or add ?nan=skip to pass over (and count) the windows that hold one, ?nan=hold to fill \
+                  it with the reading before";
     SourceError::file(path, format!("{place}: {x} is not a finite number"), remedy)
 }
 

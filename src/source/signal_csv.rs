@@ -5,16 +5,17 @@
 
 use super::SourceError;
 use super::labels::{RowLabels, segments};
-use super::signal::{Cut, Extent, Rows, Signal, Stretch, TimeOf, WINDOW, not_finite, units};
+use super::signal::{Cut, Extent, Gaps, Rows, Signal, Stretch, TimeOf, WINDOW, not_finite, units};
 use super::table::Table;
-use super::uri::{Query, Uri};
+use super::uri::{Nan, Query, Uri};
 
 struct CsvRows {
     channels: usize,
     /// `[rows, channels]`
     readings: Vec<i16>,
-    /// Rows that hold a NaN or an infinity, in order.
+    /// Places of the readings that are missing, in order.
     bad: Vec<usize>,
+    gaps: Gaps,
 }
 
 impl Rows for CsvRows {
@@ -23,10 +24,12 @@ impl Rows for CsvRows {
     }
 
     fn read(&mut self, start: usize, out: &mut [i16]) -> Result<bool, SourceError> {
-        out.copy_from_slice(&self.readings[start * self.channels..][..out.len()]);
-        let end = start + out.len() / self.channels;
-        let next_bad = self.bad.partition_point(|row| *row < start);
-        Ok(self.bad.get(next_bad).is_none_or(|row| *row >= end))
+        let from = start * self.channels;
+        out.copy_from_slice(&self.readings[from..][..out.len()]);
+        self.gaps.begin(out.len());
+        let bad = &self.bad[self.bad.partition_point(|place| *place < from)..];
+        bad.iter().take_while(|place| **place < from + out.len()).for_each(|place| self.gaps.mark(place - from));
+        Ok(self.gaps.fill(out, self.channels))
     }
 }
 
@@ -44,7 +47,7 @@ pub(super) fn open(uri: &Uri) -> Result<Signal, SourceError> {
         let remedy = format!("name the columns to learn from with ?channels=; there are {}", table.header.join(", "));
         return Err(SourceError::file(path, "no column of numbers is left for channels", remedy));
     }
-    let rows = quantized(&table, &columns, q.skip_nan)?;
+    let rows = quantized(&table, &columns, Gaps::new(q))?;
     let time_of = times.map(|times| -> TimeOf { Box::new(move |row| times[row]) });
     let (names, note) = (Vec::new(), String::new());
     Signal::cut(uri, path, Cut { rows: Box::new(rows), stretches, labels, names, time_of, window: WINDOW, note })
@@ -84,13 +87,13 @@ pub(super) fn layout(table: &Table, q: &Query) -> Result<Layout, SourceError> {
     Ok(Layout { stretches, labels, times, reserved })
 }
 
-fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows, SourceError> {
+fn quantized(table: &Table, columns: &[usize], gaps: Gaps) -> Result<CsvRows, SourceError> {
     let channels = columns.len();
     let mut readings = vec![0i16; table.rows() * channels];
     let mut bad = Vec::new();
     let (mut extents, mut all) = (Vec::new(), Vec::new());
-    for column in columns {
-        let values = table.numbers(*column).map_err(|e| match e {
+    for (channel, column) in columns.iter().enumerate() {
+        let mut values = table.numbers(*column).map_err(|e| match e {
             SourceError::File { path, problem, .. } => SourceError::file(
                 &path,
                 problem,
@@ -99,13 +102,14 @@ fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows
             other => other,
         })?;
         let mut extent = Extent::NOTHING;
-        for (row, x) in values.iter().enumerate() {
-            if !x.is_finite() {
-                if !skip_nan {
+        for (row, x) in values.iter_mut().enumerate() {
+            let given = core::mem::replace(x, gaps.value(*x));
+            if x.is_nan() {
+                if gaps.nan == Nan::Error {
                     let place = format!("line {}, column '{}'", table.line(row), table.header[*column]);
-                    return Err(not_finite(&table.path, place, *x));
+                    return Err(not_finite(&table.path, place, given));
                 }
-                bad.push(row);
+                bad.push(row * channels + channel);
             }
             extent.see(*x);
         }
@@ -118,8 +122,7 @@ fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows
         }
     }
     bad.sort_unstable();
-    bad.dedup();
-    Ok(CsvRows { channels, readings, bad })
+    Ok(CsvRows { channels, readings, bad, gaps })
 }
 
 /// Rows of equal segment, one stretch each; the group of a stretch is that of its rows, else its segment.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::labels::RowLabels;
-use super::query::By;
+use super::query::{By, Nan};
 use super::signal::{Cut, Rows, Signal, Stretch, TimeOf};
 use super::signal_csv::{self, Layout};
 use super::table::Table;
@@ -224,7 +224,7 @@ fn events(uri: &Uri, table: &Table, column: &str) -> Result<Signal, SourceError>
     for row in 0..table.rows() {
         let cell = table.cell(row, at);
         if cell.is_empty() {
-            if !q.skip_nan {
+            if q.nan == Nan::Error {
                 let remedy = "fill it in, or add ?nan=skip to pass over (and count) the windows that hold one";
                 return Err(table.bad(row, at, "is no event", remedy));
             }
