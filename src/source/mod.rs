@@ -15,6 +15,8 @@ pub mod link;
 pub mod mjpeg;
 mod npy;
 pub mod npy_images;
+mod npy_labels;
+pub mod npy_rows;
 mod open;
 pub mod order;
 pub mod pipe;
@@ -24,6 +26,7 @@ pub mod signal;
 mod signal_csv;
 mod signal_npy;
 mod table;
+pub mod tokens;
 pub mod uri;
 
 #[cfg(feature = "serial")]
