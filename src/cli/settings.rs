@@ -12,7 +12,7 @@ use crate::source::Source;
 /// Arguments that choose a model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu) or a model file.
+    /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu, events, text) or a model file.
     /// [default: l100, or the one that a board's recording names]
     #[arg(long)]
     pub model: Option<String>,
