@@ -1,6 +1,6 @@
 //! Sources from the outside: what `open` promises for good files, damaged files and the real recordings.
 //!
-//! Frames, any bytes and the real recordings have files of their own under `sources/`.
+//! Frames, tokens, any bytes and the real recordings have files of their own under `sources/`.
 
 use nestling::source::uri::Uri;
 use nestling::source::{Data, Label, OpenOptions, Record, Source, SourceError, open, pipe::Pipe};
@@ -12,6 +12,8 @@ mod any_bytes;
 mod frames;
 #[path = "sources/recordings.rs"]
 mod recordings;
+#[path = "sources/tokens.rs"]
+mod tokens;
 
 fn try_open(uri: &str) -> Result<Box<dyn Source>, SourceError> {
     open(&[uri.to_owned()], &OpenOptions::default())

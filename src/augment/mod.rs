@@ -1,9 +1,10 @@
 //! From what a source gave to what the encoder takes: [`fit`] for perception, [`image`] and [`signal`] for the views
-//! of the learner. All in integers, all drawn from counters.
+//! of the learner; [`token`] for both, of codes. All in integers, all drawn from counters.
 
 pub mod fit;
 pub mod image;
 pub mod signal;
+pub mod token;
 
 use crate::fixed::random::Draws;
 

@@ -4,7 +4,7 @@
 
 use super::tensor;
 use crate::augment::signal::ChannelScale;
-use crate::augment::{fit, image, signal};
+use crate::augment::{fit, image, signal, token};
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::kernels::Map;
@@ -22,6 +22,8 @@ use crate::sample::{Sample, Seed, Values};
 pub enum SampleError {
     /// An image was given to an encoder of windows, or the other way round.
     Kind { wants: InputKind },
+    /// A code is not in the encoder's vocabulary.
+    Code { code: i16, at: usize, vocabulary: usize },
     /// A window has another shape than the encoder's input.
     Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
@@ -39,6 +41,17 @@ impl core::fmt::Display for SampleError {
             SampleError::Kind { wants: InputKind::Window } => {
                 write!(f, "the model takes sensor windows and the source gives images; choose a model such as l100")
             }
+            SampleError::Kind { wants: InputKind::Tokens } => {
+                write!(
+                    f,
+                    "the model takes windows of codes and the source gives images; choose a source such as tokens:"
+                )
+            }
+            SampleError::Code { code, at, vocabulary } => write!(
+                f,
+                "the code {code} at place {at} is not from 0 to {}; set [input] vocabulary to what the source gives",
+                vocabulary - 1
+            ),
             SampleError::Window { length, channels, wants_length, wants_channels } => write!(
                 f,
                 "the source gives windows of {length} readings of {channels} channels and the model takes \
@@ -80,6 +93,18 @@ pub fn store_sample(spec: &Spec, network: &Network, sample: &Sample, stored: &mu
             stored.copy_from_slice(bytemuck::cast_slice(readings));
             Ok(())
         }
+        (Values::Window { readings, length, channels }, InputKind::Tokens) => {
+            let (wants_length, vocabulary) = (network.input.width, spec.input.vocabulary);
+            if (length, channels, readings.len()) != (wants_length, 1, wants_length) {
+                return Err(SampleError::Window { length, channels, wants_length, wants_channels: 1 });
+            }
+            let known = |&code: &i16| usize::try_from(code).is_ok_and(|code| code < vocabulary);
+            if let Some(at) = readings.iter().position(|code| !known(code)) {
+                return Err(SampleError::Code { code: readings[at], at, vocabulary });
+            }
+            stored.copy_from_slice(bytemuck::cast_slice(readings));
+            Ok(())
+        }
         _ => Err(SampleError::Kind { wants: spec.input.kind }),
     }
 }
@@ -89,6 +114,7 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
     match spec.input.kind {
         InputKind::Image => fit::to_input(stored, spec.input.channels, out),
         InputKind::Window => signal::to_input(scales, bytemuck::cast_slice(stored), out),
+        InputKind::Tokens => token::to_input(spec.input.vocabulary, stored, out),
     }
 }
 
@@ -115,6 +141,7 @@ pub fn view_of(
         InputKind::Window => {
             signal::view(&spec.views, &spec.input, scales, bytemuck::cast_slice(stored), map, draws, out);
         }
+        InputKind::Tokens => token::view(spec.input.vocabulary, spec.views.mask, stored, draws, out),
     }
 }
 

@@ -31,6 +31,8 @@ pub enum InputKind {
     Image,
     /// Windows of `width` readings.
     Window,
+    /// Windows of `width` codes below `vocabulary`: bytes, events, words.
+    Tokens,
 }
 
 spec! {
@@ -46,6 +48,8 @@ spec! {
         /// Windows: the first `3 · vectors` channels are three-dimensional vectors (accelerometer, gyroscope …), whose
         /// axes share one scale and are turned together by the rotation view.
         pub vectors: usize = 0,
+        /// Tokens: how many codes there are.
+        pub vocabulary: usize = 0,
     }
 }
 
@@ -59,6 +63,8 @@ pub enum LayerKind {
     Conv,
     /// Depthwise convolution (as many filters as input channels), trained by the pretext.
     Depthwise,
+    /// A row of as many numbers as there are filters for each code, trained by the pretext; the first layer over tokens.
+    Embedding,
 }
 
 spec! {
@@ -69,11 +75,11 @@ spec! {
         /// Dictionary of a colour image: how many of the filters read the two colour differences; the others read
         /// luma. 0: every filter reads all channels.
         pub colour_filters: usize = 0,
-        /// Side of the kernel (1-D for windows); padding is half of it.
         /// A dictionary on another: its units read so many channels each, in equal parts side by side. 0: all channels.
         pub group: usize = 0,
         /// A dictionary on another: it reads the map below averaged over squares of this side, 1, 2, 4 or 8.
         pub pool: usize = 1,
+        /// Side of the kernel (1-D for windows); padding is half of it.
         pub kernel: usize = 3,
         pub stride: usize = 1,
         /// Trained layers: subtract each filter's mean after an update, in place of a normalisation layer.
@@ -186,7 +192,7 @@ spec! {
         pub noise: u32 = 0,
         /// Windows: vectors are turned by up to this angle about each axis, in 1/256 rad.
         pub turn: u32 = 0,
-        /// Windows: this share of the window at most is masked, in one block.
+        /// Windows: this share of the window at most is masked, in one block. Tokens: this share of them.
         pub mask: u32 = 0,
     }
 }

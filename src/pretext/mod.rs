@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod contrastive;
 pub mod denoise;
 pub mod dictionary;
+pub mod masked_token;
 pub mod objective;
 pub mod predictive;
 pub mod predictor;

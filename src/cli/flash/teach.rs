@@ -232,7 +232,7 @@ fn teach<P: Read + Write>(
             InputKind::Image => {
                 Values::Image { pixels: stored, height: input.height, width: input.width, channels: input.channels }
             }
-            InputKind::Window => {
+            InputKind::Window | InputKind::Tokens => {
                 let readings = bytemuck::cast_slice(stored);
                 Values::Window { readings, length: input.width, channels: input.channels }
             }

@@ -20,7 +20,7 @@ fn denoise(change: impl FnOnce(&mut Pretext)) -> Pretext {
 fn network(kernels: Kernels) -> Network {
     let layer = |filters| LayerSpec { filters, kernel: 5, stride: 2, zero_mean: false, ..Default::default() };
     let spec = Spec {
-        input: InputSpec { kind: InputKind::Window, height: 1, width: 32, channels: 3, vectors: 0 },
+        input: InputSpec { kind: InputKind::Window, height: 1, width: 32, channels: 3, ..Default::default() },
         layer: [layer(8), layer(10)].into_iter().collect(),
         pretext: core::iter::once(PretextSpec::new(Task::Denoise)).collect(),
         ..Default::default()
