@@ -261,7 +261,8 @@ mod tests {
         assert!(!holds(&rows, "signdigits", place(rotation, 1, true)));
         assert!(!holds(&rows, "signdigits", place(rotation, 2, false)));
         let sets = super::super::matrix::sets(&["signdigits".into()], Path::new("/d")).unwrap();
-        let table = Table::new(&rows, Budget::Quick, &sets, &[Subject::Dictionary, rotation]);
+        let subjects = [Subject::Dictionary, rotation];
+        let table = Table::new(&rows, Budget::Quick, &sets, &subjects);
         assert!(table.text().contains("61.0 ±1.4"), "{}", table.text());
         let markdown = table.markdown("x");
         assert!(markdown.contains("| rotation | 61.0 ±1.4 | — |"), "{markdown}");
