@@ -11,7 +11,7 @@
 //! - [`guard`] judges lessons, [`replay`] remembers the stream, [`pretext`] holds the self-supervised tasks, [`augment`]
 //!   makes views;
 //! - [`net`] lays an encoder out, takes it forward and back and updates it;
-//! - [`kernels`] are the integer products, [`fixed`] the numbers, [`sample`] the words.
+//! - [`audio`] turns sound into maps; [`kernels`] are the integer products, [`fixed`] the numbers, [`sample`] the words.
 //!
 //! Without the feature `std` the crate ends at [`learner`]; for firmware the feature `link` adds [`mod@state`], [`image`] and
 //! [`link`], and `flash` adds [`flash`].
@@ -20,6 +20,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("nestling stores its state little-endian and has no byte order conversion; use a little-endian target");
 
+pub mod audio;
 pub mod augment;
 pub mod fixed;
 pub mod guard;

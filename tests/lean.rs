@@ -171,7 +171,7 @@ fn a_sample_that_arrives_in_the_inbox_is_learned_to_the_same_bits() {
             let readings: Vec<i16> = (0..128 * 6).map(|i| (i * (i % 6 + n % 9) * 97 % 4001) as i16 - 2000).collect();
             let sample = match spec.input.kind {
                 InputKind::Image => gratings.sample(),
-                InputKind::Window | InputKind::Tokens => {
+                _ => {
                     let values = Values::Window { readings: &readings, length: 128, channels: 6 };
                     Sample { values, time: Micros(n), segment: 0 }
                 }

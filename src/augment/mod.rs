@@ -1,6 +1,7 @@
-//! From what a source gave to what the encoder takes: [`fit`] for perception, [`image`] and [`signal`] for the views
-//! of the learner; [`token`] for both, of codes. All in integers, all drawn from counters.
+//! From what a source gave to what the encoder takes: [`fit`] for perception, [`image`], [`signal`] and [`audio`] for
+//! the views of the learner; [`token`] for both, of codes. All in integers, all drawn from counters.
 
+pub mod audio;
 pub mod fit;
 pub mod image;
 pub mod signal;

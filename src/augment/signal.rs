@@ -29,30 +29,39 @@ pub struct ChannelScale {
     windows: u32,
 }
 
-/// Takes note of one window `[length, channels]`; vectors share one scale.
-pub fn follow(scales: &mut [ChannelScale], input: &InputSpec, readings: &[i16]) {
-    let length = (readings.len() / input.channels).max(1) as i64;
-    for (c, scale) in scales.iter_mut().enumerate() {
-        let values = || readings.iter().skip(c).step_by(input.channels).map(|&v| i64::from(v) << 8);
-        let mean = values().sum::<i64>() / length;
-        let rate = i64::from(scale.windows.min(SETTLE - 1) + 1);
-        scale.mean += ((mean - i64::from(scale.mean)) / rate) as i32;
-        let deviation = values().map(|v| (v - i64::from(scale.mean)).abs()).sum::<i64>() / length;
-        scale.deviation += ((deviation - i64::from(scale.deviation)) / rate) as i32;
-        scale.windows = scale.windows.saturating_add(1);
+impl ChannelScale {
+    /// Takes note of `length` values of one sample, in 1/256. The factor is then still to be set.
+    pub(super) fn see(&mut self, values: impl Iterator<Item = i64> + Clone, length: i64) {
+        let mean = values.clone().sum::<i64>() / length;
+        let rate = i64::from(self.windows.min(SETTLE - 1) + 1);
+        self.mean += ((mean - i64::from(self.mean)) / rate) as i32;
+        let deviation = values.map(|v| (v - i64::from(self.mean)).abs()).sum::<i64>() / length;
+        self.deviation += ((deviation - i64::from(self.deviation)) / rate) as i32;
+        self.windows = self.windows.saturating_add(1);
     }
-    let (vectors, single) = scales.split_at_mut(3 * input.vectors);
-    for group in vectors.chunks_exact_mut(3).chain(single.chunks_exact_mut(1)) {
+
+    /// Gives all of `group` the factor of their mean deviation.
+    pub(super) fn share_factor(group: &mut [ChannelScale]) {
         let sum: i64 = group.iter().map(|s| i64::from(s.deviation)).sum();
-        let deviation = (sum / group.len() as i64).max(1);
+        let deviation = (sum / group.len().max(1) as i64).max(1);
         let factor = ((DEVIATION << 24) / deviation).min(i64::from(i32::MAX)) as i32;
         group.iter_mut().for_each(|s| s.factor = factor);
     }
 }
 
+/// Takes note of one window `[length, channels]`; vectors share one scale.
+pub fn follow(scales: &mut [ChannelScale], input: &InputSpec, readings: &[i16]) {
+    let length = (readings.len() / input.channels).max(1) as i64;
+    for (c, scale) in scales.iter_mut().enumerate() {
+        scale.see(readings.iter().skip(c).step_by(input.channels).map(|&v| i64::from(v) << 8), length);
+    }
+    let (vectors, single) = scales.split_at_mut(3 * input.vectors);
+    vectors.chunks_exact_mut(3).chain(single.chunks_exact_mut(1)).for_each(ChannelScale::share_factor);
+}
+
 /// One reading in 8 bits, before clamping.
 #[inline]
-fn scaled(scale: &ChannelScale, reading_q8: i64) -> i32 {
+pub(super) fn scaled(scale: &ChannelScale, reading_q8: i64) -> i32 {
     let difference = reading_q8 - i64::from(scale.mean);
     round_nearest64(difference * i64::from(scale.factor), 24).clamp(-4096, 4096) as i32
 }

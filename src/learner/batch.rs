@@ -4,7 +4,7 @@
 
 use super::tensor;
 use crate::augment::signal::ChannelScale;
-use crate::augment::{fit, image, signal, token};
+use crate::augment::{audio, fit, image, signal, token};
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::kernels::Map;
@@ -20,12 +20,14 @@ use crate::sample::{Sample, Seed, Values};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// An image was given to an encoder of windows, or the other way round.
+    /// A sample of another kind than the encoder's input.
     Kind { wants: InputKind },
     /// A code is not in the encoder's vocabulary.
     Code { code: i16, at: usize, vocabulary: usize },
     /// A window has another shape than the encoder's input.
     Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
+    /// Sound of other than one channel, without a sample, or a map of another shape than the encoder's input.
+    Sound { bands: usize, columns: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
     Image { height: usize, width: usize, channels: usize, values: usize },
     /// What stands in the inbox is not as long as a stored sample.
@@ -36,7 +38,10 @@ impl core::fmt::Display for SampleError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             SampleError::Kind { wants: InputKind::Image } => {
-                write!(f, "the model takes images and the source gives sensor windows; choose a model such as motion")
+                write!(
+                    f,
+                    "the model takes images and the source gives sensor windows or sound; choose a model such as motion"
+                )
             }
             SampleError::Kind { wants: InputKind::Window } => {
                 write!(f, "the model takes sensor windows and the source gives images; choose a model such as l100")
@@ -51,6 +56,14 @@ impl core::fmt::Display for SampleError {
                 f,
                 "the code {code} at place {at} is not from 0 to {}; set [input] vocabulary to what the source gives",
                 vocabulary - 1
+            ),
+            SampleError::Kind { wants: InputKind::Audio } => {
+                write!(f, "the model takes sound; give a source such as wav:")
+            }
+            SampleError::Sound { bands, columns } => write!(
+                f,
+                "the model takes sound of one channel, or maps of it of {bands} bands by {columns} columns; give a source of \
+                 sound, such as wav: or pcm:"
             ),
             SampleError::Window { length, channels, wants_length, wants_channels } => write!(
                 f,
@@ -71,11 +84,40 @@ impl core::fmt::Display for SampleError {
 
 impl core::error::Error for SampleError {}
 
-/// Brings a sample into the form in which it is stored: fitted pixels, or the bytes of its readings.
+/// Numbers that [`store_sample`] needs to work with.
+pub fn work_len(network: &Network) -> usize {
+    network.log_mel.map_or(0, |log_mel| log_mel.work_len())
+}
+
+/// Brings a sample into the form in which it is stored: fitted pixels, the bytes of its readings, or the map of sound;
+/// one that was made where the sound was taken in, `[bands, columns, 1]`, is stored as it is.
+///
+/// `work` is [`work_len`] long.
 ///
 /// # Errors
 /// [`SampleError`].
-pub fn store_sample(spec: &Spec, network: &Network, sample: &Sample, stored: &mut [u8]) -> Result<(), SampleError> {
+pub fn store_sample(
+    spec: &Spec,
+    network: &Network,
+    sample: &Sample,
+    stored: &mut [u8],
+    work: &mut [i32],
+) -> Result<(), SampleError> {
+    if let Some(log_mel) = &network.log_mel {
+        let map = network.input;
+        match sample.values {
+            Values::Window { readings, channels: 1, .. } if !readings.is_empty() => {
+                log_mel.clip(readings, work, stored)
+            }
+            Values::Image { pixels, height, width, channels }
+                if Map::new(height, width, channels) == map && pixels.len() == map.len() =>
+            {
+                stored.copy_from_slice(pixels);
+            }
+            _ => return Err(SampleError::Sound { bands: map.height, columns: map.width }),
+        }
+        return Ok(());
+    }
     match (sample.values, spec.input.kind) {
         (Values::Image { pixels, height, width, channels }, InputKind::Image) => {
             let values = pixels.len();
@@ -115,6 +157,26 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
         InputKind::Image => fit::to_input(stored, spec.input.channels, out),
         InputKind::Window => signal::to_input(scales, bytemuck::cast_slice(stored), out),
         InputKind::Tokens => token::to_input(spec.input.vocabulary, stored, out),
+        InputKind::Audio => audio::to_input(scales, stored, out),
+    }
+}
+
+/// Lets the scales follow a stored sample, where the input has scales.
+pub fn follow_scales(spec: &Spec, scales: &mut [ChannelScale], stored: &[u8]) {
+    match spec.input.kind {
+        InputKind::Image | InputKind::Tokens => {}
+        InputKind::Window => signal::follow(scales, &spec.input, bytemuck::cast_slice(stored)),
+        InputKind::Audio => audio::follow(scales, stored),
+    }
+}
+
+/// How many scales the input has.
+pub fn scales_len(spec: &Spec) -> usize {
+    match spec.input.kind {
+        InputKind::Image => 0,
+        InputKind::Window => spec.input.channels,
+        InputKind::Tokens => 0,
+        InputKind::Audio => spec.input.height,
     }
 }
 
@@ -142,6 +204,7 @@ pub fn view_of(
             signal::view(&spec.views, &spec.input, scales, bytemuck::cast_slice(stored), map, draws, out);
         }
         InputKind::Tokens => token::view(spec.input.vocabulary, spec.views.mask, stored, draws, out),
+        InputKind::Audio => audio::view(&spec.views, scales, stored, map, draws, out),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The memory plan: one function takes all buffers, over real memory or while counting.
 
-use super::{Encoder, Learner, MAX_LANES, Options, denoise, stem, step};
+use super::{Encoder, Learner, MAX_LANES, Options, batch, denoise, stem, step};
 use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
 use crate::net::error::PlanError;
@@ -169,7 +169,7 @@ pub(super) fn take<'p, 'm>(
     let whitening = arena.take(learns_stem * whitening_len);
     let dictionary = arena.take(learns_stem * dictionary_len);
     mark("dictionary", arena);
-    let scales = arena.take(if spec.input.kind == InputKind::Window { spec.input.channels } else { 0 });
+    let scales = arena.take(batch::scales_len(spec));
     let mut replay_spec = spec.replay.clone();
     if !spec.trains() {
         // A dictionary alone needs no past but the guard's canaries.
@@ -254,6 +254,9 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
             let _: &mut [i8] = arena.take(network.kept_len());
             Scratch::take(network, arena);
             let _: &mut [i8] = arena.take(if network.describes { descriptor_len(network) } else { 0 });
+        }),
+        counted(&|arena| {
+            let _: &mut [i32] = arena.take(batch::work_len(network));
         }),
         network
             .heads

@@ -4,13 +4,13 @@ use core::ops::Range;
 
 use super::denoise::may_fall;
 use super::{Learner, batch, memory, tensor};
-use crate::augment::{fit, image, signal};
+use crate::augment::{fit, image};
 use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::kernels::narrow;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, Scratch};
-use crate::net::spec::{InputKind, MAX_LAYERS};
+use crate::net::spec::MAX_LAYERS;
 use crate::sample::{Micros, Sample, Seed};
 
 use super::{SampleError, input_of, store_sample};
@@ -64,7 +64,9 @@ impl Learner<'_> {
     /// [`SampleError`]; the one before is still held then.
     pub fn hold(&mut self, sample: &Sample) -> Result<(), SampleError> {
         let stored_len = self.stored_len();
-        store_sample(&self.spec, &self.network, sample, &mut self.stored[..stored_len])?;
+        let stored = &mut self.stored[..stored_len];
+        let work = Arena::over(self.scratch).take(batch::work_len(&self.network));
+        store_sample(&self.spec, &self.network, sample, stored, work)?;
         self.fit_in_place();
         Ok(())
     }
@@ -101,10 +103,8 @@ impl Learner<'_> {
 
     /// Makes the held sample the encoder's input, by scales that have followed it.
     fn take_in(&mut self) {
-        if self.spec.input.kind == InputKind::Window {
-            let stored = &self.stored[..self.stored_len()];
-            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(stored));
-        }
+        let stored_len = self.stored_len();
+        batch::follow_scales(&self.spec, self.scales, &self.stored[..stored_len]);
         self.make_input();
     }
 

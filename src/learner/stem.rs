@@ -150,7 +150,7 @@ impl Learner<'_> {
     }
 
     fn is_image(&self) -> bool {
-        self.spec.input.kind == InputKind::Image
+        self.spec.input.kind != InputKind::Window
     }
 
     /// Random units for all dictionaries.

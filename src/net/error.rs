@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::network::MAX_TENSORS;
 use super::task::Task;
+use crate::audio::AudioError;
 
 /// Why an encoder cannot be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum PlanError {
     EmptyInput,
     /// Image inputs have 1 or 3 channels; windows have one row, and vectors within their channels.
     InputShape,
+    /// `[input]` of sound.
+    Audio(AudioError),
     /// `layer` does not fit: its kernel is larger than the padded input, or a size is 0.
     LayerShape {
         layer: usize,
@@ -97,9 +100,10 @@ impl fmt::Display for PlanError {
             PlanError::EmptyInput => write!(f, "[input]: height, width and channels must be at least 1"),
             PlanError::InputShape => write!(
                 f,
-                "[input]: an image has 1 or 3 channels; a window has height 1 and at most channels / 3 vectors; tokens have \
-                 height 1, 1 channel and a vocabulary of 2 to 4096; none has more than 16 million values"
+                "[input]: an image has 1 or 3 channels and sound has 1; a window has height 1 and at most channels / 3 \
+                 vectors; tokens have height 1, 1 channel and a vocabulary of 2 to 4096; none has more than 16 million values"
             ),
+            PlanError::Audio(problem) => write!(f, "[input]: {problem}"),
             PlanError::LayerShape { layer } => {
                 write!(f, "layer {layer}: its kernel, stride and filters must be at least 1 and its kernel must fit")
             }

@@ -8,6 +8,7 @@ use super::head::{Head, MAX_HEAD_TENSORS};
 use super::sparse::SparseUpdate;
 use super::spec::{InputKind, LayerKind, LayerSpec, MAX_LAYERS, ReplayPolicy, Spec};
 use super::task::MAX_PRETEXTS;
+use crate::audio::LogMel;
 use crate::kernels::{Conv, Grid, Kernels, Map};
 
 /// Most convolutions: two for the stem, one for each further layer, one more for a layer trained in part, and those of the
@@ -113,6 +114,8 @@ pub struct Network {
     pub judged: bool,
     /// The replay buffer compares samples by a descriptor.
     pub describes: bool,
+    /// How sound becomes a map.
+    pub log_mel: Option<LogMel>,
 }
 
 impl Network {
@@ -134,6 +137,7 @@ impl Network {
             InputKind::Tokens => {
                 (input.height, input.channels) == (1, 1) && (2..=4096).contains(&spec.input.vocabulary)
             }
+            InputKind::Audio => input.channels == 1 && spec.input.vectors == 0,
         };
         let small = |n: usize, most: usize| n <= most;
         let fits = small(input.height, 4096) && small(input.width, 65536) && small(input.channels, 1024);
@@ -167,6 +171,10 @@ impl Network {
             two_at_a_time: false,
             judged: spec.guard.canaries > 0,
             describes: spec.replay.policy == ReplayPolicy::Redundancy,
+            log_mel: match spec.input.kind {
+                InputKind::Audio => Some(spec.input.log_mel().map_err(PlanError::Audio)?),
+                _ => None,
+            },
         };
         let sparse = SparseUpdate::of(spec)?;
         let mut map = input;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::task::{MAX_PRETEXTS, PretextSpec};
+use crate::audio::{AudioError, LogMel};
 
 /// Most layers that an encoder may have.
 pub const MAX_LAYERS: usize = 8;
@@ -33,23 +34,41 @@ pub enum InputKind {
     Window,
     /// Windows of `width` codes below `vocabulary`: bytes, events, words.
     Tokens,
+    /// Sound: maps of `height` bands by `width` columns, made from clips or live windows of one channel.
+    Audio,
 }
 
 spec! {
     /// `[input]`
     pub struct InputSpec {
         pub kind: InputKind = InputKind::Image,
-        /// Rows of an image; 1 for windows.
+        /// Rows of an image; bands of the mel scale; 1 for windows.
         pub height: usize = 1,
-        /// Columns of an image, or readings of a window.
+        /// Columns of an image or of sound, or readings of a window.
         pub width: usize = 0,
-        /// 1 (grey) or 3 (colour) for images; sensor channels for windows.
+        /// 1 (grey) or 3 (colour) for images; sensor channels for windows; 1 for sound.
         pub channels: usize = 1,
         /// Windows: the first `3 · vectors` channels are three-dimensional vectors (accelerometer, gyroscope …), whose
         /// axes share one scale and are turned together by the rotation view.
         pub vectors: usize = 0,
         /// Tokens: how many codes there are.
         pub vocabulary: usize = 0,
+        /// Sound: samples a second.
+        pub rate: u32 = 16_000,
+        /// Sound: samples of which the spectrum of a column is made, a power of two.
+        pub window: usize = 512,
+        /// Sound: samples from one column to the next.
+        pub hop: usize = 256,
+    }
+}
+
+impl InputSpec {
+    /// How sound becomes a map.
+    ///
+    /// # Errors
+    /// [`AudioError`].
+    pub fn log_mel(&self) -> Result<LogMel, AudioError> {
+        LogMel::new(self.rate, self.window, self.hop, self.height, self.width)
     }
 }
 
@@ -186,14 +205,29 @@ spec! {
         pub grey: u32 = 51,
         /// Images: gain, saturation and offset are applied to this share of the views.
         pub jitter: u32 = 205,
-        /// Constant offset, ± this many 8-bit steps.
+        /// Constant offset, ± this many 8-bit steps; of sound, where a step is 0.376 dB, this is the gain.
         pub offset: u32 = 0,
         /// Noise, standard deviation in 1/16 of an 8-bit step.
         pub noise: u32 = 0,
         /// Windows: vectors are turned by up to this angle about each axis, in 1/256 rad.
         pub turn: u32 = 0,
-        /// Windows: this share of the window at most is masked, in one block. Tokens: this share of them.
+        /// Windows and sound: this share of the readings or columns at most is masked, in one block. Tokens: this share of
+        /// them.
         pub mask: u32 = 0,
+        /// Sound: this share of the bands at most is masked, in one block.
+        pub mask_bands: u32 = 0,
+        /// Sound: moved in time by up to this share of the columns.
+        pub shift: u32 = 0,
+        /// Sound: slower or faster by up to this share.
+        pub stretch: u32 = 0,
+        /// Sound: bands drawn apart or together, about the middle one, by up to this share.
+        pub warp: u32 = 0,
+        /// Sound: moved up or down by up to this many sixteenths of a band.
+        pub transpose: u32 = 0,
+        /// Sound: a smooth equaliser of up to ± this many steps of 0.376 dB.
+        pub equaliser: u32 = 0,
+        /// Sound: a noise floor of up to this many steps of 0.376 dB; nothing is below it.
+        pub floor: u32 = 0,
     }
 }
 

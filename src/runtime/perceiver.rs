@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 
 use crate::augment::signal::ChannelScale;
-use crate::learner::{Learner, SampleError, input_of, store_sample};
+use crate::learner::{Learner, SampleError, input_of, store_sample, work_len};
 use crate::net::forward::{self, Params, Scratch, Shifts};
 use crate::net::network::Network;
 use crate::net::spec::Spec;
@@ -95,6 +95,7 @@ pub struct Perceiver {
     /// Bytes of the stored sample; words, as readings want an even address.
     stored: Vec<u64>,
     stored_len: usize,
+    work: Vec<i32>,
 
     input: Vec<i8>,
     activations: Vec<i8>,
@@ -112,6 +113,7 @@ impl Perceiver {
             encoder: Published::of(learner),
             stored: vec![0; learner.stored_len().div_ceil(8)],
             stored_len: learner.stored_len(),
+            work: vec![0; work_len(&network)],
             input: vec![0; network.input.len()],
             activations: vec![0; network.kept_len()],
             kernel: vec![0; network.scratch_len(1)],
@@ -152,7 +154,7 @@ impl Perceiver {
     /// [`SampleError`].
     pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
         let stored = &mut bytemuck::cast_slice_mut(&mut self.stored)[..self.stored_len];
-        store_sample(&self.spec, &self.network, sample, stored)?;
+        store_sample(&self.spec, &self.network, sample, stored, &mut self.work)?;
         input_of(&self.spec, &self.encoder.scales, stored, &mut self.input);
         let e = &self.encoder;
         let params =

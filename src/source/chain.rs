@@ -45,7 +45,8 @@ impl Chain {
         Chain { sources, current: 0, names, classes, base: (0, 0, 0), next: (0, 0, 0), shape: None }
     }
 
-    /// Image sets may hold images of many sizes; kind and channels must agree, and windows in length too.
+    /// Image sets may hold images of many sizes, and sound clips of many lengths; kind and channels must agree, and windows
+    /// of sensors in length too.
     fn check_shape(&mut self, record: &Record) -> Result<(), SourceError> {
         let (shape, image) = match &record.data {
             Data::Image { height, width, channels, .. } => ([*height, *width, *channels], true),
@@ -55,7 +56,9 @@ impl Chain {
             self.shape = Some((shape, image, self.current));
             return Ok(());
         };
-        let fits = image == first_image && if image { shape[2] == first[2] } else { shape == first };
+        let sound = self.sources[self.current].sound_rate();
+        let like = if image { shape[2] == first[2] } else { shape == first || sound.is_some() };
+        let fits = image == first_image && like && sound == self.sources[source].sound_rate();
         if fits {
             return Ok(());
         }
@@ -121,5 +124,9 @@ impl Source for Chain {
 
     fn class_names(&self) -> &[String] {
         &self.names
+    }
+
+    fn sound_rate(&self) -> Option<u32> {
+        self.sources.first().and_then(|s| s.sound_rate())
     }
 }

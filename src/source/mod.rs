@@ -25,6 +25,8 @@ mod scan;
 pub mod signal;
 mod signal_csv;
 mod signal_npy;
+mod sound;
+pub mod sound_pipe;
 mod table;
 pub mod tokens;
 pub mod uri;
@@ -114,6 +116,10 @@ pub trait Source: Send {
     fn class_names(&self) -> &[String] {
         &[]
     }
+    /// Sound: samples a second.
+    fn sound_rate(&self) -> Option<u32> {
+        None
+    }
     /// The board that took the samples in, where they come from one.
     fn device(&self) -> Option<&link::DeviceInfo> {
         None
@@ -142,6 +148,10 @@ pub trait Indexed: Send {
     fn group(&self, index: usize) -> u32;
     fn class_names(&self) -> &[String] {
         &[]
+    }
+    /// Sound: samples a second.
+    fn sound_rate(&self) -> Option<u32> {
+        None
     }
 }
 

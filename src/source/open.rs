@@ -10,8 +10,9 @@ use super::npy_rows::NpyRowSamples;
 use super::order::Ordered;
 use super::pipe::Pipe;
 use super::sim::{LogSource, RoverSource, WorldConfig};
-use super::uri::{Scheme, Sensor, Uri};
-use super::{Indexed, Source, SourceError, signal_csv, signal_npy, tokens};
+use super::sound_pipe::SoundPipe;
+use super::uri::{Format, Scheme, Sensor, Uri};
+use super::{Indexed, Source, SourceError, signal_csv, signal_npy, sound, tokens};
 use std::fs::File;
 
 /// What the caller, not the URI, decides.
@@ -38,8 +39,8 @@ pub fn open(uris: &[String], options: &OpenOptions) -> Result<Box<dyn Source>, S
 fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     match uri.scheme {
         Scheme::Pipe => match uri.paths[0].as_str() {
-            "-" => Ok(Box::new(Pipe::new(std::io::stdin(), uri)?)),
-            path => Ok(Box::new(Pipe::new(File::open(path).map_err(|e| SourceError::io(path, e))?, uri)?)),
+            "-" => pipe(std::io::stdin(), uri),
+            path => pipe(File::open(path).map_err(|e| SourceError::io(path, e))?, uri),
         },
         Scheme::Sim => {
             let q = &uri.query;
@@ -69,7 +70,7 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
             "this program was built without serial ports",
             "build it with `cargo build --release --features serial`",
         )),
-        Scheme::Npy | Scheme::Csv | Scheme::Tokens | Scheme::Mjpeg | Scheme::Images => {
+        Scheme::Npy | Scheme::Csv | Scheme::Tokens | Scheme::Mjpeg | Scheme::Images | Scheme::Pcm | Scheme::Wav => {
             let inner = open_indexed(uri)?;
             let path = &uri.paths[0];
             let ordered = Ordered::from_query(inner, &uri.query, options.seed);
@@ -85,6 +86,13 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
     }
 }
 
+fn pipe(input: impl std::io::Read + Send + 'static, uri: &Uri) -> Result<Box<dyn Source>, SourceError> {
+    match uri.query.format {
+        Some(Format::S16le) => Ok(Box::new(SoundPipe::new(input, uri)?)),
+        _ => Ok(Box::new(Pipe::new(input, uri)?)),
+    }
+}
+
 /// The board that a `serial:` URI names.
 ///
 /// # Errors
@@ -94,7 +102,8 @@ pub fn attach(uri: &Uri) -> Result<super::link::Board<serial2::SerialPort>, Sour
     super::link::attach_serial(&uri.paths[0], uri.query.baud.unwrap_or(115_200))
 }
 
-/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:` and `images:`. `order` and `range` are not applied.
+/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:`, `images:`, `pcm:` and `wav:`. `order` and
+/// `range` are not applied.
 ///
 /// # Errors
 /// As [`open`]; other schemes have no random access.
@@ -112,10 +121,12 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Tokens => Ok(Box::new(tokens::open(uri)?)),
         Scheme::Mjpeg => Ok(Box::new(Mjpeg::open(uri)?)),
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
+        Scheme::Pcm => Ok(Box::new(sound::open_pcm(uri)?)),
+        Scheme::Wav => Ok(Box::new(sound::open_wav(uri)?)),
         Scheme::Pipe | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
             &uri.text,
             "a stream cannot be read at any place",
-            "give npy:, csv:, tokens:, mjpeg: or images:",
+            "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
         )),
     }
 }

@@ -133,6 +133,10 @@ impl<S: Indexed> Source for Ordered<S> {
     fn class_names(&self) -> &[String] {
         self.inner.class_names()
     }
+
+    fn sound_rate(&self) -> Option<u32> {
+        self.inner.sound_rate()
+    }
 }
 
 impl Indexed for Box<dyn Indexed> {
@@ -156,6 +160,9 @@ impl Indexed for Box<dyn Indexed> {
     }
     fn class_names(&self) -> &[String] {
         (**self).class_names()
+    }
+    fn sound_rate(&self) -> Option<u32> {
+        (**self).sound_rate()
     }
 }
 

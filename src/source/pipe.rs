@@ -33,7 +33,7 @@ impl<R: Read + Send> Pipe<R> {
     pub fn new(input: R, uri: &Uri) -> Result<Self, SourceError> {
         let q = &uri.query;
         let channels = match q.format.unwrap_or_default() {
-            Format::Mjpeg => 0,
+            Format::Mjpeg | Format::S16le => 0,
             Format::Rgb24 => 3,
             Format::Gray8 => 1,
         };
@@ -124,7 +124,7 @@ impl<R: Read + Send> Source for Pipe<R> {
 }
 
 /// Reads until `out` is full or the stream ends; the number of bytes read.
-fn fill(input: &mut impl Read, out: &mut [u8]) -> std::io::Result<usize> {
+pub(super) fn fill(input: &mut impl Read, out: &mut [u8]) -> std::io::Result<usize> {
     let mut n = 0;
     while n < out.len() {
         match input.read(&mut out[n..]) {

@@ -35,6 +35,8 @@ pub enum Format {
     Mjpeg,
     Rgb24,
     Gray8,
+    /// Sound.
+    S16le,
 }
 
 /// Which of the simulated rover's sensors is read.
@@ -83,6 +85,8 @@ pub struct Query {
     /// Samples (rows, frames) a second.
     pub rate: Option<f64>,
     pub segments: Option<String>,
+    /// What the parts of file names are called, as in `label_speaker_take`.
+    pub name: Option<String>,
     pub channels: Option<Vec<String>>,
     /// Column whose cells are event codes, or with `by=line` texts.
     pub column: Option<String>,
@@ -136,6 +140,7 @@ impl Query {
             "vocabulary" => self.vocabulary = Some(value),
             "by" => self.by = Some([By::Window, By::Line][choice(&["window", "line"])?]),
             "segments" => self.segments = Some(value),
+            "name" => self.name = Some(value),
             "channels" => self.channels = Some(value.split(',').map(str::to_owned).collect()),
             "labels" => self.labels = Some([Labels::Class, Labels::Value][choice(&["class", "value"])?]),
             "order" => {
@@ -156,8 +161,8 @@ impl Query {
             "combine" => self.combine = Some(terms(uri, &value)?),
             "diff" => self.diff = Some(number(1..=1 << 20)? as usize),
             "format" => {
-                self.format =
-                    Some([Format::Mjpeg, Format::Rgb24, Format::Gray8][choice(&["mjpeg", "rgb24", "gray8"])?]);
+                let formats = [Format::Mjpeg, Format::Rgb24, Format::Gray8, Format::S16le];
+                self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
             "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),

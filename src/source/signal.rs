@@ -1,4 +1,5 @@
-//! Long signals cut into windows: what the NumPy, the CSV and the token signal share, and the way from floats to `i16`.
+//! Long signals cut into windows: what the NumPy, the CSV and the token signal and sound share, and the way from floats to
+//! `i16`.
 //!
 //! **Floats to `i16`.** `reading = round(x / 2^e)`, halves away from zero, clamped to ±32767, with one unit 2^e for each
 //! channel of the whole file: e is a multiple of 4 (so that two recordings of one sensor agree on it), the smallest by
@@ -39,6 +40,7 @@ pub(super) struct Stretch {
 #[derive(Clone, Debug)]
 struct Window {
     start: usize,
+    length: usize,
     time: Micros,
     segment: u32,
     group: u32,
@@ -48,10 +50,10 @@ struct Window {
 /// A signal as windows `[length, channels]`.
 pub struct Signal {
     rows: Box<dyn Rows>,
-    length: usize,
     windows: Vec<Window>,
     names: Vec<String>,
     about: String,
+    sound: Option<u32>,
 }
 
 /// The time of a row.
@@ -70,23 +72,30 @@ pub(super) struct Cut {
     pub window: usize,
     /// What the rows are, for people; empty for sensor readings.
     pub note: String,
+    /// Of sound: samples a second. Without `?window=` every stretch is one sample then.
+    pub sound: Option<u32>,
 }
 
 impl Signal {
     pub(super) fn cut(uri: &Uri, path: &str, cut: Cut) -> Result<Signal, SourceError> {
-        let length = uri.query.window.unwrap_or(cut.window);
+        let whole = cut.sound.is_some() && uri.query.window.is_none();
+        let longest = cut.stretches.iter().map(|s| s.length).max().unwrap_or(0);
+        let length = if whole { longest } else { uri.query.window.unwrap_or(cut.window) };
         let stride = uri.query.stride.unwrap_or((length / 2).max(1));
         let channels = cut.rows.channels();
         if channels.checked_mul(length).is_none_or(|n| n > MAX_READINGS) {
             let problem = format!("windows of {length} rows x {channels} channels are beyond {MAX_READINGS} readings");
             return Err(SourceError::uri(&uri.text, problem, "give a smaller window="));
         }
-        let micros = 1e6 / uri.query.rate.unwrap_or(RATE);
+        let micros = 1e6 / cut.sound.map_or(uri.query.rate.unwrap_or(RATE), f64::from);
         let mut windows = Vec::new();
         for s in &cut.stretches {
+            let length = if whole { s.length } else { length };
+            let stride = if whole { s.length.max(1) } else { stride };
             let starts = (s.start..).step_by(stride).take_while(|at| at - s.start + length <= s.length);
             windows.extend(starts.map(|start| Window {
                 start,
+                length,
                 time: Micros(cut.time_of.as_ref().map_or((start as f64 * micros).round() as u64, |time| time(start))),
                 segment: s.segment,
                 group: s.group,
@@ -94,19 +103,22 @@ impl Signal {
             }));
         }
         if windows.is_empty() {
-            let longest = cut.stretches.iter().map(|s| s.length).max().unwrap_or(0);
             let problem = format!("no window of {length} rows: the longest stretch without a pause has {longest}");
             return Err(SourceError::file(path, problem, format!("give window= at most {longest}")));
         }
         let scheme = uri.text.split(':').next().unwrap_or_default();
         let segments = 1 + cut.stretches.windows(2).filter(|pair| pair[0].segment != pair[1].segment).count();
-        let mut about =
-            format!("{scheme}: {path}, {} windows of {length} x {channels}, {segments} segments", windows.len());
+        let count = windows.len();
+        let mut about = match cut.sound {
+            Some(rate) if whole => format!("{scheme}: {path}, {count} clips at {rate} Hz"),
+            Some(rate) => format!("{scheme}: {path}, {count} windows of {length} at {rate} Hz, {segments} segments"),
+            None => format!("{scheme}: {path}, {count} windows of {length} x {channels}, {segments} segments"),
+        };
         if !cut.note.is_empty() {
             about += &format!(", {}", cut.note);
         }
         let names = if cut.names.is_empty() { cut.labels.names().to_vec() } else { cut.names };
-        Ok(Signal { rows: cut.rows, length, windows, names, about })
+        Ok(Signal { rows: cut.rows, windows, names, about, sound: cut.sound })
     }
 }
 
@@ -125,7 +137,7 @@ impl Indexed for Signal {
         record.segment = w.segment;
         record.group = w.group;
         record.label = w.label;
-        self.rows.read(w.start, record.window_mut(self.length, self.rows.channels()))
+        self.rows.read(w.start, record.window_mut(w.length, self.rows.channels()))
     }
 
     fn label(&self, index: usize) -> Option<Label> {
@@ -138,6 +150,10 @@ impl Indexed for Signal {
 
     fn class_names(&self) -> &[String] {
         &self.names
+    }
+
+    fn sound_rate(&self) -> Option<u32> {
+        self.sound
     }
 }
 

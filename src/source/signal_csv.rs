@@ -50,7 +50,11 @@ pub(super) fn open(uri: &Uri) -> Result<Signal, SourceError> {
     let rows = quantized(&table, &columns, Gaps::new(q))?;
     let time_of = times.map(|times| -> TimeOf { Box::new(move |row| times[row]) });
     let (names, note) = (Vec::new(), String::new());
-    Signal::cut(uri, path, Cut { rows: Box::new(rows), stretches, labels, names, time_of, window: WINDOW, note })
+    Signal::cut(
+        uri,
+        path,
+        Cut { rows: Box::new(rows), stretches, labels, names, time_of, window: WINDOW, note, sound: None },
+    )
 }
 
 /// What a log says about its rows, beside their readings.

@@ -108,7 +108,11 @@ pub(super) fn open(npy: Npy, uri: &Uri) -> Result<Signal, SourceError> {
     let gaps = Gaps::new(q);
     let units = units(elements.as_mut(), &path, layout, &gaps)?;
     let rows = Box::new(NpyRows { path: path.clone(), layout, elements, units, gaps });
-    Signal::cut(uri, &path, Cut { rows, stretches, labels, names, time_of: None, window: WINDOW, note: String::new() })
+    Signal::cut(
+        uri,
+        &path,
+        Cut { rows, stretches, labels, names, time_of: None, window: WINDOW, note: String::new(), sound: None },
+    )
 }
 
 /// The unit of each channel, from all readings.

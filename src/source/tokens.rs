@@ -175,7 +175,8 @@ fn texts(uri: &Uri) -> Result<Signal, SourceError> {
         Some(By::Line) => (Box::new(Lines { text, lines, window }), "lines of bytes"),
         _ => (Box::new(Bytes(text)), "bytes"),
     };
-    let cut = Cut { rows, stretches, labels: RowLabels::None, names, time_of: None, window, note: note.into() };
+    let cut =
+        Cut { rows, stretches, labels: RowLabels::None, names, time_of: None, window, note: note.into(), sound: None };
     Signal::cut(uri, &uri.paths.join(","), cut)
 }
 
@@ -235,7 +236,8 @@ fn events(uri: &Uri, table: &Table, column: &str) -> Result<Signal, SourceError>
     let Layout { stretches, labels, times, .. } = signal_csv::layout(table, q)?;
     let time_of = times.map(|times| -> TimeOf { Box::new(move |row| times[row]) });
     let note = format!("event codes below {}", codes.len() + 1);
-    let cut = Cut { rows: Box::new(rows), stretches, labels, names: Vec::new(), time_of, window: WINDOW, note };
+    let cut =
+        Cut { rows: Box::new(rows), stretches, labels, names: Vec::new(), time_of, window: WINDOW, note, sound: None };
     Signal::cut(uri, &table.path, cut)
 }
 
@@ -280,7 +282,15 @@ fn cells(uri: &Uri, table: &Table, column: &str) -> Result<Signal, SourceError> 
     let names = labels.names().to_vec();
     let times = times.map(|_| -> TimeOf { Box::new(move |row| line_times[row / window]) });
     let rows = Box::new(Lines { text, lines, window });
-    let cut =
-        Cut { rows, stretches, labels: RowLabels::None, names, time_of: times, window, note: "lines of bytes".into() };
+    let cut = Cut {
+        rows,
+        stretches,
+        labels: RowLabels::None,
+        names,
+        time_of: times,
+        window,
+        note: "lines of bytes".into(),
+        sound: None,
+    };
     Signal::cut(uri, &table.path, cut)
 }

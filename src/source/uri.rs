@@ -17,6 +17,8 @@ pub enum Scheme {
     Mjpeg,
     Pipe,
     Images,
+    Pcm,
+    Wav,
     Sim,
     Link,
     Serial,
@@ -85,7 +87,7 @@ const SCHEMES: &[SchemeRow] = &[
         scheme: Scheme::Pipe,
         form: "pipe:- or pipe:PATH",
         paths: 1..=1,
-        queries: &["format", "width", "height", "rate"],
+        queries: &["format", "width", "height", "rate", "window", "stride"],
     },
     SchemeRow {
         name: "images",
@@ -93,6 +95,20 @@ const SCHEMES: &[SchemeRow] = &[
         form: "images:DIR",
         paths: 1..=1,
         queries: &["order", "seed", "range", "range_of"],
+    },
+    SchemeRow {
+        name: "pcm",
+        scheme: Scheme::Pcm,
+        form: "pcm:RAW[,CLIPS.csv]",
+        paths: 1..=2,
+        queries: &["rate", "label", "labels", "group", "window", "stride", "order", "seed", "range", "range_of"],
+    },
+    SchemeRow {
+        name: "wav",
+        scheme: Scheme::Wav,
+        form: "wav:DIR or wav:FILE.wav[,FILE.wav...]",
+        paths: 1..=4096,
+        queries: &["name", "label", "labels", "group", "window", "stride", "order", "seed", "range", "range_of"],
     },
     SchemeRow {
         name: "sim",
@@ -172,10 +188,23 @@ impl Uri {
         let raw = matches!(q.format, Some(Format::Rgb24 | Format::Gray8));
         let dims = q.width.is_some() || q.height.is_some();
         let derived = q.combine.is_some() || q.diff.is_some() || q.smooth.is_some();
-        let (problem, remedy) = if self.scheme == Scheme::Pipe && raw && (q.width.is_none() || q.height.is_none()) {
+        let sound = q.format == Some(Format::S16le);
+        let of_columns = q.label.is_some() || q.group.is_some();
+        let (problem, remedy) = if (self.scheme == Scheme::Pcm || sound) && q.rate.is_none_or(|r| r.fract() != 0.0) {
+            ("raw samples without a whole number of them a second", "add &rate=8000, or what the sound was taken with")
+        } else if self.scheme == Scheme::Pipe && !sound && (q.window.is_some() || q.stride.is_some()) {
+            ("window and stride are given for frames", "leave them out, or add &format=s16le for sound")
+        } else if self.scheme == Scheme::Pcm && self.paths.len() == 1 && of_columns {
+            ("label or group without a table that has the column", "write pcm:RAW,CLIPS.csv")
+        } else if self.scheme == Scheme::Wav && of_columns && q.name.is_none() {
+            ("label or group without names for the parts of file names", "add for example &name=label_speaker_take")
+        } else if self.scheme == Scheme::Pipe && raw && (q.width.is_none() || q.height.is_none()) {
             ("raw frames without their size", "add &width=W&height=H")
         } else if self.scheme == Scheme::Pipe && !raw && dims {
-            ("width and height are given for motion JPEG", "leave them out, or add &format=rgb24 or gray8")
+            (
+                "width and height are given for what has none or says them",
+                "leave them out, or add &format=rgb24 or gray8",
+            )
         } else if self.scheme != Scheme::Sim && q.seed.is_some() && q.order != Some(Order::Shuffled) {
             ("seed without order=shuffled", "add &order=shuffled or leave seed out")
         } else if q.range_of.is_some() && q.range.is_none() {
@@ -267,6 +296,12 @@ mod tests {
             ("npy:f?seed=1", &["order=shuffled"]),
             ("npy:f?window", &["'window' has no value"]),
             ("csv:f?rate=nan", &["rate=nan"]),
+            ("pcm:f", &["rate=8000"]),
+            ("pcm:f?rate=8000.5", &["a whole number"]),
+            ("pcm:f?rate=8000&label=x", &["pcm:RAW,CLIPS.csv"]),
+            ("wav:d?label=x", &["name=label_speaker_take"]),
+            ("pipe:-?format=s16le", &["rate=8000"]),
+            ("pipe:-?window=8000", &["format=s16le"]),
             ("csv:f?smooth=2", &["add &label=COLUMN"]),
             ("pipe:-?format=rgb24&width=3", &["&width=W&height=H"]),
             ("pipe:-?width=3", &["format=rgb24"]),
@@ -291,7 +326,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(
-            text in "(npy|csv|tokens|mjpeg|pipe|images|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
+            text in "(npy|csv|tokens|mjpeg|pipe|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
         ) {
             let _ = text.parse::<Uri>();
         }

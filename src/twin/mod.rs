@@ -15,12 +15,12 @@ mod update;
 
 use rayon::prelude::*;
 
-use crate::augment::signal::{self, ChannelScale};
+use crate::augment::signal::ChannelScale;
 use crate::fixed::random::Draws;
 use crate::kernels::Grid;
 use crate::learner::{
-    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, input_of, pick_of, step_size, store_sample, tensor,
-    view_of,
+    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, follow_scales, input_of, pick_of, scales_len,
+    step_size, store_sample, tensor, view_of, work_len,
 };
 use crate::net::arena::Arena;
 use crate::net::error::PlanError;
@@ -56,6 +56,7 @@ pub struct Twin {
     /// `None` for an encoder that is its dictionary alone.
     replay: Option<Replay<'static>>,
     stored: &'static mut [u8],
+    work: Vec<i32>,
     input: Vec<i8>,
     view: View,
 }
@@ -72,7 +73,7 @@ impl Twin {
         memory(spec, &network, &mut counting);
         let block = Box::leak(vec![0u8; Arena::block_len(counting.used())].into_boxed_slice());
         let (scales, stored, replay) = memory(spec, &network, &mut Arena::over(block));
-        let remove = spec.input.kind == InputKind::Image;
+        let remove = spec.input.kind != InputKind::Window;
         let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
         let bank = |number: usize| Bank::start(network.tensors[number].conv, remove, options.seed, number as u32);
         let mut twin = Twin {
@@ -85,6 +86,7 @@ impl Twin {
             scales,
             replay,
             stored,
+            work: vec![0; work_len(&network)],
             input: vec![0; network.input.len()],
             view: View::new(&network),
             spec: spec.clone(),
@@ -129,10 +131,8 @@ impl Twin {
     /// # Errors
     /// [`SampleError`]; the twin is then as it was.
     pub fn observe(&mut self, sample: &Sample) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
-        if self.spec.input.kind == InputKind::Window {
-            signal::follow(self.scales, &self.spec.input, bytemuck::cast_slice(self.stored));
-        }
+        store_sample(&self.spec, &self.network, sample, self.stored, &mut self.work)?;
+        follow_scales(&self.spec, self.scales, self.stored);
         input_of(&self.spec, self.scales, self.stored, &mut self.input);
         let alone = !self.spec.trains();
         if self.counters.observed < self.counters.stem_samples || (alone && !self.banks.is_empty()) {
@@ -268,7 +268,7 @@ impl Twin {
     /// # Panics
     /// Where `out` is shorter than the feature.
     pub fn feature(&mut self, sample: &Sample, out: &mut [f32]) -> Result<(), SampleError> {
-        store_sample(&self.spec, &self.network, sample, self.stored)?;
+        store_sample(&self.spec, &self.network, sample, self.stored, &mut self.work)?;
         input_of(&self.spec, self.scales, self.stored, &mut self.input);
         self.view.set_input(&self.input);
         self.view.layers(&self.network, &self.weights);
@@ -318,7 +318,7 @@ fn memory<'m>(
 ) -> (&'m mut [ChannelScale], &'m mut [u8], Option<Replay<'m>>) {
     let window = spec.input.kind == InputKind::Window;
     let frame = network.input.len() * if window { 2 } else { 1 };
-    let scales = arena.take(if window { spec.input.channels } else { 0 });
+    let scales = arena.take(scales_len(spec));
     let stored = arena.take(frame);
     let descriptor = network.descriptor_grid().len();
     let replay = network.heads.first().map(|head| {

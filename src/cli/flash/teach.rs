@@ -13,7 +13,7 @@ use crate::cli::import::Block;
 use crate::cli::{Told, progress, rounded};
 use crate::image::Image;
 use crate::kernels::Kernels;
-use crate::learner::{Alone, Did, Learner, Options, store_sample};
+use crate::learner::{Alone, Did, Learner, Options, store_sample, work_len};
 use crate::link::{Health, Memory, RawSample, StateHash, ToDevice, ToHost};
 use crate::net::spec::InputKind;
 use crate::sample::{Sample, Values};
@@ -199,6 +199,7 @@ fn teach<P: Read + Write>(
     let begun = Instant::now();
     let mut record = Record::default();
     let mut stored = vec![0u64; learner.stored_len().div_ceil(8)];
+    let mut work = vec![0; work_len(learner.network())];
     let (mut samples, mut features, mut health, mut finishing) = (0, 0, Health::default(), false);
     // After each Hello the board says that it is ready; the one that was asked for comes after the first sample.
     let (mut ready, mut again) = (false, false);
@@ -226,10 +227,10 @@ fn teach<P: Read + Write>(
             continue;
         }
         let stored = &mut bytemuck::cast_slice_mut(&mut stored)[..learner.stored_len()];
-        store_sample(learner.spec(), learner.network(), &record.sample(), stored)?;
+        store_sample(learner.spec(), learner.network(), &record.sample(), stored, &mut work)?;
         let input = &learner.spec().input;
         let values = match input.kind {
-            InputKind::Image => {
+            InputKind::Image | InputKind::Audio => {
                 Values::Image { pixels: stored, height: input.height, width: input.width, channels: input.channels }
             }
             InputKind::Window | InputKind::Tokens => {
