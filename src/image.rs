@@ -26,7 +26,7 @@ use crate::sample::Seed;
 use crate::state::CRC;
 
 /// What this version reads and writes. It changes with the layout, which includes that of [`Spec`].
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 const MAGIC: &[u8; 8] = b"nestling";
 /// Bytes before the head.
 const PRELUDE: usize = 24;

@@ -28,6 +28,7 @@ pub mod kernels;
 pub mod learner;
 pub mod net;
 pub mod pretext;
+pub mod probe;
 pub mod replay;
 pub mod sample;
 pub mod selftest;

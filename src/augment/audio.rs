@@ -219,10 +219,13 @@ mod tests {
         let noisy = ViewSpec { floor: 60, ..still() };
         let mut levels = silence;
         levels[100] = 200;
-        let floors: Vec<i32> = (0..100).map(|step| made(&noisy, &levels, step)).map(|map| {
-            assert_eq!(map[100], 200);
-            map[0]
-        }).collect();
+        let floors: Vec<i32> = (0..100)
+            .map(|step| made(&noisy, &levels, step))
+            .map(|map| {
+                assert_eq!(map[100], 200);
+                map[0]
+            })
+            .collect();
         assert!(floors.iter().all(|&floor| (-27..=60).contains(&floor)) && floors.iter().any(|&floor| floor > 50));
     }
 

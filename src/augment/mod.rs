@@ -1,10 +1,11 @@
 //! From what a source gave to what the encoder takes: [`fit`] for perception, [`image`], [`signal`] and [`audio`] for
-//! the views of the learner. All in integers, all drawn from counters.
+//! the views of the learner; [`token`] for both, of codes. All in integers, all drawn from counters.
 
 pub mod audio;
 pub mod fit;
 pub mod image;
 pub mod signal;
+pub mod token;
 
 use crate::fixed::random::Draws;
 

@@ -74,6 +74,7 @@ pub fn run(args: &Args) -> Outcome {
         let problem = format!("{} has no end: say how much to learn with --samples N", source.describe());
         return Err(UsageError(problem).into());
     }
+    super::settings::check_order(&spec, source.as_ref())?;
     let mut options = args.how.options(&spec, expected);
     if let (Some(device), None) = (&device, args.how.seed) {
         options.seed = device.seed;

@@ -10,9 +10,9 @@ use super::{Outcome, Told, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
 use crate::kernels::Map;
-use crate::learner::{Learner, Options, SampleError, store_sample, work_len};
+use crate::learner::{Learner, Options, SampleError};
 use crate::net::network::Network;
-use crate::net::spec::Spec;
+use crate::net::spec::{InputKind, InputSpec, Spec};
 use crate::sample::{Sample, Seed};
 use crate::source::{Data, Label, OpenOptions, Record, Source, open};
 use crate::store::{self, Saved};
@@ -50,10 +50,10 @@ pub struct Args {
     learned_only: bool,
 }
 
-/// Features of one kind for all samples of a source.
+/// Features of all samples of a source, and what was annotated for them.
 #[derive(Default)]
-struct Rowset {
-    learned: Vec<f32>,
+pub(super) struct Rowset {
+    pub(super) learned: Vec<f32>,
     untrained: Vec<f32>,
     raw: Vec<f32>,
     /// Sound: its map, not pooled.
@@ -131,7 +131,12 @@ fn learner_of(spec: &Spec, seed: u64) -> Result<Learner<'static>, Box<dyn Error>
 /// The encoder of the same shape that has learned nothing, its shifts and scales found on the samples.
 fn untrained(spec: &Spec, args: &Args) -> Result<Learner<'static>, Box<dyn Error>> {
     let mut learner = learner_of(spec, args.seed)?;
-    let mut source = open(&args.sources, &OpenOptions { seed: args.seed })?;
+    settle(&mut learner, open(&args.sources, &OpenOptions { seed: args.seed })?.as_mut())?;
+    Ok(learner)
+}
+
+/// Finds the shifts and scales of a learner that has learned nothing, on the first samples of `source`.
+pub(super) fn settle(learner: &mut Learner, source: &mut dyn Source) -> Result<(), Box<dyn Error>> {
     let mut record = Record::default();
     for _ in 0..UNTRAINED_SAMPLES {
         if !source.read_next(&mut record)? {
@@ -140,34 +145,36 @@ fn untrained(spec: &Spec, args: &Args) -> Result<Learner<'static>, Box<dyn Error
         learner.remember(&record.sample())?;
     }
     learner.publish_as_is();
-    Ok(learner)
+    Ok(())
 }
 
-/// The sample as it comes, pooled where it is a large image.
-fn raw(data: &Data, out: &mut Vec<f32>) {
-    match data {
-        Data::Window { readings, .. } => out.extend(readings.iter().map(|&v| f32::from(v))),
-        Data::Image { pixels, height, width, channels } => {
-            let map = Map::new((*height).min(RAW_SIDE), (*width).min(RAW_SIDE), *channels);
-            let mut small = vec![0; map.len()];
-            fit::resize(pixels, *height, *width, *channels, map, &mut small);
-            out.extend(small.iter().map(|&v| f32::from(v)));
+/// The sample as it comes, pooled where it is a large image; of sound the map that `input` makes of it, pooled.
+pub(super) fn raw(input: &InputSpec, data: &Data, out: &mut Vec<f32>) {
+    let mut pooled = |pixels: &[u8], from: Map, to: Map| {
+        let mut small = vec![0; to.len()];
+        fit::resize(pixels, from.height, from.width, from.channels, to, &mut small);
+        out.extend(small.iter().map(|&v| f32::from(v)));
+    };
+    match (data, levels(input, data)) {
+        (_, Some(levels)) => {
+            let map = Map::new(input.height, input.width, 1);
+            pooled(&levels, map, Map::new(map.height.min(RAW_BANDS), map.width.min(RAW_COLUMNS), 1));
+        }
+        (Data::Window { readings, .. }, None) => out.extend(readings.iter().map(|&v| f32::from(v))),
+        (Data::Image { pixels, height, width, channels }, None) => {
+            let map = Map::new(*height, *width, *channels);
+            pooled(pixels, map, Map::new(map.height.min(RAW_SIDE), map.width.min(RAW_SIDE), map.channels));
         }
     }
 }
 
-/// The map of a sample of sound, pooled and as it is.
-fn raw_sound(judged: &Judged, sample: &Sample, rows: &mut Rowset) -> Result<(), SampleError> {
-    let (spec, network) = (judged.spec(), judged.network());
-    let Map { height, width, .. } = network.input;
-    let (mut levels, mut work) = (vec![0; network.input.len()], vec![0; work_len(network)]);
-    store_sample(spec, network, sample, &mut levels, &mut work)?;
-    let pooled = Map::new(height.min(RAW_BANDS), width.min(RAW_COLUMNS), 1);
-    let mut small = vec![0; pooled.len()];
-    fit::resize(&levels, height, width, 1, pooled, &mut small);
-    rows.raw.extend(small.iter().map(|&v| f32::from(v)));
-    rows.raw_map.extend(levels.iter().map(|&v| f32::from(v)));
-    Ok(())
+/// The map of sound, `[bands, columns]`.
+fn levels(input: &InputSpec, data: &Data) -> Option<Vec<u8>> {
+    let Data::Window { readings, .. } = data else { return None };
+    let log_mel = (input.kind == InputKind::Audio).then(|| input.log_mel().ok()).flatten()?;
+    let (mut work, mut levels) = (vec![0; log_mel.work_len()], vec![0; input.height * input.width]);
+    log_mel.clip(readings, &mut work, &mut levels);
+    Some(levels)
 }
 
 fn read_all(
@@ -176,28 +183,41 @@ fn read_all(
     mut untrained: Option<&mut Judged>,
     what: &'static str,
 ) -> Result<Rowset, Box<dyn Error>> {
+    let bar = progress(source.len_hint(), what);
+    let input = learned.spec().input.clone();
+    let (mut of_untrained, mut as_it_comes, mut maps) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rows = read_rows(source, |record, out| {
+        bar.inc(1);
+        learned.perceive(&record.sample(), out)?;
+        if let Some(untrained) = untrained.as_deref_mut() {
+            untrained.perceive(&record.sample(), &mut of_untrained)?;
+            raw(&input, &record.data, &mut as_it_comes);
+            maps.extend(levels(&input, &record.data).into_iter().flatten().map(f32::from));
+        }
+        Ok(())
+    })?;
+    (rows.untrained, rows.raw, rows.raw_map) = (of_untrained, as_it_comes, maps);
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+/// Reads all labelled samples of `source`; `feature` adds what the probes read of each.
+pub(super) fn read_rows(
+    source: &mut dyn Source,
+    mut feature: impl FnMut(&Record, &mut Vec<f32>) -> Result<(), Box<dyn Error>>,
+) -> Result<Rowset, Box<dyn Error>> {
     let mut rows = Rowset::default();
     let mut record = Record::default();
-    let bar = progress(source.len_hint(), what);
     while source.read_next(&mut record)? {
-        bar.inc(1);
         let Some(label) = record.label else {
             rows.unlabelled += 1;
             continue;
         };
-        learned.perceive(&record.sample(), &mut rows.learned)?;
-        if let Some(untrained) = untrained.as_deref_mut() {
-            untrained.perceive(&record.sample(), &mut rows.untrained)?;
-            match &learned.network().log_mel {
-                Some(_) => raw_sound(learned, &record.sample(), &mut rows)?,
-                None => raw(&record.data, &mut rows.raw),
-            }
-        }
+        feature(&record, &mut rows.learned)?;
         rows.labels.push(label);
         rows.groups.push(record.group);
         rows.segments.push(record.segment);
     }
-    bar.finish_and_clear();
     if rows.labels.is_empty() {
         let problem = match rows.unlabelled {
             0 => format!("{}: the source gave no sample", source.describe()),
@@ -227,7 +247,7 @@ impl Rowset {
         self.segments.len() > 2 * changes
     }
 
-    fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
+    pub(super) fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
         let dim = values.len() / self.labels.len();
         let features = Features { dim, values };
         Ok(Labelled { features, targets: self.targets()?, groups: self.groups.clone(), time_ordered: self.in_time() })
@@ -284,7 +304,7 @@ pub fn run(args: &Args) -> Outcome {
     if baseline.is_some() {
         results.push(("untrained", scored(&|rows| rows.untrained.clone())?));
         results.push(("raw", scored(&|rows| rows.raw.clone())?));
-        if learned.network().log_mel.is_some() {
+        if !train.raw_map.is_empty() {
             results.push(("raw_map", scored(&|rows| rows.raw_map.clone())?));
         }
     }

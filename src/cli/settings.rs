@@ -4,14 +4,16 @@ use std::error::Error;
 
 use crate::learner::{Learner, MAX_LANES, Options};
 use crate::model;
-use crate::net::spec::{LayerKind, Spec};
-use crate::net::task::{PretextSpec, Task};
+use crate::net::spec::{InputKind, LayerKind, Spec};
+use crate::net::task::{self, PretextSpec, Task};
 use crate::sample::Seed;
+use crate::source::Source;
 
 /// Arguments that choose a model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu) or a model file.
+    /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu, laser,
+    /// room, events, text) or a model file.
     /// [default: l100, or the one that a board's recording names]
     #[arg(long)]
     pub model: Option<String>,
@@ -73,8 +75,30 @@ impl ModelArgs {
     }
 }
 
+/// Refuses a task that needs neighbours in time where the stream has none.
+///
+/// # Errors
+/// [`UsageError`], with the tasks that would do.
+pub fn check_order(spec: &Spec, source: &dyn Source) -> Result<(), Box<dyn Error>> {
+    for pretext in &spec.pretext {
+        let task::Pretext { task, neighbours, .. } = pretext.resolved()?;
+        if neighbours > 0 && !source.in_order() {
+            let fit = if spec.input.kind == InputKind::Image { "rotation, inpaint" } else { "denoise" };
+            return Err(UsageError(format!(
+                "[pretext] task = \"{}\" with neighbours = {neighbours} compares samples that follow one another, and {} is in no \
+                 order: take {fit}, or contrastive with neighbours = 0 (--pretext, --set pretext.neighbours=0), or a source \
+                 in its order",
+                task.name(),
+                source.describe()
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
 /// Makes `task` the only one; what the model says of it, or of another one that takes the same keys, is kept.
-fn give_task(spec: &mut Spec, task: Task) {
+pub(super) fn give_task(spec: &mut Spec, task: Task) {
     let named = spec.pretext.iter().find(|p| p.task == task).or(spec.pretext.first()).cloned();
     let kept = named.map(|p| PretextSpec { task, weight: None, ..p });
     let fits = kept.filter(|p| p.resolved().is_ok());

@@ -4,7 +4,7 @@
 
 use super::tensor;
 use crate::augment::signal::ChannelScale;
-use crate::augment::{audio, fit, image, signal};
+use crate::augment::{audio, fit, image, signal, token};
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::kernels::Map;
@@ -22,6 +22,8 @@ use crate::sample::{Sample, Seed, Values};
 pub enum SampleError {
     /// A sample of another kind than the encoder's input.
     Kind { wants: InputKind },
+    /// A code is not in the encoder's vocabulary.
+    Code { code: i16, at: usize, vocabulary: usize },
     /// A window has another shape than the encoder's input.
     Window { length: usize, channels: usize, wants_length: usize, wants_channels: usize },
     /// Sound of other than one channel, without a sample, or a map of another shape than the encoder's input.
@@ -36,12 +38,28 @@ impl core::fmt::Display for SampleError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             SampleError::Kind { wants: InputKind::Image } => {
-                write!(f, "the model takes images and the source gives sensor windows or sound; choose a model such as motion")
+                write!(
+                    f,
+                    "the model takes images and the source gives sensor windows or sound; choose a model such as motion"
+                )
             }
             SampleError::Kind { wants: InputKind::Window } => {
                 write!(f, "the model takes sensor windows and the source gives images; choose a model such as l100")
             }
-            SampleError::Kind { wants: InputKind::Audio } => write!(f, "the model takes sound; give a source such as wav:"),
+            SampleError::Kind { wants: InputKind::Tokens } => {
+                write!(
+                    f,
+                    "the model takes windows of codes and the source gives images; choose a source such as tokens:"
+                )
+            }
+            SampleError::Code { code, at, vocabulary } => write!(
+                f,
+                "the code {code} at place {at} is not from 0 to {}; set [input] vocabulary to what the source gives",
+                vocabulary - 1
+            ),
+            SampleError::Kind { wants: InputKind::Audio } => {
+                write!(f, "the model takes sound; give a source such as wav:")
+            }
             SampleError::Sound { bands, columns } => write!(
                 f,
                 "the model takes sound of one channel, or maps of it of {bands} bands by {columns} columns; give a source of \
@@ -88,7 +106,9 @@ pub fn store_sample(
     if let Some(log_mel) = &network.log_mel {
         let map = network.input;
         match sample.values {
-            Values::Window { readings, channels: 1, .. } if !readings.is_empty() => log_mel.clip(readings, work, stored),
+            Values::Window { readings, channels: 1, .. } if !readings.is_empty() => {
+                log_mel.clip(readings, work, stored)
+            }
             Values::Image { pixels, height, width, channels }
                 if Map::new(height, width, channels) == map && pixels.len() == map.len() =>
             {
@@ -115,6 +135,18 @@ pub fn store_sample(
             stored.copy_from_slice(bytemuck::cast_slice(readings));
             Ok(())
         }
+        (Values::Window { readings, length, channels }, InputKind::Tokens) => {
+            let (wants_length, vocabulary) = (network.input.width, spec.input.vocabulary);
+            if (length, channels, readings.len()) != (wants_length, 1, wants_length) {
+                return Err(SampleError::Window { length, channels, wants_length, wants_channels: 1 });
+            }
+            let known = |&code: &i16| usize::try_from(code).is_ok_and(|code| code < vocabulary);
+            if let Some(at) = readings.iter().position(|code| !known(code)) {
+                return Err(SampleError::Code { code: readings[at], at, vocabulary });
+            }
+            stored.copy_from_slice(bytemuck::cast_slice(readings));
+            Ok(())
+        }
         _ => Err(SampleError::Kind { wants: spec.input.kind }),
     }
 }
@@ -124,6 +156,7 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
     match spec.input.kind {
         InputKind::Image => fit::to_input(stored, spec.input.channels, out),
         InputKind::Window => signal::to_input(scales, bytemuck::cast_slice(stored), out),
+        InputKind::Tokens => token::to_input(spec.input.vocabulary, stored, out),
         InputKind::Audio => audio::to_input(scales, stored, out),
     }
 }
@@ -131,7 +164,7 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
 /// Lets the scales follow a stored sample, where the input has scales.
 pub fn follow_scales(spec: &Spec, scales: &mut [ChannelScale], stored: &[u8]) {
     match spec.input.kind {
-        InputKind::Image => {}
+        InputKind::Image | InputKind::Tokens => {}
         InputKind::Window => signal::follow(scales, &spec.input, bytemuck::cast_slice(stored)),
         InputKind::Audio => audio::follow(scales, stored),
     }
@@ -142,6 +175,7 @@ pub fn scales_len(spec: &Spec) -> usize {
     match spec.input.kind {
         InputKind::Image => 0,
         InputKind::Window => spec.input.channels,
+        InputKind::Tokens => 0,
         InputKind::Audio => spec.input.height,
     }
 }
@@ -169,6 +203,7 @@ pub fn view_of(
         InputKind::Window => {
             signal::view(&spec.views, &spec.input, scales, bytemuck::cast_slice(stored), map, draws, out);
         }
+        InputKind::Tokens => token::view(spec.input.vocabulary, spec.views.mask, stored, draws, out),
         InputKind::Audio => audio::view(&spec.views, scales, stored, map, draws, out),
     }
 }

@@ -11,7 +11,7 @@ use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::head::Head;
 use crate::net::network::Network;
 use crate::net::spec::{MAX_LAYERS, Spec};
-use crate::net::task::MAX_PRETEXTS;
+use crate::net::task::{MAX_PRETEXTS, Task};
 use crate::pretext::objective;
 use crate::replay::Pick;
 use crate::sample::{EncoderVersion, Seed};
@@ -257,24 +257,39 @@ impl Learner<'_> {
             });
         }
         let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
-        let loss = self.canary_loss(params, &mut b, canaries, pick);
+        let (loss, embedding_rank) = self.canary_loss(params, &mut b, canaries, pick);
+        let effective_rank = effective_rank.min(embedding_rank);
         let saturation = guard::saturation(encoder.trained(network));
         let health = Health { effective_rank, spread, loss, saturation };
         Some(Measured { health, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
     }
 
-    /// Loss of all pretexts on the canaries, through the same views in every lesson.
-    fn canary_loss(&self, params: Params, b: &mut CanaryBuffers, canaries: usize, pick: impl Fn(usize) -> Pick) -> u32 {
-        let losses = self.network.heads.iter().map(|head| {
+    /// Loss of all pretexts on the canaries, through the same views in every lesson; and the effective rank of embeddings
+    /// that nothing repels, which may become all alike while the layers below do not yet.
+    fn canary_loss(
+        &self,
+        params: Params,
+        b: &mut CanaryBuffers,
+        canaries: usize,
+        pick: impl Fn(usize) -> Pick,
+    ) -> (u32, u32) {
+        let (mut loss, mut rank) = (0, u32::MAX);
+        for head in &self.network.heads {
             if head.pretext.task.rebuilds() {
                 let CanaryBuffers { window, input, activations, scratch, .. } = b;
                 let mut buffers = LossBuffers { window, input, activations, scratch };
-                self.rebuild_loss(head, params, CANARY_STEP, (0..canaries).map(&pick), &mut buffers)
-            } else {
-                self.embedding_loss(head, params, b, canaries, &pick)
+                loss += self.rebuild_loss(head, params, CANARY_STEP, (0..canaries).map(&pick), &mut buffers);
+                continue;
             }
-        });
-        losses.sum()
+            loss += self.embedding_loss(head, params, b, canaries, &pick);
+            if head.pretext.task == Task::Predictor {
+                let dim = self.network.embedding_dim(head);
+                let rows = &mut b.embeddings[..canaries * head.pretext.views * dim];
+                rows.iter_mut().zip(&*b.targets).for_each(|(row, &z)| *row = i32::from(z));
+                rank = rank.min(guard::rank_and_spread(rows, dim).0);
+            }
+        }
+        (loss, rank)
     }
 
     fn embedding_loss(

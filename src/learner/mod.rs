@@ -12,9 +12,7 @@ mod observe;
 mod stem;
 mod step;
 
-pub use batch::{
-    SampleError, follow_scales, input_of, pick_of, scales_len, store_sample, view_of, work_len,
-};
+pub use batch::{SampleError, follow_scales, input_of, pick_of, scales_len, store_sample, view_of, work_len};
 use encoder::Encoder;
 #[cfg(feature = "std")]
 pub(crate) use lesson::DICTIONARY_LESSON;

@@ -125,7 +125,7 @@ impl Shape {
         let [height, width, channels] = [input.height, input.width, input.channels].map(|size| size as u32);
         match learner.spec().input.kind {
             InputKind::Image | InputKind::Audio => Shape::Image { height, width, channels },
-            InputKind::Window => Shape::Window { length: width, channels },
+            InputKind::Window | InputKind::Tokens => Shape::Window { length: width, channels },
         }
     }
 }

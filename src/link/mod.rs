@@ -15,7 +15,7 @@ pub use message::{Bytes, Feature, Health, Hello, Memory, RawSample, Shape, State
 use crate::learner::AROUND_SAMPLE;
 
 /// Version of the messages, said in `Hello`. It changes with the layout of any message.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// Bytes that a decoder's buffer needs for a frame that carries a sample of `sample` bytes, or anything smaller.
 pub const fn buffer_len(sample: usize) -> usize {

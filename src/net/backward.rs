@@ -3,6 +3,7 @@
 use super::forward::{Params, Scratch};
 use super::head::{Head, MAX_HEAD_TENSORS};
 use super::network::{MAX_TENSORS, Network};
+use crate::augment::token;
 use crate::fixed::random::Draws;
 use crate::fixed::{Seen, shift_for};
 use crate::kernels::Views;
@@ -38,6 +39,14 @@ pub struct Buffers<'a, 'f> {
     pub gradients: &'a mut [i32],
     /// Where there is room for one tensor: gets the gradient of each in turn, which is that of the group alone.
     pub one_at_a_time: Option<EachGradient<'f>>,
+}
+
+/// Adds the errors at the rows that the codes of `x` looked up to the gradient of these rows.
+fn look_up_grad(x: &[i8], errors: &[i8], width: usize, gradients: &mut [i32]) {
+    for (errors, code) in errors.chunks_exact(width).zip(token::codes(x)) {
+        let row = &mut gradients[code * width..][..width];
+        row.iter_mut().zip(errors).for_each(|(g, &e)| *g += i32::from(e));
+    }
 }
 
 /// Who draws: the random bits of the errors of one step.
@@ -87,8 +96,27 @@ pub fn group(
                 _ => map(group.inputs, net.base_input().len()),
             },
         };
-        // What is foretold from is an embedding, with its sign.
-        let signed = flat && place > Some(0) && head.is_signed(index - 1);
+        // What is foretold from, and rows that were looked up, have signs.
+        let over_rows = net.is_embedding(0) && net.layers.get(1).is_some_and(|l| l.tensors.contains(&index));
+        let signed = over_rows || (flat && place > Some(0) && head.is_signed(index - 1));
+        if tensor.lookup {
+            let lengths = (net.layers[0].input.len(), net.layers[0].output.len());
+            let own = match &mut buffers.one_at_a_time {
+                Some(_) => {
+                    let own = &mut buffers.gradients[..conv.weights()];
+                    own.fill(0);
+                    own
+                }
+                None => &mut buffers.gradients[tensor.weights - trained_from..][..conv.weights()],
+            };
+            let views = group.inputs.chunks_exact(lengths.0).zip(current.chunks_exact(lengths.1)).take(group.count);
+            views.for_each(|(x, errors)| look_up_grad(x, errors, conv.channels, own));
+            if let Some(each) = &mut buffers.one_at_a_time {
+                each(index, &buffers.gradients[..conv.weights()]);
+            }
+            // An embedding is the first layer.
+            break;
+        }
         let errors = Views { values: current, stride: conv.output.len(), count: maps };
         match &mut buffers.one_at_a_time {
             Some(each) => {

@@ -28,6 +28,10 @@ pub enum PlanError {
     Groups {
         layer: usize,
     },
+    /// The first layer over tokens, and no other one, is an embedding.
+    Embedding {
+        layer: usize,
+    },
     /// Colour filters need a colour input and leave at least one grey filter.
     ColourFilters {
         layer: usize,
@@ -97,7 +101,7 @@ impl fmt::Display for PlanError {
             PlanError::InputShape => write!(
                 f,
                 "[input]: an image has 1 or 3 channels and sound has 1; a window has height 1 and at most channels / 3 \
-                 vectors; none has more than 16 million values"
+                 vectors; tokens have height 1, 1 channel and a vocabulary of 2 to 4096; none has more than 16 million values"
             ),
             PlanError::Audio(problem) => write!(f, "[input]: {problem}"),
             PlanError::LayerShape { layer } => {
@@ -110,6 +114,11 @@ impl fmt::Display for PlanError {
                 f,
                 "layer {layer}: group and pool are for a dictionary on another; group must divide the channels below into \
                  parts that divide its filters, and pool be 1, 2, 4 or 8 and divide the map below"
+            ),
+            PlanError::Embedding { layer } => write!(
+                f,
+                "layer {layer}: the first layer of a model whose [input] kind is \"tokens\" is an embedding, there are others \
+                 above it, and no other layer is one; [replay] policy is \"reservoir\" there"
             ),
             PlanError::ColourFilters { layer } => write!(
                 f,

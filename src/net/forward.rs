@@ -9,6 +9,7 @@ use super::head::{Head, MAX_HEAD_TENSORS};
 use super::network::{Network, Tensor};
 use super::spec::MAX_LAYERS;
 use super::task::MAX_PRETEXTS;
+use crate::augment::token;
 use crate::fixed::Seen;
 use crate::fixed::{LaggedShift, round_nearest, shift_for};
 use crate::kernels::narrow::{self, Keep, Largest, Linear, Pool, Relu, Sink, Windows};
@@ -203,6 +204,10 @@ fn through<T: Copy + Default + AddAssign + From<i8>>(
     let start = net.layers[which.start.min(net.layers.len() - 1)].activations;
     for index in which.clone() {
         let layer = &net.layers[index];
+        if net.is_embedding(index) {
+            look_up(params.weights_of(&net.tensors[layer.tensors.start]), layer.output.channels, x, activations);
+            continue;
+        }
         let (before, from_here) = activations.split_at_mut((layer.activations - start).min(activations.len()));
         let input = if index == which.start { x } else { &before[net.layers[index - 1].activations - start..] };
         let thresholds: &[i32] = if layer.dictionary && index == 0 { params.thresholds } else { &[] };
@@ -222,6 +227,13 @@ fn through<T: Copy + Default + AddAssign + From<i8>>(
         }
     }
     seen
+}
+
+/// The rows of `width` numbers that the codes of `x` stand for, one after the other into `out`.
+fn look_up(rows: &[i8], width: usize, x: &[i8], out: &mut [i8]) {
+    for (out, code) in out.chunks_exact_mut(width).zip(token::codes(x)) {
+        out.copy_from_slice(&rows[code * width..][..width]);
+    }
 }
 
 /// Layer `index` of `input`, summed over the windows of its block of the feature and of `grid`; the averages over the

@@ -30,11 +30,18 @@ pub struct Tensor {
     pub trained: bool,
     /// Keep each filter's mean at zero.
     pub zero_mean: bool,
+    /// Its filters are rows to be looked up by codes: an embedding.
+    pub lookup: bool,
     /// The gradient of a step can pass 2³¹: it is summed in 64 bits from this offset on.
     pub wide: Option<usize>,
 }
 
 impl Tensor {
+    /// Multiply-adds of its product; to look up is none.
+    pub fn macs(&self) -> usize {
+        if self.lookup { 0 } else { self.conv.macs() }
+    }
+
     pub fn weight_range(&self) -> Range<usize> {
         self.weights..self.weights + self.conv.weights()
     }
@@ -117,7 +124,7 @@ impl Network {
     /// # Errors
     /// [`PlanError`], naming the layer or the key.
     pub fn new(spec: &Spec, kernels: Kernels) -> Result<Self, PlanError> {
-        let input = Map::new(spec.input.height, spec.input.width, spec.input.channels);
+        let mut input = Map::new(spec.input.height, spec.input.width, spec.input.channels);
         if spec.layer.is_empty() {
             return Err(PlanError::NoLayers);
         }
@@ -127,6 +134,9 @@ impl Network {
         let shape_fits = match spec.input.kind {
             InputKind::Image => matches!(input.channels, 1 | 3) && spec.input.vectors == 0,
             InputKind::Window => input.height == 1 && spec.input.vectors.saturating_mul(3) <= input.channels,
+            InputKind::Tokens => {
+                (input.height, input.channels) == (1, 1) && (2..=4096).contains(&spec.input.vocabulary)
+            }
             InputKind::Audio => input.channels == 1 && spec.input.vectors == 0,
         };
         let small = |n: usize, most: usize| n <= most;
@@ -134,6 +144,12 @@ impl Network {
         // Small enough that no product of the plan overflows, whatever a damaged file says.
         if !shape_fits || !fits || input.len() > 1 << 24 {
             return Err(PlanError::InputShape);
+        }
+        if spec.input.kind == InputKind::Tokens {
+            input.channels = crate::augment::token::DIGITS;
+            if spec.layer.len() < 2 || spec.replay.policy == ReplayPolicy::Redundancy {
+                return Err(PlanError::Embedding { layer: 0 });
+            }
         }
         let mut network = Network {
             kernels,
@@ -213,6 +229,12 @@ impl Network {
         if !fits(layer.kernel, 31) || !fits(layer.stride, 16) || !fits(layer.filters, 4096) {
             return Err(shape);
         }
+        if (layer.kind == LayerKind::Embedding) != (spec.input.kind == InputKind::Tokens && index == 0) {
+            return Err(PlanError::Embedding { layer: index });
+        }
+        if layer.kind == LayerKind::Embedding {
+            return self.add_embedding(spec, layer, trained > 0);
+        }
         let dictionary = layer.kind == LayerKind::Dictionary;
         let below = index.checked_sub(1).map(|below| self.layers[below].dictionary);
         if dictionary && below == Some(false) {
@@ -250,7 +272,7 @@ impl Network {
             groups: if depthwise { map.channels } else { groups },
             output,
             first_filter: 0,
-            unsigned: index > 0,
+            unsigned: index > 0 && !self.is_embedding(index - 1),
         };
         let zero_mean = layer.zero_mean && !dictionary;
         let part = |first_filter, filters| Conv { first_filter, filters, ..conv };
@@ -272,6 +294,24 @@ impl Network {
         self.activations_len += output.len();
         self.layers.push(layer).map_err(|_| shape)?;
         Ok(output)
+    }
+
+    /// The first layer over tokens: a row for each code, and one for the mask.
+    fn add_embedding(&mut self, spec: &Spec, layer: &LayerSpec, trained: bool) -> Result<Map, PlanError> {
+        let rows = Conv::dense(layer.filters, spec.input.vocabulary + 1);
+        let number = self.add_tensor(rows, trained, false, 0)?;
+        self.tensors[number].lookup = true;
+        let output = Map { channels: layer.filters, ..self.input };
+        self.activations_len += output.len();
+        let (input, tensors) = (self.input, number..number + 1);
+        let layer = Layer { tensors, input, output, averaged: None, activations: 0, dictionary: false };
+        self.layers.push(layer).map_err(|_| PlanError::Embedding { layer: 0 })?;
+        Ok(output)
+    }
+
+    /// Layer `layer` looks its rows up: its output has signs.
+    pub fn is_embedding(&self, layer: usize) -> bool {
+        self.layers.get(layer).is_some_and(|l| self.tensors[l.tensors.start].lookup)
     }
 
     /// How many groups a dictionary on another reads; the layer below is told to keep its averages.
@@ -313,6 +353,7 @@ impl Network {
             packed_back: self.packed_back_len,
             trained,
             zero_mean,
+            lookup: false,
             wide: None,
         };
         self.weights_len += conv.weights();
@@ -478,15 +519,15 @@ impl Network {
 
     /// Multiply-accumulates of one feature.
     pub fn macs_forward(&self) -> usize {
-        self.layers.iter().flat_map(|l| &self.tensors[l.tensors.clone()]).map(|t| t.conv.macs()).sum()
+        self.layers.iter().flat_map(|l| &self.tensors[l.tensors.clone()]).map(Tensor::macs).sum()
     }
 
     /// Multiply-accumulates of one view in a step of `head`: forward, weight gradients, input gradients.
     pub fn macs_step_view(&self, head: &Head) -> usize {
         let base = self.layers.get(self.base).map_or(0, |l| l.tensors.start);
         let layers = self.layers.last().map_or(0, |l| l.tensors.end);
-        let forward: usize = (base..layers).chain(head.tensors.clone()).map(|t| self.tensors[t].conv.macs()).sum();
-        let back = |t: usize| self.tensors[t].conv.macs() * if t > self.first_trained { 2 } else { 1 };
+        let forward: usize = (base..layers).chain(head.tensors.clone()).map(|t| self.tensors[t].macs()).sum();
+        let back = |t: usize| self.tensors[t].macs() * if t > self.first_trained { 2 } else { 1 };
         forward + self.chain(head).map(back).sum::<usize>()
     }
 }

@@ -37,13 +37,18 @@ impl SparseUpdate {
         for (index, layer) in spec.layer.iter().enumerate().rev() {
             let dictionary = layer.kind == LayerKind::Dictionary;
             let wanted = layer.trained.unwrap_or(if dictionary { 0 } else { layer.filters });
-            let whole = layer.kind == LayerKind::Depthwise;
+            let whole = matches!(layer.kind, LayerKind::Depthwise | LayerKind::Embedding);
             if wanted > layer.filters || (dictionary && wanted > 0) || (whole && wanted > 0 && wanted < layer.filters) {
                 return Err(PlanError::Sparse { layer: index });
             }
             let channels = index.checked_sub(1).map_or(spec.input.channels, |below| spec.layer[below].filters);
             let taps = layer.kernel * if spec.input.height == 1 { 1 } else { layer.kernel };
-            let fan_in = (taps * if whole { 1 } else { channels }).max(1);
+            let fan_in = match layer.kind {
+                LayerKind::Embedding => spec.input.vocabulary + 1,
+                LayerKind::Depthwise => taps,
+                _ => taps * channels,
+            };
+            let fan_in = fan_in.max(1);
             let fits = (left / fan_in).min(wanted);
             let trained = if whole && fits < wanted { 0 } else { fits };
             update.trained[index] = trained;

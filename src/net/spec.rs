@@ -32,6 +32,8 @@ pub enum InputKind {
     Image,
     /// Windows of `width` readings.
     Window,
+    /// Windows of `width` codes below `vocabulary`: bytes, events, words.
+    Tokens,
     /// Sound: maps of `height` bands by `width` columns, made from clips or live windows of one channel.
     Audio,
 }
@@ -49,6 +51,8 @@ spec! {
         /// Windows: the first `3 · vectors` channels are three-dimensional vectors (accelerometer, gyroscope …), whose
         /// axes share one scale and are turned together by the rotation view.
         pub vectors: usize = 0,
+        /// Tokens: how many codes there are.
+        pub vocabulary: usize = 0,
         /// Sound: samples a second.
         pub rate: u32 = 16_000,
         /// Sound: samples of which the spectrum of a column is made, a power of two.
@@ -78,6 +82,8 @@ pub enum LayerKind {
     Conv,
     /// Depthwise convolution (as many filters as input channels), trained by the pretext.
     Depthwise,
+    /// A row of as many numbers as there are filters for each code, trained by the pretext; the first layer over tokens.
+    Embedding,
 }
 
 spec! {
@@ -88,11 +94,11 @@ spec! {
         /// Dictionary of a colour image: how many of the filters read the two colour differences; the others read
         /// luma. 0: every filter reads all channels.
         pub colour_filters: usize = 0,
-        /// Side of the kernel (1-D for windows); padding is half of it.
         /// A dictionary on another: its units read so many channels each, in equal parts side by side. 0: all channels.
         pub group: usize = 0,
         /// A dictionary on another: it reads the map below averaged over squares of this side, 1, 2, 4 or 8.
         pub pool: usize = 1,
+        /// Side of the kernel (1-D for windows); padding is half of it.
         pub kernel: usize = 3,
         pub stride: usize = 1,
         /// Trained layers: subtract each filter's mean after an update, in place of a normalisation layer.
@@ -205,7 +211,8 @@ spec! {
         pub noise: u32 = 0,
         /// Windows: vectors are turned by up to this angle about each axis, in 1/256 rad.
         pub turn: u32 = 0,
-        /// Windows and sound: this share of the readings or columns at most is masked, in one block.
+        /// Windows and sound: this share of the readings or columns at most is masked, in one block. Tokens: this share of
+        /// them.
         pub mask: u32 = 0,
         /// Sound: this share of the bands at most is masked, in one block.
         pub mask_bands: u32 = 0,

@@ -6,20 +6,16 @@
 //!
 //! Needs `O(views²)` for the probabilities and three copies of `z`. Needs two samples in a step, better eight or more.
 
-use crate::fixed::math::{EXP_STEPS_PER_NAT, EXP_TABLE, isqrt, log2_q8};
-use crate::fixed::{bit_length64, round_nearest, round_nearest64, shift_for};
+use super::softmax::log_sum;
+use super::unit::{UnitRows, dot};
+use crate::fixed::math::{EXP_STEPS_PER_NAT, EXP_TABLE};
 use crate::kernels::Kernels;
-use crate::kernels::narrow::largest;
 use crate::kernels::tile::{Isa, Work};
 use crate::net::arena::Arena;
 
 /// Working memory of the loss for at most `views` embeddings of `dim` numbers.
 pub struct Buffers<'m> {
-    dim: usize,
-    /// Unit vectors, Q14.
-    unit: &'m mut [i16],
-    /// Norms of the narrowed embeddings.
-    norm: &'m mut [u32],
+    unit: UnitRows<'m>,
     /// Similarities (Q28), then probabilities minus targets (Q15).
     matrix: &'m mut [i32],
     /// Gradient of the unit vectors.
@@ -29,9 +25,7 @@ pub struct Buffers<'m> {
 impl<'m> Buffers<'m> {
     pub fn take(views: usize, dim: usize, arena: &mut Arena<'m>) -> Self {
         Buffers {
-            dim,
-            unit: arena.take(views * dim),
-            norm: arena.take(views),
+            unit: UnitRows::take(views, dim, arena),
             matrix: arena.take(views * views),
             wide: arena.take(views * dim),
         }
@@ -39,18 +33,14 @@ impl<'m> Buffers<'m> {
 
     /// The part of the memory that `rows` embeddings need.
     fn first(&mut self, rows: usize) -> Buffers<'_> {
+        let dim = self.unit.dim();
         Buffers {
-            dim: self.dim,
-            unit: &mut self.unit[..rows * self.dim],
-            norm: &mut self.norm[..rows],
+            unit: self.unit.first(rows),
             matrix: &mut self.matrix[..rows * rows],
-            wide: &mut self.wide[..rows * self.dim],
+            wide: &mut self.wide[..rows * dim],
         }
     }
 }
-
-/// ln 2 in Q16.
-const LN2_Q16: u64 = 45_426;
 
 /// Loss and gradient. Rows `i` and `j` of `z` are views of one sample where `i / views == j / views`.
 ///
@@ -72,42 +62,23 @@ impl Work for NtXent<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> u32 {
         let NtXent { z, views, temperature_shift, buffers } = self;
-        let dim = buffers.dim;
-        let rows = z.len() / dim;
+        let rows = z.len() / buffers.unit.dim();
         // A lesson may be judged on fewer canaries than were planned, while there are not more samples.
         let buffers = &mut buffers.first(rows);
-        normalise(z, dim, buffers);
+        buffers.unit.set(z);
+        buffers.unit.lengthen_zero_rows();
         similarities(buffers, rows);
         let loss = probabilities(buffers, rows, views, temperature_shift);
-        gradient(z, rows, buffers);
+        gradient(rows, buffers);
+        buffers.unit.back(buffers.wide, z);
         loss
-    }
-}
-
-/// Narrows all embeddings to 13 bits by one shift and divides each by its length.
-#[inline(always)]
-fn normalise(z: &[i32], dim: usize, buffers: &mut Buffers) {
-    let shift = shift_for(largest(z), 13);
-    for ((row, unit), norm) in z.chunks_exact(dim).zip(buffers.unit.chunks_exact_mut(dim)).zip(buffers.norm.iter_mut())
-    {
-        let narrow = |v: i32| round_nearest(v, shift).clamp(-4095, 4095);
-        let square: u64 = row.iter().map(|&v| u64::from(narrow(v).unsigned_abs()).pow(2)).sum();
-        *norm = isqrt(square).max(1);
-        for (u, &v) in unit.iter_mut().zip(row) {
-            *u = ((narrow(v) << 14) / *norm as i32) as i16;
-        }
     }
 }
 
 #[inline(always)]
 fn similarities(buffers: &mut Buffers, rows: usize) {
-    let dim = buffers.dim;
     for (i, row) in buffers.matrix.chunks_exact_mut(rows).enumerate() {
-        let a = &buffers.unit[i * dim..(i + 1) * dim];
-        for (s, b) in row.iter_mut().zip(buffers.unit.chunks_exact(dim)) {
-            // |a|, |b| ≤ 2^14 + 1 by the truncating division, so the sum stays below 2^29.
-            *s = a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
-        }
+        row.iter_mut().enumerate().for_each(|(j, s)| *s = dot(buffers.unit.row(i), buffers.unit.row(j)));
     }
 }
 
@@ -135,10 +106,9 @@ fn probabilities(buffers: &mut Buffers, rows: usize, views: usize, temperature_s
             sum += *s as u64;
         }
         let count = (views - 1).max(1) as u64;
-        // (max − s⁺)/τ in Q8, and ln Σ exp with the table's Q15 taken out.
+        // (max − s⁺)/τ in Q8.
         let attraction = ((distance / count) << temperature_shift) >> 20;
-        let log_sum = (u64::from(log2_q8(sum.max(1)).saturating_sub(15 << 8)) * LN2_Q16) >> 16;
-        loss += attraction + log_sum;
+        loss += attraction + u64::from(log_sum(sum));
         for (j, s) in row.iter_mut().enumerate() {
             // A probability of 15 bits, and at most 2^14 rows: 32 bits hold both.
             *s = (((*s as u32) << 15) / sum.max(1) as u32) as i32;
@@ -150,11 +120,10 @@ fn probabilities(buffers: &mut Buffers, rows: usize, views: usize, temperature_s
     (loss / rows as u64) as u32
 }
 
-/// Back through the product of unit vectors and through the division by the length.
+/// Back through the products of unit vectors.
 #[inline(always)]
-fn gradient(z: &mut [i32], rows: usize, buffers: &mut Buffers) {
-    let dim = buffers.dim;
-    let shortest = buffers.norm[..rows].iter().copied().min().unwrap_or(1);
+fn gradient(rows: usize, buffers: &mut Buffers) {
+    let dim = buffers.unit.dim();
     buffers.wide.fill(0);
     for (i, sums) in buffers.wide.chunks_exact_mut(dim).enumerate() {
         // Four rows at a time: |weight| ≤ 2^14 and |unit| ≤ 2^14 + 1, so four products stay within 32 bits.
@@ -163,28 +132,13 @@ fn gradient(z: &mut [i32], rows: usize, buffers: &mut Buffers) {
                 true => (buffers.matrix[i * rows + j] + buffers.matrix[j * rows + i] + 2) >> 2,
                 false => 0,
             };
-            let unit = |j: usize| &buffers.unit[j.min(rows - 1) * dim..][..dim];
+            let unit = |j: usize| buffers.unit.row(j.min(rows - 1));
             let (w, u) = ([weight(j), weight(j + 1), weight(j + 2), weight(j + 3)], unit(j));
             let (u1, u2, u3) = (unit(j + 1), unit(j + 2), unit(j + 3));
             for (k, s) in sums.iter_mut().enumerate().take(dim) {
                 let products = w[0] * i32::from(u[k]) + w[1] * i32::from(u1[k]);
                 *s += i64::from(products + w[2] * i32::from(u2[k]) + w[3] * i32::from(u3[k]));
             }
-        }
-    }
-    let max = buffers.wide.iter().map(|v| v.unsigned_abs()).max().unwrap_or(0);
-    let shift = bit_length64(max).saturating_sub(12);
-    for (i, out) in z.chunks_exact_mut(dim).enumerate() {
-        let unit = &buffers.unit[i * dim..(i + 1) * dim];
-        for (o, &s) in out.iter_mut().zip(&buffers.wide[i * dim..]) {
-            *o = round_nearest64(s, shift).clamp(-4095, 4095) as i32;
-        }
-        let along: i64 = out.iter().zip(unit).map(|(&d, &u)| i64::from(d) * i64::from(u)).sum::<i64>() >> 14;
-        // Relative 1/|z|, Q14.
-        let inverse = i64::from(shortest) * (1 << 14) / i64::from(buffers.norm[i]);
-        for (o, &u) in out.iter_mut().zip(unit) {
-            let across = i64::from(*o) - ((along * i64::from(u)) >> 14);
-            *o = (across * inverse).clamp(-(1 << 30), 1 << 30) as i32;
         }
     }
 }

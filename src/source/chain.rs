@@ -114,6 +114,10 @@ impl Source for Chain {
         Ok(())
     }
 
+    fn in_order(&self) -> bool {
+        self.sources.iter().all(|s| s.in_order())
+    }
+
     fn skipped(&self) -> u64 {
         self.sources.iter().map(|s| s.skipped()).sum()
     }

@@ -162,6 +162,10 @@ impl Indexed for Images {
         self.files[index].1.map(Label::Class)
     }
 
+    fn in_order(&self) -> bool {
+        false
+    }
+
     fn group(&self, index: usize) -> u32 {
         index as u32
     }

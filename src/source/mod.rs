@@ -15,6 +15,8 @@ pub mod link;
 pub mod mjpeg;
 mod npy;
 pub mod npy_images;
+mod npy_labels;
+pub mod npy_rows;
 mod open;
 pub mod order;
 pub mod pipe;
@@ -26,6 +28,7 @@ mod signal_npy;
 mod sound;
 pub mod sound_pipe;
 mod table;
+pub mod tokens;
 pub mod uri;
 
 #[cfg(feature = "serial")]
@@ -101,6 +104,10 @@ pub trait Source: Send {
     /// # Errors
     /// [`SourceError::CannotRewind`] for a live stream.
     fn rewind(&mut self) -> Result<(), SourceError>;
+    /// Samples that follow one another were taken one after another: neighbours in time mean something.
+    fn in_order(&self) -> bool {
+        true
+    }
     /// Samples that were damaged and passed over so far.
     fn skipped(&self) -> u64 {
         0
@@ -133,6 +140,10 @@ pub trait Indexed: Send {
     fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError>;
     /// The label of sample `index` without reading the sample (for `?order=by-label`).
     fn label(&self, index: usize) -> Option<Label>;
+    /// As [`Source::in_order`], played as given.
+    fn in_order(&self) -> bool {
+        true
+    }
     /// The group of sample `index` without reading the sample (for `?range_of=groups`).
     fn group(&self, index: usize) -> u32;
     fn class_names(&self) -> &[String] {

@@ -4,8 +4,8 @@
 
 use super::labels::RowLabels;
 use super::npy::Npy;
-use super::uri::{Labels, Uri};
-use super::{Indexed, Label, MAX_PIXELS, Record, SourceError};
+use super::uri::{Nan, Uri};
+use super::{Indexed, Label, MAX_PIXELS, Record, SourceError, npy_labels};
 use crate::sample::Micros;
 
 /// Still images in a NumPy file, read one at a time.
@@ -25,7 +25,7 @@ impl NpyImages {
             ("rate", q.rate.is_some()),
             ("label", q.label.is_some()),
             ("group", q.group.is_some()),
-            ("nan", q.skip_nan),
+            ("nan", q.nan != Nan::Error),
         ];
         if let Some((key, _)) = of_signals.iter().find(|(_, given)| *given) {
             let problem = format!("{key} applies to signals, and {} holds images {:?}", npy.path, npy.shape);
@@ -51,30 +51,11 @@ impl NpyImages {
             return Err(SourceError::file(&npy.path, "the images are in Fortran order", remedy));
         }
         let labels = match uri.paths.get(1) {
-            Some(path) => read_labels(path, npy.shape[0], q.labels, &npy.path)?,
+            Some(path) => npy_labels::read(path, &vec![0; npy.shape[0]], q, &npy.path)?,
             None => RowLabels::None,
         };
         Ok(NpyImages { npy, dims, labels })
     }
-}
-
-/// Labels `[N]` of the `rows` samples of `of`.
-pub(super) fn read_labels(path: &str, rows: usize, wanted: Option<Labels>, of: &str) -> Result<RowLabels, SourceError> {
-    let npy = Npy::open(path)?;
-    if !matches!(npy.shape[..], [n] | [n, 1] if n == rows) {
-        let problem = format!("shape {:?} for labels of the {rows} samples of {of}", npy.shape);
-        return Err(SourceError::file(path, problem, format!("give the labels that belong to it, shape ({rows},)")));
-    }
-    let class = wanted.unwrap_or(if npy.float { Labels::Value } else { Labels::Class }) == Labels::Class;
-    let mut values = Vec::with_capacity(rows);
-    npy.elements()?.each(0, rows as u64, &mut |x| values.push(x)).map_err(|e| SourceError::io(path, e))?;
-    if !class {
-        return Ok(RowLabels::Values(values));
-    }
-    RowLabels::classes(&values).map_err(|row| {
-        let remedy = "classes are whole numbers from 0; add ?labels=value for a number to predict";
-        SourceError::file(path, format!("row {row}: {} is not a class", values[row]), remedy)
-    })
 }
 
 impl Indexed for NpyImages {
@@ -99,6 +80,10 @@ impl Indexed for NpyImages {
 
     fn label(&self, index: usize) -> Option<Label> {
         self.labels.get(index)
+    }
+
+    fn in_order(&self) -> bool {
+        false
     }
 
     fn group(&self, index: usize) -> u32 {

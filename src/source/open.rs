@@ -6,12 +6,13 @@ use super::link::LinkFile;
 use super::mjpeg::Mjpeg;
 use super::npy::Npy;
 use super::npy_images::NpyImages;
+use super::npy_rows::NpyRowSamples;
 use super::order::Ordered;
 use super::pipe::Pipe;
-use super::sim::{RoverSource, WorldConfig};
-use super::uri::{Format, Scheme, Sensor, Uri};
+use super::sim::{LogSource, RoverSource, WorldConfig};
 use super::sound_pipe::SoundPipe;
-use super::{Indexed, Source, SourceError, signal_csv, signal_npy, sound};
+use super::uri::{Format, Scheme, Sensor, Uri};
+use super::{Indexed, Source, SourceError, signal_csv, signal_npy, sound, tokens};
 use std::fs::File;
 
 /// What the caller, not the URI, decides.
@@ -43,7 +44,13 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
         },
         Scheme::Sim => {
             let q = &uri.query;
-            let config = WorldConfig::with_seed(q.seed.unwrap_or(options.seed));
+            let seed = q.seed.unwrap_or(options.seed);
+            if uri.paths[0] == "log" {
+                let window = q.window.unwrap_or(64);
+                let (form, stride) = (q.form.unwrap_or_default(), q.stride.unwrap_or(window.div_ceil(2)));
+                return Ok(Box::new(LogSource::new(seed, q.samples, form, window, stride)?));
+            }
+            let config = WorldConfig::with_seed(seed);
             Ok(Box::new(match q.sensor.unwrap_or_default() {
                 Sensor::Camera => {
                     RoverSource::camera(&config, q.samples, q.height.unwrap_or(48), q.width.unwrap_or(64))?
@@ -63,7 +70,7 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
             "this program was built without serial ports",
             "build it with `cargo build --release --features serial`",
         )),
-        Scheme::Npy | Scheme::Csv | Scheme::Mjpeg | Scheme::Images | Scheme::Pcm | Scheme::Wav => {
+        Scheme::Npy | Scheme::Csv | Scheme::Tokens | Scheme::Mjpeg | Scheme::Images | Scheme::Pcm | Scheme::Wav => {
             let inner = open_indexed(uri)?;
             let path = &uri.paths[0];
             let ordered = Ordered::from_query(inner, &uri.query, options.seed);
@@ -95,7 +102,8 @@ pub fn attach(uri: &Uri) -> Result<super::link::Board<serial2::SerialPort>, Sour
     super::link::attach_serial(&uri.paths[0], uri.query.baud.unwrap_or(115_200))
 }
 
-/// Opens a data set with random access: `npy:`, `csv:`, `mjpeg:`, `images:`, `pcm:` and `wav:`. `order` and `range` are not applied.
+/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:`, `images:`, `pcm:` and `wav:`. `order` and
+/// `range` are not applied.
 ///
 /// # Errors
 /// As [`open`]; other schemes have no random access.
@@ -103,10 +111,14 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
     match uri.scheme {
         Scheme::Npy => {
             let npy = Npy::open(&uri.paths[0])?;
+            if uri.query.each_row {
+                return Ok(Box::new(NpyRowSamples::new(npy, uri)?));
+            }
             let images = npy.shape.len() == 4 || (npy.shape.len() == 3 && npy.byte);
             if images { Ok(Box::new(NpyImages::new(npy, uri)?)) } else { Ok(Box::new(signal_npy::open(npy, uri)?)) }
         }
         Scheme::Csv => Ok(Box::new(signal_csv::open(uri)?)),
+        Scheme::Tokens => Ok(Box::new(tokens::open(uri)?)),
         Scheme::Mjpeg => Ok(Box::new(Mjpeg::open(uri)?)),
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
         Scheme::Pcm => Ok(Box::new(sound::open_pcm(uri)?)),
@@ -114,7 +126,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Pipe | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
             &uri.text,
             "a stream cannot be read at any place",
-            "give npy:, csv:, mjpeg:, images:, pcm: or wav:",
+            "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
         )),
     }
 }

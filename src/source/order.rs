@@ -121,6 +121,11 @@ impl<S: Indexed> Source for Ordered<S> {
         Ok(())
     }
 
+    fn in_order(&self) -> bool {
+        // Label after label, long stretches stay as they were.
+        self.order != Order::Shuffled && self.inner.in_order()
+    }
+
     fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -140,6 +145,9 @@ impl Indexed for Box<dyn Indexed> {
     }
     fn len(&self) -> usize {
         (**self).len()
+    }
+    fn in_order(&self) -> bool {
+        (**self).in_order()
     }
     fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError> {
         (**self).read(index, record)

@@ -1,6 +1,7 @@
 //! The queries of a source URI, typed: what `?key=value` may say, whatever the scheme. [`super::uri`] decides which scheme knows which.
 
 use super::SourceError;
+use super::sim::LogForm;
 use std::ops::RangeInclusive;
 
 /// Order in which an indexed source is played.
@@ -46,6 +47,26 @@ pub enum Sensor {
     Imu,
 }
 
+/// What becomes of a reading that is missing: a NaN, an infinity, or the number that `missing=` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nan {
+    /// The source is refused.
+    #[default]
+    Error,
+    /// The window that holds it is passed over.
+    Skip,
+    /// It takes the value of the reading before it in its channel, or of the first that there is.
+    Hold,
+}
+
+/// How a token source is cut into samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    #[default]
+    Window,
+    Line,
+}
+
 /// The queries of a URI. Every field is what was written, `None` where nothing was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
@@ -67,7 +88,22 @@ pub struct Query {
     /// What the parts of file names are called, as in `label_speaker_take`.
     pub name: Option<String>,
     pub channels: Option<Vec<String>>,
-    pub skip_nan: bool,
+    /// Column whose cells are event codes, or with `by=line` texts.
+    pub column: Option<String>,
+    /// CSV file whose column gives the event codes their numbers.
+    pub vocabulary: Option<String>,
+    pub by: Option<By>,
+    pub nan: Nan,
+    /// The number that stands for a missing reading.
+    pub missing: Option<f64>,
+    /// Every row of a NumPy file is a sample.
+    pub each_row: bool,
+    /// NumPy file with the time of every sample.
+    pub times: Option<String>,
+    /// Columns that are summed to a label, with their signs.
+    pub combine: Option<Vec<(usize, f64)>>,
+    /// The label is its change since so many rows before.
+    pub diff: Option<usize>,
     pub format: Option<Format>,
     pub width: Option<usize>,
     pub height: Option<usize>,
@@ -75,6 +111,7 @@ pub struct Query {
     /// Bits a second of a serial port.
     pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
+    pub form: Option<LogForm>,
 }
 
 impl Query {
@@ -99,6 +136,9 @@ impl Query {
         match key {
             "label" => self.label = Some(value),
             "group" => self.group = Some(value),
+            "column" => self.column = Some(value),
+            "vocabulary" => self.vocabulary = Some(value),
+            "by" => self.by = Some([By::Window, By::Line][choice(&["window", "line"])?]),
             "segments" => self.segments = Some(value),
             "name" => self.name = Some(value),
             "channels" => self.channels = Some(value.split(',').map(str::to_owned).collect()),
@@ -108,12 +148,24 @@ impl Query {
                 self.order = Some(orders[choice(&["given", "shuffled", "by-label"])?]);
             }
             "range_of" => self.range_of = Some([RangeOf::Samples, RangeOf::Groups][choice(&["samples", "groups"])?]),
-            "nan" => self.skip_nan = choice(&["error", "skip"])? == 1,
+            "nan" => self.nan = [Nan::Error, Nan::Skip, Nan::Hold][choice(&["error", "skip", "hold"])?],
+            "missing" => match value.parse::<f64>() {
+                Ok(number) if number.is_finite() => self.missing = Some(number),
+                _ => {
+                    let problem = format!("missing={value} is not a number");
+                    return Err(SourceError::uri(uri, problem, "write for example missing=0"));
+                }
+            },
+            "each" => self.each_row = choice(&["row"])? == 0,
+            "times" => self.times = Some(value),
+            "combine" => self.combine = Some(terms(uri, &value)?),
+            "diff" => self.diff = Some(number(1..=1 << 20)? as usize),
             "format" => {
                 let formats = [Format::Mjpeg, Format::Rgb24, Format::Gray8, Format::S16le];
                 self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
+            "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),
             "samples" => self.samples = Some(number(1..=u64::MAX)?),
             "baud" => self.baud = Some(number(1..=100_000_000)? as u32),
@@ -134,6 +186,26 @@ impl Query {
         }
         Ok(())
     }
+}
+
+/// `1-0+2`: columns with their signs.
+fn terms(uri: &str, value: &str) -> Result<Vec<(usize, f64)>, SourceError> {
+    let parts = value.split_inclusive(|c: char| c.is_ascii_digit());
+    let mut terms: Vec<(String, f64)> = Vec::new();
+    for part in parts {
+        match (part.strip_prefix('+'), part.strip_prefix('-'), terms.last_mut()) {
+            (Some(digit), ..) => terms.push((digit.to_owned(), 1.0)),
+            (_, Some(digit), _) => terms.push((digit.to_owned(), -1.0)),
+            (.., None) => terms.push((part.to_owned(), 1.0)),
+            (.., Some((digits, _))) => digits.push_str(part),
+        }
+    }
+    let parsed = terms.iter().map(|(digits, sign)| Some((digits.parse::<usize>().ok()?, *sign))).collect();
+    let parsed: Option<Vec<_>> = parsed;
+    parsed.filter(|terms| !terms.is_empty()).ok_or_else(|| {
+        let problem = format!("combine={value} is no sum of columns");
+        SourceError::uri(uri, problem, "write the columns' numbers with their signs, for example combine=1-0")
+    })
 }
 
 fn fractions(uri: &str, value: &str) -> Result<(f64, f64), SourceError> {

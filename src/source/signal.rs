@@ -1,4 +1,5 @@
-//! Long signals cut into windows: what the NumPy and the CSV signal and sound share, and the way from floats to `i16`.
+//! Long signals cut into windows: what the NumPy, the CSV and the token signal and sound share, and the way from floats to
+//! `i16`.
 //!
 //! **Floats to `i16`.** `reading = round(x / 2^e)`, halves away from zero, clamped to ±32767, with one unit 2^e for each
 //! channel of the whole file: e is a multiple of 4 (so that two recordings of one sensor agree on it), the smallest by
@@ -7,14 +8,14 @@
 //! ±32767 keep their numbers (e = 0).
 
 use super::labels::RowLabels;
-use super::uri::Uri;
+use super::uri::{Nan, Query, Uri};
 use super::{Indexed, Label, Record, SourceError};
 use crate::sample::Micros;
 
 /// Readings in one window at the most.
-const MAX_READINGS: usize = 1 << 24;
-/// Window length where the URI gives none.
-const WINDOW: usize = 128;
+pub(super) const MAX_READINGS: usize = 1 << 24;
+/// Window length of sensors where the URI gives none.
+pub(super) const WINDOW: usize = 128;
 /// Rows a second where neither the URI nor a time column says.
 pub(super) const RATE: f64 = 50.0;
 
@@ -55,6 +56,9 @@ pub struct Signal {
     sound: Option<u32>,
 }
 
+/// The time of a row.
+pub(super) type TimeOf = Box<dyn Fn(usize) -> u64>;
+
 /// Everything that a [`Signal`] is cut from.
 pub(super) struct Cut {
     pub rows: Box<dyn Rows>,
@@ -62,8 +66,12 @@ pub(super) struct Cut {
     pub labels: RowLabels,
     /// Names of the classes of the stretches' own labels.
     pub names: Vec<String>,
-    /// Time of every row, in microseconds; from the rate where there is none.
-    pub times: Option<Vec<u64>>,
+    /// Time of a row, in microseconds; from the rate where there is none.
+    pub time_of: Option<TimeOf>,
+    /// Window length where the URI gives none.
+    pub window: usize,
+    /// What the rows are, for people; empty for sensor readings.
+    pub note: String,
     /// Of sound: samples a second. Without `?window=` every stretch is one sample then.
     pub sound: Option<u32>,
 }
@@ -72,7 +80,7 @@ impl Signal {
     pub(super) fn cut(uri: &Uri, path: &str, cut: Cut) -> Result<Signal, SourceError> {
         let whole = cut.sound.is_some() && uri.query.window.is_none();
         let longest = cut.stretches.iter().map(|s| s.length).max().unwrap_or(0);
-        let length = if whole { longest } else { uri.query.window.unwrap_or(WINDOW) };
+        let length = if whole { longest } else { uri.query.window.unwrap_or(cut.window) };
         let stride = uri.query.stride.unwrap_or((length / 2).max(1));
         let channels = cut.rows.channels();
         if channels.checked_mul(length).is_none_or(|n| n > MAX_READINGS) {
@@ -88,7 +96,7 @@ impl Signal {
             windows.extend(starts.map(|start| Window {
                 start,
                 length,
-                time: Micros(cut.times.as_ref().map_or((start as f64 * micros).round() as u64, |t| t[start])),
+                time: Micros(cut.time_of.as_ref().map_or((start as f64 * micros).round() as u64, |time| time(start))),
                 segment: s.segment,
                 group: s.group,
                 label: s.label.or_else(|| cut.labels.over(start..start + length)),
@@ -99,12 +107,16 @@ impl Signal {
             return Err(SourceError::file(path, problem, format!("give window= at most {longest}")));
         }
         let scheme = uri.text.split(':').next().unwrap_or_default();
-        let (count, segments) = (windows.len(), cut.stretches.len());
-        let about = match cut.sound {
+        let segments = 1 + cut.stretches.windows(2).filter(|pair| pair[0].segment != pair[1].segment).count();
+        let count = windows.len();
+        let mut about = match cut.sound {
             Some(rate) if whole => format!("{scheme}: {path}, {count} clips at {rate} Hz"),
             Some(rate) => format!("{scheme}: {path}, {count} windows of {length} at {rate} Hz, {segments} segments"),
             None => format!("{scheme}: {path}, {count} windows of {length} x {channels}, {segments} segments"),
         };
+        if !cut.note.is_empty() {
+            about += &format!(", {}", cut.note);
+        }
         let names = if cut.names.is_empty() { cut.labels.names().to_vec() } else { cut.names };
         Ok(Signal { rows: cut.rows, windows, names, about, sound: cut.sound })
     }
@@ -198,9 +210,68 @@ pub(super) fn units(extents: &[Extent]) -> Vec<Unit> {
     extents.iter().map(unit).collect()
 }
 
+/// What becomes of missing readings while a window is read: the readings come in one after another, then gaps are filled.
+#[derive(Debug)]
+pub(super) struct Gaps {
+    missing: Option<f64>,
+    pub nan: Nan,
+    /// Places of the window that are missing.
+    at: Vec<bool>,
+}
+
+impl Gaps {
+    pub fn new(query: &Query) -> Gaps {
+        Gaps { missing: query.missing, nan: query.nan, at: Vec::new() }
+    }
+
+    /// A window of `count` readings begins.
+    pub fn begin(&mut self, count: usize) {
+        self.at.clear();
+        self.at.resize(count, false);
+    }
+
+    /// The reading, or NaN where it is missing.
+    pub fn value(&self, x: f64) -> f64 {
+        if x.is_finite() && self.missing != Some(x) { x } else { f64::NAN }
+    }
+
+    /// As [`Gaps::value`], of the reading at `place`.
+    pub fn see(&mut self, place: usize, x: f64) -> f64 {
+        let x = self.value(x);
+        self.at[place] = x.is_nan();
+        x
+    }
+
+    /// The reading at `place` is missing.
+    pub fn mark(&mut self, place: usize) {
+        self.at[place] = true;
+    }
+
+    /// Fills what is missing of `readings`, `[rows, channels]`; `false` where the window is to be passed over: what is
+    /// missing is not to be held, or is a whole channel.
+    pub fn fill(&self, readings: &mut [i16], channels: usize) -> bool {
+        if self.nan != Nan::Hold {
+            return !self.at.contains(&true);
+        }
+        (0..channels).all(|channel| {
+            let places = || (channel..readings.len()).step_by(channels);
+            let Some(first) = places().find(|&i| !self.at[i]) else { return false };
+            let mut held = readings[first];
+            for i in places() {
+                if self.at[i] {
+                    readings[i] = held;
+                }
+                held = readings[i];
+            }
+            true
+        })
+    }
+}
+
 /// The error for a NaN or an infinity in a signal.
 pub(super) fn not_finite(path: &str, place: String, x: f64) -> SourceError {
-    let remedy = "clean the recording, or add ?nan=skip to pass over (and count) the windows that hold one";
+    let remedy = "clean the recording, or add ?nan=skip to pass over (and count) the windows that hold one, ?nan=hold to fill \
+                  it with the reading before";
     SourceError::file(path, format!("{place}: {x} is not a finite number"), remedy)
 }
 

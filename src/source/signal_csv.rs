@@ -5,16 +5,17 @@
 
 use super::SourceError;
 use super::labels::{RowLabels, segments};
-use super::signal::{Cut, Extent, Rows, Signal, Stretch, not_finite, units};
+use super::signal::{Cut, Extent, Gaps, Rows, Signal, Stretch, TimeOf, WINDOW, not_finite, units};
 use super::table::Table;
-use super::uri::Uri;
+use super::uri::{Nan, Query, Uri};
 
 struct CsvRows {
     channels: usize,
     /// `[rows, channels]`
     readings: Vec<i16>,
-    /// Rows that hold a NaN or an infinity, in order.
+    /// Places of the readings that are missing, in order.
     bad: Vec<usize>,
+    gaps: Gaps,
 }
 
 impl Rows for CsvRows {
@@ -23,10 +24,12 @@ impl Rows for CsvRows {
     }
 
     fn read(&mut self, start: usize, out: &mut [i16]) -> Result<bool, SourceError> {
-        out.copy_from_slice(&self.readings[start * self.channels..][..out.len()]);
-        let end = start + out.len() / self.channels;
-        let next_bad = self.bad.partition_point(|row| *row < start);
-        Ok(self.bad.get(next_bad).is_none_or(|row| *row >= end))
+        let from = start * self.channels;
+        out.copy_from_slice(&self.readings[from..][..out.len()]);
+        self.gaps.begin(out.len());
+        let bad = &self.bad[self.bad.partition_point(|place| *place < from)..];
+        bad.iter().take_while(|place| **place < from + out.len()).for_each(|place| self.gaps.mark(place - from));
+        Ok(self.gaps.fill(out, self.channels))
     }
 }
 
@@ -35,6 +38,37 @@ pub(super) fn open(uri: &Uri) -> Result<Signal, SourceError> {
     let path = uri.paths[0].as_str();
     let table = Table::open(path)?;
     let q = &uri.query;
+    let Layout { stretches, labels, times, reserved } = layout(&table, q)?;
+    let columns: Vec<usize> = match &q.channels {
+        Some(names) => names.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?,
+        None => (0..table.header.len()).filter(|c| !reserved.contains(c) && table.starts_numeric(*c)).collect(),
+    };
+    if columns.is_empty() {
+        let remedy = format!("name the columns to learn from with ?channels=; there are {}", table.header.join(", "));
+        return Err(SourceError::file(path, "no column of numbers is left for channels", remedy));
+    }
+    let rows = quantized(&table, &columns, Gaps::new(q))?;
+    let time_of = times.map(|times| -> TimeOf { Box::new(move |row| times[row]) });
+    let (names, note) = (Vec::new(), String::new());
+    Signal::cut(
+        uri,
+        path,
+        Cut { rows: Box::new(rows), stretches, labels, names, time_of, window: WINDOW, note, sound: None },
+    )
+}
+
+/// What a log says about its rows, beside their readings.
+pub(super) struct Layout {
+    pub stretches: Vec<Stretch>,
+    pub labels: RowLabels,
+    /// Time of every row, where there is a column of it and no `?rate=`.
+    pub times: Option<Vec<u64>>,
+    /// Columns of labels, groups, runs and times, which are no readings.
+    pub reserved: Vec<usize>,
+}
+
+/// The layout that the columns of `table` and the query give.
+pub(super) fn layout(table: &Table, q: &Query) -> Result<Layout, SourceError> {
     let times = table.times()?;
     let group = match &q.group {
         Some(name) => Some(table.column(name)?),
@@ -43,37 +77,27 @@ pub(super) fn open(uri: &Uri) -> Result<Signal, SourceError> {
     let run = table.find("run");
     let group_ids = group.map(|c| table.groups(c));
     let run_ids = run.map(|c| table.groups(c));
-    let given_times = times.as_ref().filter(|_| q.rate.is_none()).map(|(_, t)| t.clone());
     let breaks: Vec<&[u32]> = [&group_ids, &run_ids].into_iter().flatten().map(Vec::as_slice).collect();
     let segment_of = segments(times.as_ref().map(|(_, t)| t.as_slice()), &breaks, table.rows());
     let mut labels = match &q.label {
-        Some(name) => RowLabels::column(&table, name, q.labels)?,
+        Some(name) => RowLabels::column(table, name, q.labels)?,
         None => RowLabels::None,
     };
     labels.smooth(q.smooth.unwrap_or(0), &segment_of);
-
-    let reserved = [q.label.as_ref().and_then(|n| table.find(n)), group, run, times.as_ref().map(|(c, _)| *c)];
-    let columns: Vec<usize> = match &q.channels {
-        Some(names) => names.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?,
-        None => (0..table.header.len()).filter(|c| !reserved.contains(&Some(*c)) && table.starts_numeric(*c)).collect(),
-    };
-    if columns.is_empty() {
-        let remedy = format!("name the columns to learn from with ?channels=; there are {}", table.header.join(", "));
-        return Err(SourceError::file(path, "no column of numbers is left for channels", remedy));
-    }
-    let rows = quantized(&table, &columns, q.skip_nan)?;
+    let label = q.label.as_ref().and_then(|name| table.find(name));
+    let reserved = [label, group, run, times.as_ref().map(|(c, _)| *c)].into_iter().flatten().collect();
     let stretches = stretches(&segment_of, group_ids.as_deref());
-    let names = Vec::new();
-    Signal::cut(uri, path, Cut { rows: Box::new(rows), stretches, labels, names, times: given_times, sound: None })
+    let times = times.filter(|_| q.rate.is_none()).map(|(_, t)| t);
+    Ok(Layout { stretches, labels, times, reserved })
 }
 
-fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows, SourceError> {
+fn quantized(table: &Table, columns: &[usize], gaps: Gaps) -> Result<CsvRows, SourceError> {
     let channels = columns.len();
     let mut readings = vec![0i16; table.rows() * channels];
     let mut bad = Vec::new();
     let (mut extents, mut all) = (Vec::new(), Vec::new());
-    for column in columns {
-        let values = table.numbers(*column).map_err(|e| match e {
+    for (channel, column) in columns.iter().enumerate() {
+        let mut values = table.numbers(*column).map_err(|e| match e {
             SourceError::File { path, problem, .. } => SourceError::file(
                 &path,
                 problem,
@@ -82,13 +106,14 @@ fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows
             other => other,
         })?;
         let mut extent = Extent::NOTHING;
-        for (row, x) in values.iter().enumerate() {
-            if !x.is_finite() {
-                if !skip_nan {
+        for (row, x) in values.iter_mut().enumerate() {
+            let given = core::mem::replace(x, gaps.value(*x));
+            if x.is_nan() {
+                if gaps.nan == Nan::Error {
                     let place = format!("line {}, column '{}'", table.line(row), table.header[*column]);
-                    return Err(not_finite(&table.path, place, *x));
+                    return Err(not_finite(&table.path, place, given));
                 }
-                bad.push(row);
+                bad.push(row * channels + channel);
             }
             extent.see(*x);
         }
@@ -101,8 +126,7 @@ fn quantized(table: &Table, columns: &[usize], skip_nan: bool) -> Result<CsvRows
         }
     }
     bad.sort_unstable();
-    bad.dedup();
-    Ok(CsvRows { channels, readings, bad })
+    Ok(CsvRows { channels, readings, bad, gaps })
 }
 
 /// Rows of equal segment, one stretch each; the group of a stretch is that of its rows, else its segment.

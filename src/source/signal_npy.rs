@@ -2,13 +2,12 @@
 //!
 //! `?segments=FILE.csv` (columns `start`, `length` and others) says where the recording was cut; windows never cross.
 
-use super::SourceError;
 use super::labels::RowLabels;
 use super::npy::{Elements, Npy};
-use super::npy_images::read_labels;
-use super::signal::{Cut, Extent, Rows, Signal, Stretch, Unit, not_finite};
+use super::signal::{Cut, Extent, Gaps, Rows, Signal, Stretch, Unit, WINDOW, not_finite};
 use super::table::Table;
-use super::uri::Uri;
+use super::uri::{Nan, Uri};
+use super::{SourceError, npy_labels};
 
 /// Channels of a signal at the most.
 const MAX_CHANNELS: usize = 1 << 14;
@@ -20,15 +19,16 @@ struct NpyRows {
     layout: Layout,
     elements: Box<dyn Elements>,
     units: Vec<Unit>,
+    gaps: Gaps,
 }
 
 /// Where an element lies.
 #[derive(Clone, Copy)]
-struct Layout {
-    rows: usize,
-    channels: usize,
+pub(super) struct Layout {
+    pub rows: usize,
+    pub channels: usize,
     /// Channel after channel (Fortran order, which pandas likes to save) instead of row after row.
-    by_channel: bool,
+    pub by_channel: bool,
 }
 
 impl Layout {
@@ -62,14 +62,14 @@ impl Rows for NpyRows {
 
     fn read(&mut self, start: usize, out: &mut [i16]) -> Result<bool, SourceError> {
         let (units, channels) = (&self.units, self.units.len());
-        let mut finite = true;
+        let gaps = &mut self.gaps;
+        gaps.begin(out.len());
         self.layout
             .each(self.elements.as_mut(), start, out.len() / channels, &mut |i, x| {
-                finite &= x.is_finite();
-                out[i] = units[i % channels].reading(x);
+                out[i] = units[i % channels].reading(gaps.see(i, x));
             })
             .map_err(|e| SourceError::io(&self.path, e))?;
-        Ok(finite)
+        Ok(gaps.fill(out, channels))
     }
 }
 
@@ -81,14 +81,16 @@ pub(super) fn open(npy: Npy, uri: &Uri) -> Result<Signal, SourceError> {
         [n, c] if c <= MAX_CHANNELS => (n, c),
         _ => {
             let problem = format!("shape {:?} of {} is neither a signal nor a set of images", npy.shape, npy.dtype);
-            let remedy =
-                format!("save a signal as (N, C) with C up to {MAX_CHANNELS}, images as uint8 of (N, H, W[, 3])");
+            let remedy = format!(
+                "save a signal as (N, C) with C up to {MAX_CHANNELS}, images as uint8 of (N, H, W[, 3]); add ?each=row where \
+                 every row of (N, L, C) is a sample"
+            );
             return Err(SourceError::file(&path, problem, remedy));
         }
     };
     let q = &uri.query;
     let labels = match uri.paths.get(1) {
-        Some(labels) => read_labels(labels, rows, q.labels, &path)?,
+        Some(labels) => npy_labels::read(labels, &vec![0; rows], q, &path)?,
         None => RowLabels::None,
     };
     let (stretches, names) = match &q.segments {
@@ -103,12 +105,23 @@ pub(super) fn open(npy: Npy, uri: &Uri) -> Result<Signal, SourceError> {
     };
     let layout = Layout { rows, channels, by_channel: npy.fortran };
     let mut elements = npy.elements()?;
-    let units = units(elements.as_mut(), &path, layout, q.skip_nan)?;
-    let rows = Box::new(NpyRows { path: path.clone(), layout, elements, units });
-    Signal::cut(uri, &path, Cut { rows, stretches, labels, names, times: None, sound: None })
+    let gaps = Gaps::new(q);
+    let units = units(elements.as_mut(), &path, layout, &gaps)?;
+    let rows = Box::new(NpyRows { path: path.clone(), layout, elements, units, gaps });
+    Signal::cut(
+        uri,
+        &path,
+        Cut { rows, stretches, labels, names, time_of: None, window: WINDOW, note: String::new(), sound: None },
+    )
 }
 
-fn units(elements: &mut dyn Elements, path: &str, layout: Layout, skip_nan: bool) -> Result<Vec<Unit>, SourceError> {
+/// The unit of each channel, from all readings.
+pub(super) fn units(
+    elements: &mut dyn Elements,
+    path: &str,
+    layout: Layout,
+    gaps: &Gaps,
+) -> Result<Vec<Unit>, SourceError> {
     let Layout { rows, channels, .. } = layout;
     let mut extents = vec![Extent::NOTHING; channels];
     let mut bad = None;
@@ -119,10 +132,10 @@ fn units(elements: &mut dyn Elements, path: &str, layout: Layout, skip_nan: bool
                 if !x.is_finite() && bad.is_none() {
                     bad = Some((start + i / channels, i % channels, x));
                 }
-                extents[i % channels].see(x);
+                extents[i % channels].see(gaps.value(x));
             })
             .map_err(|e| SourceError::io(path, e))?;
-        if let Some((row, column, x)) = bad.filter(|_| !skip_nan) {
+        if let Some((row, column, x)) = bad.filter(|_| gaps.nan == Nan::Error) {
             return Err(not_finite(path, format!("row {row}, column {column}"), x));
         }
     }

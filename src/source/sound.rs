@@ -4,7 +4,7 @@
 //! and several channels become their mean. Nothing is resampled: a model says the rate that it takes.
 
 use super::labels::RowLabels;
-use super::signal::{Cut, Rows, Signal, Stretch};
+use super::signal::{Cut, Rows, Signal, Stretch, WINDOW};
 use super::table::Table;
 use super::uri::Uri;
 use super::{Label, SourceError};
@@ -60,7 +60,20 @@ pub(super) fn open_pcm(uri: &Uri) -> Result<Signal, SourceError> {
     let rows = Box::new(PcmRows { path: path.to_owned(), file, bytes: Vec::new() });
     // The parser has seen to it that there is a rate, and that it is whole.
     let sound = uri.query.rate.map(|rate| rate as u32);
-    Signal::cut(uri, path, Cut { rows, stretches, labels: RowLabels::None, names, times: None, sound })
+    Signal::cut(
+        uri,
+        path,
+        Cut {
+            rows,
+            stretches,
+            labels: RowLabels::None,
+            names,
+            time_of: None,
+            window: WINDOW,
+            note: String::new(),
+            sound,
+        },
+    )
 }
 
 /// The clips that a table lists, with the names of their classes.
@@ -217,7 +230,20 @@ pub(super) fn open_wav(uri: &Uri) -> Result<Signal, SourceError> {
     let names = if uri.query.label.is_some() { about.labels.names().to_vec() } else { classes };
     let sound = files.first().map(|file| file.spec.sample_rate);
     let rows = Box::new(WavRows { files, open: None });
-    Signal::cut(uri, path, Cut { rows, stretches, labels: RowLabels::None, names, times: None, sound })
+    Signal::cut(
+        uri,
+        path,
+        Cut {
+            rows,
+            stretches,
+            labels: RowLabels::None,
+            names,
+            time_of: None,
+            window: WINDOW,
+            note: String::new(),
+            sound,
+        },
+    )
 }
 
 /// Format and length of a WAV file, whose samples must all be there.

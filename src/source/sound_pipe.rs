@@ -27,7 +27,11 @@ impl<R: Read + Send> SoundPipe<R> {
     pub fn new(input: R, uri: &Uri) -> Result<Self, SourceError> {
         let q = &uri.query;
         let rate = q.rate.filter(|rate| *rate >= 1.0).ok_or_else(|| {
-            SourceError::uri(&uri.text, "raw samples without their rate", "add &rate=16000, or what the sound is taken with")
+            SourceError::uri(
+                &uri.text,
+                "raw samples without their rate",
+                "add &rate=16000, or what the sound is taken with",
+            )
         })? as u32;
         let length = q.window.unwrap_or(rate as usize);
         let stride = q.stride.unwrap_or((length / 2).max(1));

@@ -4,7 +4,7 @@
 //! `%2C`, `%3F`, `%26` and `%25` stand for a comma, a question mark, an ampersand and a percent sign inside a path or value.
 
 use super::SourceError;
-pub use super::query::{Format, Labels, Order, Query, RangeOf, Sensor};
+pub use super::query::{By, Format, Labels, Nan, Order, Query, RangeOf, Sensor};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -13,6 +13,7 @@ use std::str::FromStr;
 pub enum Scheme {
     Npy,
     Csv,
+    Tokens,
     Mjpeg,
     Pipe,
     Images,
@@ -38,8 +39,8 @@ const SCHEMES: &[SchemeRow] = &[
         form: "npy:X.npy[,Y.npy]",
         paths: 1..=2,
         queries: &[
-            "label", "labels", "group", "segments", "window", "stride", "rate", "nan", "order", "seed", "range",
-            "range_of",
+            "label", "labels", "group", "segments", "window", "stride", "each", "times", "combine", "diff", "smooth",
+            "rate", "nan", "missing", "order", "seed", "range", "range_of",
         ],
     },
     SchemeRow {
@@ -48,8 +49,30 @@ const SCHEMES: &[SchemeRow] = &[
         form: "csv:FILE.csv",
         paths: 1..=1,
         queries: &[
-            "label", "labels", "group", "channels", "smooth", "window", "stride", "rate", "nan", "order", "seed",
-            "range", "range_of",
+            "label", "labels", "group", "channels", "smooth", "window", "stride", "rate", "nan", "missing", "order",
+            "seed", "range", "range_of",
+        ],
+    },
+    SchemeRow {
+        name: "tokens",
+        scheme: Scheme::Tokens,
+        form: "tokens:FILE[,FILE...]",
+        paths: 1..=64,
+        queries: &[
+            "by",
+            "column",
+            "vocabulary",
+            "label",
+            "labels",
+            "group",
+            "window",
+            "stride",
+            "rate",
+            "nan",
+            "order",
+            "seed",
+            "range",
+            "range_of",
         ],
     },
     SchemeRow {
@@ -90,9 +113,9 @@ const SCHEMES: &[SchemeRow] = &[
     SchemeRow {
         name: "sim",
         scheme: Scheme::Sim,
-        form: "sim:rover",
+        form: "sim:rover or sim:log",
         paths: 1..=1,
-        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height"],
+        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height", "form"],
     },
     SchemeRow { name: "link", scheme: Scheme::Link, form: "link:FILE", paths: 1..=1, queries: &[] },
     SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
@@ -164,6 +187,7 @@ impl Uri {
         let q = &self.query;
         let raw = matches!(q.format, Some(Format::Rgb24 | Format::Gray8));
         let dims = q.width.is_some() || q.height.is_some();
+        let derived = q.combine.is_some() || q.diff.is_some() || q.smooth.is_some();
         let sound = q.format == Some(Format::S16le);
         let of_columns = q.label.is_some() || q.group.is_some();
         let (problem, remedy) = if (self.scheme == Scheme::Pcm || sound) && q.rate.is_none_or(|r| r.fract() != 0.0) {
@@ -177,21 +201,36 @@ impl Uri {
         } else if self.scheme == Scheme::Pipe && raw && (q.width.is_none() || q.height.is_none()) {
             ("raw frames without their size", "add &width=W&height=H")
         } else if self.scheme == Scheme::Pipe && !raw && dims {
-            ("width and height are given for what has none or says them", "leave them out, or add &format=rgb24 or gray8")
+            (
+                "width and height are given for what has none or says them",
+                "leave them out, or add &format=rgb24 or gray8",
+            )
         } else if self.scheme != Scheme::Sim && q.seed.is_some() && q.order != Some(Order::Shuffled) {
             ("seed without order=shuffled", "add &order=shuffled or leave seed out")
         } else if q.range_of.is_some() && q.range.is_none() {
             ("range_of without range", "add &range=0.0..0.8")
-        } else if self.scheme == Scheme::Sim && self.paths[0] != "rover" {
-            ("unknown simulator", "write sim:rover")
+        } else if self.scheme == Scheme::Sim && !matches!(self.paths[0].as_str(), "rover" | "log") {
+            ("unknown simulator", "write sim:rover or sim:log")
+        } else if self.scheme == Scheme::Sim && self.paths[0] == "log" && (dims || q.sensor.is_some()) {
+            ("width, height and sensor are the rover's", "write sim:rover, or leave them out")
+        } else if self.scheme == Scheme::Sim && self.paths[0] == "rover" && q.form.is_some() {
+            ("form is the log's", "write sim:log, or leave it out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 2 && q.label.is_some() {
             ("labels come from Y.npy and from a column at once", "leave one of them out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && q.labels.is_some() && q.label.is_none() {
             ("labels= without labels", "write npy:X.npy,Y.npy, or add &label=COLUMN&segments=FILE.csv")
         } else if self.scheme != Scheme::Npy && (q.labels.is_some() || q.smooth.is_some()) && q.label.is_none() {
             ("labels or smooth without label", "add &label=COLUMN")
-        } else if q.labels == Some(Labels::Class) && q.smooth.is_some() {
-            ("classes cannot be averaged", "leave smooth out, or add &labels=value")
+        } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && derived {
+            ("combine, diff or smooth without labels", "write npy:X.npy,Y.npy")
+        } else if q.labels == Some(Labels::Class) && (q.diff.is_some() || q.smooth.is_some()) {
+            ("classes have no change and no mean", "leave diff and smooth out, or add &labels=value")
+        } else if q.times.is_some() && !q.each_row {
+            ("times without each=row", "add &each=row")
+        } else if q.missing.is_some() && q.nan == Nan::Error {
+            ("missing= without what becomes of such readings", "add &nan=hold or &nan=skip")
+        } else if self.scheme == Scheme::Tokens && q.nan == Nan::Hold {
+            ("an event that is missing cannot be held", "write nan=skip")
         } else {
             return Ok(());
         };
@@ -232,9 +271,11 @@ mod tests {
         assert_eq!((uri.scheme, uri.paths), (Scheme::Npy, vec!["a/x.npy".to_owned(), "y,1.npy".to_owned()]));
         let q = uri.query;
         assert_eq!((q.window, q.range, q.order, q.seed), (Some(64), Some((0.0, 0.8)), Some(Order::Shuffled), Some(7)));
-        assert!(q.skip_nan);
+        assert_eq!(q.nan, Nan::Skip);
         let uri: Uri = "csv:f.csv?channels=a,b&label=c".parse().unwrap();
         assert_eq!(uri.query.channels.unwrap(), ["a", "b"]);
+        let uri: Uri = "npy:x,y?combine=-12+0-3".parse().unwrap();
+        assert_eq!(uri.query.combine.unwrap(), [(12, -1.0), (0, 1.0), (3, -1.0)]);
         let uri: Uri = "sim:rover?seed=3&sensor=imu&samples=100&width=64".parse().unwrap();
         assert_eq!((uri.query.seed, uri.query.sensor, uri.query.samples), (Some(3), Some(Sensor::Imu), Some(100)));
     }
@@ -266,6 +307,12 @@ mod tests {
             ("pipe:-?width=3", &["format=rgb24"]),
             ("npy:x,y?label=z&segments=s", &["leave one of them out"]),
             ("npy:x?labels=class", &["npy:X.npy,Y.npy"]),
+            ("npy:x?diff=1", &["npy:X.npy,Y.npy"]),
+            ("npy:x,y?combine=1-", &["combine=1- is no sum of columns", "combine=1-0"]),
+            ("npy:x,y?diff=1&labels=class", &["no change and no mean"]),
+            ("npy:x?times=t.npy", &["add &each=row"]),
+            ("npy:x?missing=0", &["nan=hold"]),
+            ("tokens:x?nan=hold", &["nan=skip"]),
             ("sim:boat", &["sim:rover"]),
             ("csv:100%.csv", &["%25"]),
         ] {
@@ -279,7 +326,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(
-            text in "(npy|csv|mjpeg|pipe|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth)?=?[0-9.e%,é-]{0,6}){0,3}",
+            text in "(npy|csv|tokens|mjpeg|pipe|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
         ) {
             let _ = text.parse::<Uri>();
         }

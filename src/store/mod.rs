@@ -16,7 +16,7 @@ use crate::net::error::PlanError;
 use crate::net::spec::Spec;
 
 /// What this version writes and reads.
-const FORMAT: &str = "nestling checkpoint 1";
+const FORMAT: &str = "nestling checkpoint 2";
 /// A checkpoint larger than this is not opened.
 const MOST_BYTES: u64 = 4 << 30;
 

@@ -19,8 +19,8 @@ use crate::augment::signal::ChannelScale;
 use crate::fixed::random::Draws;
 use crate::kernels::Grid;
 use crate::learner::{
-    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, follow_scales, input_of, pick_of, scales_len, step_size,
-    store_sample, tensor, view_of, work_len,
+    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, follow_scales, input_of, pick_of, scales_len,
+    step_size, store_sample, tensor, view_of, work_len,
 };
 use crate::net::arena::Arena;
 use crate::net::error::PlanError;

@@ -1,6 +1,7 @@
 //! The passes over the net in `f32`: one view forward to its embedding, and back to the weight gradients.
 
 use super::{conv, dictionary};
+use crate::augment::token;
 use crate::net::head::Head;
 use crate::net::network::Network;
 
@@ -8,6 +9,8 @@ use crate::net::network::Network;
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     pub input: Vec<f32>,
+    /// As it was given: codes, over tokens.
+    codes: Vec<i8>,
     /// Of all layers, laid out as the network says.
     pub activations: Vec<f32>,
     pub head_input: Vec<f32>,
@@ -21,6 +24,7 @@ impl View {
     pub fn new(network: &Network) -> Self {
         View {
             input: vec![0.0; network.input.len()],
+            codes: Vec::new(),
             activations: vec![0.0; network.activations_len],
             head_input: Vec::new(),
             head: Vec::new(),
@@ -30,6 +34,7 @@ impl View {
 
     pub fn set_input(&mut self, input: &[i8]) {
         self.input.iter_mut().zip(input).for_each(|(o, &i)| *o = f32::from(i));
+        self.codes = input.to_vec();
     }
 
     /// Activations of all layers.
@@ -41,6 +46,14 @@ impl View {
                 _ => &before[network.layers[index - 1].activations..],
             };
             let out = &mut from_here[..layer.output.len()];
+            if network.is_embedding(index) {
+                let rows = &weights[network.tensors[layer.tensors.start].weight_range()];
+                let width = layer.output.channels;
+                for (out, code) in out.chunks_exact_mut(width).zip(token::codes(&self.codes)) {
+                    out.copy_from_slice(&rows[code * width..][..width]);
+                }
+                continue;
+            }
             for tensor in &network.tensors[layer.tensors.clone()] {
                 conv::forward(&tensor.conv, input, &weights[tensor.weight_range()], out, &mut self.columns);
             }
@@ -89,6 +102,14 @@ impl View {
                     Some(layer) => &self.activations[network.layers[layer - 1].activations..],
                 },
             };
+            if tensor.lookup {
+                let width = tensor.conv.channels;
+                let own = &mut gradients[tensor.weights - trained_from..];
+                for (error, code) in error.chunks_exact(width).zip(token::codes(&self.codes)) {
+                    own[code * width..].iter_mut().zip(error).for_each(|(g, e)| *g += e);
+                }
+                break;
+            }
             let below = &below[..tensor.conv.input.len()];
             let own = &mut gradients[tensor.weights - trained_from..][..tensor.conv.weights()];
             conv::weight_grad(&tensor.conv, below, &error, own, &mut self.columns);
@@ -97,7 +118,8 @@ impl View {
             }
             let mut next = vec![0.0; tensor.conv.input.len()];
             conv::input_grad(&tensor.conv, &error, &weights[tensor.weight_range()], &mut next, &mut self.columns);
-            let signed = place > Some(0) && head.is_signed(index - 1);
+            let over_rows = network.is_embedding(0) && network.layers[1].tensors.contains(&index);
+            let signed = over_rows || (place > Some(0) && head.is_signed(index - 1));
             let mut active = below;
             if place == Some(0) {
                 // The head's input is pooled: the mask is that of the map below.

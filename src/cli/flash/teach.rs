@@ -233,7 +233,7 @@ fn teach<P: Read + Write>(
             InputKind::Image | InputKind::Audio => {
                 Values::Image { pixels: stored, height: input.height, width: input.width, channels: input.channels }
             }
-            InputKind::Window => {
+            InputKind::Window | InputKind::Tokens => {
                 let readings = bytemuck::cast_slice(stored);
                 Values::Window { readings, length: input.width, channels: input.channels }
             }

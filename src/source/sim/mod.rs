@@ -5,7 +5,9 @@
 //! worn markings of uneven contrast, patches of other floors, clutter, shadows that move, light that changes in strength
 //! and colour while the exposure lags, blur, shake and noise.
 //!
-//! Everything is a function of the [`WorldConfig`] and the steering: the same on every platform (only exact float
+//! Beside it stands the event log of a robot, `sim:log`, which has no world: [`EventLog`].
+//!
+//! Everything of the rover is a function of the [`WorldConfig`] and the steering: the same on every platform (only exact float
 //! operations and `libm`), drawn from counter-based hashes. The parts, each naming only those before it:
 //! `noise`, `config`, `track`, `texture`, `clutter` and `floor`, `world`, `lens`, `camera`, `body`, `rover`, `source`.
 //!
@@ -27,6 +29,7 @@ mod clutter;
 mod config;
 mod floor;
 mod lens;
+mod log;
 mod noise;
 mod rover;
 mod source;
@@ -35,6 +38,7 @@ mod track;
 mod world;
 
 pub use config::WorldConfig;
+pub use log::{EVENTS, Event, EventLog, LogForm, LogSource, TASKS};
 pub use rover::{IMU_PER_G, IMU_PER_RAD_S, OFF_TRACK_M, Pose, READINGS_PER_STEP, Rover, STEP_US, StepTruth};
 pub use source::RoverSource;
 
