@@ -12,6 +12,8 @@ mod any_bytes;
 mod frames;
 #[path = "sources/recordings.rs"]
 mod recordings;
+#[path = "sources/sound.rs"]
+mod sound;
 #[path = "sources/tokens.rs"]
 mod tokens;
 

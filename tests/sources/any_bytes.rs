@@ -70,6 +70,30 @@ proptest! {
     }
 
     #[test]
+    fn a_mutated_table_of_clips_is_read_or_refused(
+        edits in prop::collection::vec((0usize..60, prop::sample::select(&b"0123456789,.-e\nxN\""[..])), 0..5), cut in 0usize..40,
+    ) {
+        let dir = TempDir::new().unwrap();
+        let raw = put(&dir, "a.raw", [7; 40]);
+        let table = mutated(b"start_sample,n_samples,who,label\n0,4,1,2\n4,4,2,1\n".to_vec(), &edits, cut);
+        let c = put(&dir, "c.csv", table);
+        read_through(&format!("pcm:{raw},{c}?rate=8000&label=label&labels=class&group=who"));
+        read_through(&format!("pcm:{raw},{c}?rate=8000&window=2"));
+    }
+
+    #[test]
+    fn a_mutated_wav_file_is_read_or_refused(
+        edits in prop::collection::vec((0usize..60, any::<u8>()), 0..5), cut in 0usize..80,
+        channels in 1u16..3, bits in prop::sample::select(&[8u16, 16, 24, 32][..]),
+    ) {
+        let dir = TempDir::new().unwrap();
+        let good = std::fs::read(crate::sound::wav(&dir, "a.wav", 8000, channels, bits, &[5; 24])).unwrap();
+        let path = put(&dir, "b.wav", mutated(good, &edits, cut));
+        read_through(&format!("wav:{path}"));
+        read_through(&format!("wav:{path}?window=2&stride=1"));
+    }
+
+    #[test]
     fn a_mutated_motion_jpeg_is_read_or_refused(
         edits in prop::collection::vec((any::<usize>(), any::<u8>()), 0..8), cut in 0usize..2000, head: bool,
     ) {
