@@ -37,6 +37,8 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("robot-colour", include_str!("../models/robot-colour.toml")),
     ("motion", include_str!("../models/motion.toml")),
     ("imu", include_str!("../models/imu.toml")),
+    ("laser", include_str!("../models/laser.toml")),
+    ("room", include_str!("../models/room.toml")),
     ("events", include_str!("../models/events.toml")),
     ("text", include_str!("../models/text.toml")),
 ];

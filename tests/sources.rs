@@ -169,6 +169,55 @@ fn a_nan_is_an_error_or_a_counted_skip() {
 }
 
 #[test]
+fn rows_of_an_array_are_samples_with_times_and_labels_from_counters() {
+    let dir = TempDir::new().unwrap();
+    let scans: Vec<u8> = (0..24u16).flat_map(|i| (if i % 7 == 0 { 0 } else { 100 + i }).to_le_bytes()).collect();
+    let x = put(&dir, "x.npy", npy("<u2", "False", "(4, 6)", &scans));
+    let times = [5_000_000i64, 5_100_000, 9_000_000, 9_100_000].map(i64::to_le_bytes).concat();
+    let t = put(&dir, "t.npy", npy("<i8", "False", "(4,)", &times));
+    let ticks =
+        [[0i32, 0], [3, 5], [10, 10], [20, 13]].concat().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+    let y = put(&dir, "y.npy", npy("<i4", "False", "(4, 2)", &ticks));
+    let play = |query: &str| all(&mut *try_open(&format!("npy:{x},{y}?each=row&times={t}&{query}")).unwrap());
+    let readings = |record: &Record| match &record.data {
+        Data::Window { readings, channels: 1, .. } => readings.clone(),
+        other => panic!("{other:?}"),
+    };
+    let records = play("combine=1-0&diff=1");
+    assert_eq!(records.iter().map(|r| r.time.0).collect::<Vec<_>>(), [0, 100_000, 4_000_000, 4_100_000]);
+    assert_eq!(records.iter().map(|r| (r.segment, r.group)).collect::<Vec<_>>(), [(0, 0), (0, 0), (1, 1), (1, 1)]);
+    let values: Vec<_> = records.iter().map(|r| r.label).collect();
+    assert_eq!(values, [None, Some(Label::Value(2.0)), None, Some(Label::Value(-7.0))]);
+    assert_eq!(readings(&records[1]), [106, 0, 108, 109, 110, 111]);
+    // A return that is missing takes the beam before, the first beams the first that there is.
+    let held = play("combine=0&missing=0&nan=hold&window=4");
+    assert_eq!(held[2].label, Some(Label::Value(10.0)));
+    let rows: Vec<_> = held.iter().map(readings).collect();
+    assert_eq!(rows, [&[101, 102, 103, 104][..], &[108, 108, 109, 110], &[113, 113, 115, 116], &[119, 120, 120, 122]]);
+    assert_eq!(play("combine=0&missing=0&nan=skip&window=4").len(), 1);
+    let says = |query: &str, parts: &[&str]| says(&format!("npy:{x},{y}?{query}"), parts);
+    says("each=row", &["2 numbers for each sample", "combine=1-0"]);
+    says("each=row&combine=0+2", &["column 2 of 2", "0 to 1"]);
+    says("each=row&combine=0&window=7", &["7 readings from rows of 6"]);
+    says("each=row&combine=0&stride=2", &["every row is a sample"]);
+    says(&format!("each=row&combine=0&times={x}"), &["shape [4, 6] for the times"]);
+    let deep = put(&dir, "d.npy", npy("<f4", "False", "(2, 3, 2)", &floats(&[0.5; 12])));
+    let records = all(&mut *try_open(&format!("npy:{deep}?each=row")).unwrap());
+    assert!(matches!(records[1].data, Data::Window { length: 3, channels: 2, .. }));
+}
+
+#[test]
+fn a_reading_that_is_missing_is_held_within_its_channel() {
+    let dir = TempDir::new().unwrap();
+    let c = put(&dir, "x.csv", "a,b\n1,-9\n,2\n-9,3\n4,4\n,5\n,6\n");
+    let mut source = try_open(&format!("csv:{c}?window=2&stride=2&nan=hold&missing=-9")).unwrap();
+    let windows: Vec<_> = all(&mut *source).into_iter().map(|r| r.data).collect();
+    let window = |readings: [i16; 4]| Data::Window { readings: readings.to_vec(), length: 2, channels: 2 };
+    // Of the third window a whole channel is missing.
+    assert_eq!((windows, source.skipped()), (vec![window([1, 2, 1, 2]), window([4, 3, 4, 4])], 1));
+}
+
+#[test]
 fn a_csv_log_becomes_windows_of_its_number_columns() {
     let dir = TempDir::new().unwrap();
     let mut text = "t_ms,who,x,note,state,speed\n".to_owned();

@@ -1,5 +1,6 @@
 //! `nestling learn --arithmetic float`: the float twin over the same samples.
 
+use std::error::Error;
 use std::time::Instant;
 
 use serde_json::json;
@@ -11,33 +12,52 @@ use crate::learner::Options;
 use crate::net::spec::{LayerKind, Spec};
 use crate::net::task::Task;
 use crate::runtime::Pool;
+use crate::runtime::drive::Extent;
 use crate::source::{Record, Source};
 use crate::store;
 use crate::twin::Twin;
 
-pub fn run(args: &Args, spec: &Spec, options: &Options, source: &mut dyn Source) -> Outcome {
+/// Why the twin cannot learn `spec`, where it cannot.
+pub(super) fn refusal(spec: &Spec) -> Option<&'static str> {
     let dictionaries = spec.layer.iter().filter(|l| l.kind == LayerKind::Dictionary).count();
-    if spec.pretext.iter().any(|p| p.task != Task::Contrastive) || dictionaries > 1 {
-        let problem = "the float twin knows the contrastive task and one dictionary; leave out --arithmetic float";
-        return Err(UsageError(problem.into()).into());
-    }
-    let mut twin = Twin::new(spec, options)?;
+    let known = spec.pretext.iter().all(|p| p.task == Task::Contrastive) && dictionaries <= 1;
+    (!known).then_some("the float twin knows the contrastive task and one dictionary; leave out --arithmetic float")
+}
+
+/// Takes `twin` through `source`; `watch` is called after each sample.
+pub(super) fn learn(
+    twin: &mut Twin,
+    source: &mut dyn Source,
+    extent: Extent,
+    threads: usize,
+    mut watch: impl FnMut(&Twin),
+) -> Result<(), Box<dyn Error>> {
     let mut record = Record::default();
-    let bar = progress(options.expected_samples, "learning in float");
-    let begun = Instant::now();
-    let pool = Pool::new(options.lanes)?;
-    let done = |twin: &Twin| args.samples.is_some_and(|most| twin.observed() >= most);
-    for epoch in 0..args.epochs {
+    let pool = Pool::new(threads)?;
+    let done = |twin: &Twin| extent.samples.is_some_and(|most| twin.observed() >= most);
+    for epoch in 0..extent.epochs {
         if epoch > 0 {
             source.rewind()?;
         }
-        while !done(&twin) && source.read_next(&mut record)? {
+        while !done(twin) && source.read_next(&mut record)? {
             twin.observe(&record.sample())?;
             pool.run(|_| while twin.step().is_some() {});
-            bar.set_position(twin.observed());
+            watch(twin);
         }
     }
     twin.finish();
+    Ok(())
+}
+
+pub fn run(args: &Args, spec: &Spec, options: &Options, source: &mut dyn Source) -> Outcome {
+    if let Some(reason) = refusal(spec) {
+        return Err(UsageError(reason.into()).into());
+    }
+    let mut twin = Twin::new(spec, options)?;
+    let bar = progress(options.expected_samples, "learning in float");
+    let begun = Instant::now();
+    let extent = Extent { epochs: args.epochs, samples: args.samples };
+    learn(&mut twin, source, extent, options.lanes, |twin| bar.set_position(twin.observed()))?;
     bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
     store::replace(&args.out, &twin.to_bytes()?)?;

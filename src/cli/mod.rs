@@ -17,6 +17,7 @@ mod probe;
 mod record;
 mod run;
 mod settings;
+mod study;
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -61,6 +62,8 @@ enum Verb {
     Record(record::Args),
     /// Tell what a learner of a model will hold and cost, before it runs.
     Plan(plan::Args),
+    /// Run every pretext task on every data set and write the table.
+    Study(study::Args),
 }
 
 /// What a verb has to say: for people, and as JSON.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serial")]
         Verb::Record(args) => record::run(args),
         Verb::Plan(args) => plan::run(args),
+        Verb::Study(args) => study::run(args),
     };
     match outcome {
         Ok(told) => {

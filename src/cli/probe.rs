@@ -47,10 +47,10 @@ pub struct Args {
     learned_only: bool,
 }
 
-/// Features of one kind for all samples of a source.
+/// Features of all samples of a source, and what was annotated for them.
 #[derive(Default)]
-struct Rowset {
-    learned: Vec<f32>,
+pub(super) struct Rowset {
+    pub(super) learned: Vec<f32>,
     untrained: Vec<f32>,
     raw: Vec<f32>,
     labels: Vec<Label>,
@@ -119,7 +119,12 @@ fn learner_of(spec: &Spec, seed: u64) -> Result<Learner<'static>, Box<dyn Error>
 /// The encoder of the same shape that has learned nothing, its shifts and scales found on the samples.
 fn untrained(spec: &Spec, args: &Args) -> Result<Learner<'static>, Box<dyn Error>> {
     let mut learner = learner_of(spec, args.seed)?;
-    let mut source = open(&args.sources, &OpenOptions { seed: args.seed })?;
+    settle(&mut learner, open(&args.sources, &OpenOptions { seed: args.seed })?.as_mut())?;
+    Ok(learner)
+}
+
+/// Finds the shifts and scales of a learner that has learned nothing, on the first samples of `source`.
+pub(super) fn settle(learner: &mut Learner, source: &mut dyn Source) -> Result<(), Box<dyn Error>> {
     let mut record = Record::default();
     for _ in 0..UNTRAINED_SAMPLES {
         if !source.read_next(&mut record)? {
@@ -128,11 +133,11 @@ fn untrained(spec: &Spec, args: &Args) -> Result<Learner<'static>, Box<dyn Error
         learner.remember(&record.sample())?;
     }
     learner.publish_as_is();
-    Ok(learner)
+    Ok(())
 }
 
 /// The sample as it comes, pooled where it is a large image.
-fn raw(data: &Data, out: &mut Vec<f32>) {
+pub(super) fn raw(data: &Data, out: &mut Vec<f32>) {
     match data {
         Data::Window { readings, .. } => out.extend(readings.iter().map(|&v| f32::from(v))),
         Data::Image { pixels, height, width, channels } => {
@@ -150,25 +155,39 @@ fn read_all(
     mut untrained: Option<&mut Judged>,
     what: &'static str,
 ) -> Result<Rowset, Box<dyn Error>> {
+    let bar = progress(source.len_hint(), what);
+    let (mut of_untrained, mut as_it_comes) = (Vec::new(), Vec::new());
+    let mut rows = read_rows(source, |record, out| {
+        bar.inc(1);
+        learned.perceive(&record.sample(), out)?;
+        if let Some(untrained) = untrained.as_deref_mut() {
+            untrained.perceive(&record.sample(), &mut of_untrained)?;
+            raw(&record.data, &mut as_it_comes);
+        }
+        Ok(())
+    })?;
+    (rows.untrained, rows.raw) = (of_untrained, as_it_comes);
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+/// Reads all labelled samples of `source`; `feature` adds what the probes read of each.
+pub(super) fn read_rows(
+    source: &mut dyn Source,
+    mut feature: impl FnMut(&Record, &mut Vec<f32>) -> Result<(), Box<dyn Error>>,
+) -> Result<Rowset, Box<dyn Error>> {
     let mut rows = Rowset::default();
     let mut record = Record::default();
-    let bar = progress(source.len_hint(), what);
     while source.read_next(&mut record)? {
-        bar.inc(1);
         let Some(label) = record.label else {
             rows.unlabelled += 1;
             continue;
         };
-        learned.perceive(&record.sample(), &mut rows.learned)?;
-        if let Some(untrained) = untrained.as_deref_mut() {
-            untrained.perceive(&record.sample(), &mut rows.untrained)?;
-            raw(&record.data, &mut rows.raw);
-        }
+        feature(&record, &mut rows.learned)?;
         rows.labels.push(label);
         rows.groups.push(record.group);
         rows.segments.push(record.segment);
     }
-    bar.finish_and_clear();
     if rows.labels.is_empty() {
         let problem = match rows.unlabelled {
             0 => format!("{}: the source gave no sample", source.describe()),
@@ -198,7 +217,7 @@ impl Rowset {
         self.segments.len() > 2 * changes
     }
 
-    fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
+    pub(super) fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
         let dim = values.len() / self.labels.len();
         let features = Features { dim, values };
         Ok(Labelled { features, targets: self.targets()?, groups: self.groups.clone(), time_ordered: self.in_time() })

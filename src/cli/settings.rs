@@ -12,7 +12,8 @@ use crate::source::Source;
 /// Arguments that choose a model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu, events, text) or a model file.
+    /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu, laser,
+    /// room, events, text) or a model file.
     /// [default: l100, or the one that a board's recording names]
     #[arg(long)]
     pub model: Option<String>,
@@ -97,7 +98,7 @@ pub fn check_order(spec: &Spec, source: &dyn Source) -> Result<(), Box<dyn Error
 }
 
 /// Makes `task` the only one; what the model says of it, or of another one that takes the same keys, is kept.
-fn give_task(spec: &mut Spec, task: Task) {
+pub(super) fn give_task(spec: &mut Spec, task: Task) {
     let named = spec.pretext.iter().find(|p| p.task == task).or(spec.pretext.first()).cloned();
     let kept = named.map(|p| PretextSpec { task, weight: None, ..p });
     let fits = kept.filter(|p| p.resolved().is_ok());

@@ -1,5 +1,5 @@
 //! `npy:X.npy[,Y.npy]?each=row` where each row of X is a sample of its own, `[N, L]` or `[N, L, C]`: laser scans, spectra,
-//! windows that were cut before.
+//! windows that were cut before. `?window=` takes so many readings from the middle of each row.
 //!
 //! `?times=T.npy` holds the time of every sample in microseconds: a new segment begins where time jumps.
 
@@ -15,7 +15,10 @@ use crate::sample::Micros;
 pub struct NpyRowSamples {
     path: String,
     elements: Box<dyn Elements>,
+    /// Readings of a row, of a sample, and before a sample in its row.
+    row: usize,
     length: usize,
+    before: usize,
     /// One for each channel.
     units: Vec<Unit>,
     gaps: Gaps,
@@ -30,7 +33,6 @@ impl NpyRowSamples {
         let q = &uri.query;
         let of_signals = [
             ("segments", q.segments.is_some()),
-            ("window", q.window.is_some()),
             ("stride", q.stride.is_some()),
             ("label", q.label.is_some()),
             ("group", q.group.is_some()),
@@ -39,12 +41,12 @@ impl NpyRowSamples {
             let problem = format!("{key} is for long signals, and with each=row every row is a sample");
             return Err(SourceError::uri(&uri.text, problem, format!("leave {key} out, or each=row")));
         }
-        let (rows, length, channels) = match npy.shape[..] {
+        let (rows, row, channels) = match npy.shape[..] {
             [n, l] => (n, l, 1),
             [n, l, c] => (n, l, c),
             _ => (0, 0, 0),
         };
-        if length.checked_mul(channels).is_none_or(|n| n == 0 || n > MAX_READINGS) {
+        if row.checked_mul(channels).is_none_or(|n| n == 0 || n > MAX_READINGS) {
             let problem = format!("shape {:?} has no rows that are samples", npy.shape);
             return Err(SourceError::file(&npy.path, problem, "save the samples as (N, L) or (N, L, C)"));
         }
@@ -53,6 +55,11 @@ impl NpyRowSamples {
             return Err(SourceError::file(&npy.path, "the samples are in Fortran order", remedy));
         }
         let path = npy.path.clone();
+        let length = q.window.unwrap_or(row);
+        if length > row {
+            let problem = format!("a window of {length} readings from rows of {row}");
+            return Err(SourceError::uri(&uri.text, problem, format!("give window= at most {row}, or leave it out")));
+        }
         let times = match &q.times {
             Some(file) => read_times(file, rows, &path)?,
             None => {
@@ -66,10 +73,11 @@ impl NpyRowSamples {
             None => RowLabels::None,
         };
         let gaps = Gaps::new(q);
-        let layout = Layout { rows: rows * length, channels, by_channel: false };
+        let layout = Layout { rows: rows * row, channels, by_channel: false };
         let mut elements = npy.elements()?;
         let units = signal_npy::units(elements.as_mut(), &path, layout, &gaps)?;
-        Ok(NpyRowSamples { path, elements, length, units, gaps, segments, times, labels })
+        let before = (row - length) / 2;
+        Ok(NpyRowSamples { path, elements, row, length, before, units, gaps, segments, times, labels })
     }
 }
 
@@ -111,8 +119,9 @@ impl Indexed for NpyRowSamples {
         let (units, gaps) = (&self.units, &mut self.gaps);
         gaps.begin(out.len());
         let mut place = 0..;
+        let start = (index * self.row + self.before) * channels;
         self.elements
-            .each((index * out.len()) as u64, out.len() as u64, &mut |x| {
+            .each(start as u64, out.len() as u64, &mut |x| {
                 let i = place.next().unwrap_or(0);
                 out[i] = units[i % channels].reading(gaps.see(i, x));
             })

@@ -82,6 +82,49 @@ fn no_window_of_uci_har_crosses_a_segment() {
 }
 
 #[test]
+fn laser_scans_are_samples_with_the_motion_of_the_wheels() {
+    let Some(dir) = data("lidar_robot") else { return };
+    let dir = dir.display();
+    let uri = format!(
+        "npy:{dir}/scan_mm_u16.npy,{dir}/wheel_ticks_i32.npy?each=row&window=672&times={dir}/t_us_i64.npy&missing=0&nan=hold"
+    );
+    for (motion, least, most) in
+        [("combine=0+1&diff=1", -1000.0, 2000.0), ("combine=1-0&diff=1&smooth=1", -400.0, 400.0)]
+    {
+        let records = all(&mut *try_open(&format!("{uri}&{motion}")).unwrap());
+        assert_eq!(records.len(), 756);
+        assert_eq!(records.iter().filter(|r| r.label.is_none()).count(), 1);
+        for record in records {
+            assert!(
+                matches!(&record.data, Data::Window { readings, length: 672, channels: 1 } if !readings.contains(&0))
+            );
+            assert!(record.label.is_none_or(|l| matches!(l, Label::Value(v) if (least..most).contains(&v))));
+            assert_eq!(record.segment, 0);
+        }
+    }
+}
+
+#[test]
+fn every_room_sensor_keeps_its_resolution_in_i16() {
+    let Some(dir) = data("room_sensors") else { return };
+    let channels = "temperature_c,humidity_pct,co2_ppm,humidity_ratio";
+    let uri =
+        format!("csv:{}/a.csv?window=60&stride=60&channels={channels}&label=occupied&labels=class", dir.display());
+    let records = all(&mut *try_open(&uri).unwrap());
+    for channel in 0..4 {
+        let readings = |r: &Record| match &r.data {
+            Data::Window { readings, .. } => readings.iter().skip(channel).step_by(4).copied().collect::<Vec<_>>(),
+            Data::Image { .. } => Vec::new(),
+        };
+        let all: Vec<f64> = records.iter().flat_map(readings).map(f64::from).collect();
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let deviation = all.iter().map(|v| (v - mean).abs()).sum::<f64>() / all.len() as f64;
+        // The learner scales the mean deviation to 24 steps of 8 bits: it is to be more than that before.
+        assert!(deviation > 100.0, "channel {channel}: {deviation}");
+    }
+}
+
+#[test]
 fn other_recordings_open_as_they_are() {
     let Some(root) = data(".") else { return };
     let root = root.display();
