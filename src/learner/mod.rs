@@ -18,7 +18,7 @@ use encoder::Encoder;
 pub(crate) use lesson::DICTIONARY_LESSON;
 pub use memory::{AROUND_SAMPLE, Plan, PlanItem};
 #[cfg(feature = "std")]
-pub(crate) use step::step_size;
+pub(crate) use step::{objective_len, objective_range, step_size};
 
 use bytemuck::{Pod, Zeroable};
 

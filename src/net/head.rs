@@ -194,6 +194,9 @@ fn check(pretext: &Pretext, spec: &Spec) -> Result<(), PlanError> {
     within("hidden", pretext.hidden, 1, 4096)?;
     within("outputs", pretext.outputs, 2, 1024)?;
     within("head_cells", pretext.head_cells, 1, 16)?;
+    if task == Task::Cluster {
+        within("prototypes", pretext.prototypes, 2, 4096)?;
+    }
     within("fresh of [replay]", spec.replay.fresh, 0, pretext.batch)?;
     if spec.replay.capacity == 0 {
         within("batch, without a replay buffer,", pretext.batch, spec.replay.fresh, spec.replay.fresh)?;
