@@ -98,6 +98,8 @@ pub struct Query {
     pub missing: Option<f64>,
     /// Every row of a NumPy file is a sample.
     pub each_row: bool,
+    /// Rows that make a sample.
+    pub stack: Option<usize>,
     /// NumPy file with the time of every sample.
     pub times: Option<String>,
     /// Columns that are summed to a label, with their signs.
@@ -157,6 +159,7 @@ impl Query {
                 }
             },
             "each" => self.each_row = choice(&["row"])? == 0,
+            "stack" => self.stack = Some(number(1..=64)? as usize),
             "times" => self.times = Some(value),
             "combine" => self.combine = Some(terms(uri, &value)?),
             "diff" => self.diff = Some(number(1..=1 << 20)? as usize),

@@ -39,8 +39,8 @@ const SCHEMES: &[SchemeRow] = &[
         form: "npy:X.npy[,Y.npy]",
         paths: 1..=2,
         queries: &[
-            "label", "labels", "group", "segments", "window", "stride", "each", "times", "combine", "diff", "smooth",
-            "rate", "nan", "missing", "order", "seed", "range", "range_of",
+            "label", "labels", "group", "segments", "window", "stride", "each", "stack", "times", "combine", "diff",
+            "smooth", "rate", "nan", "missing", "order", "seed", "range", "range_of",
         ],
     },
     SchemeRow {
@@ -225,8 +225,8 @@ impl Uri {
             ("combine, diff or smooth without labels", "write npy:X.npy,Y.npy")
         } else if q.labels == Some(Labels::Class) && (q.diff.is_some() || q.smooth.is_some()) {
             ("classes have no change and no mean", "leave diff and smooth out, or add &labels=value")
-        } else if q.times.is_some() && !q.each_row {
-            ("times without each=row", "add &each=row")
+        } else if (q.times.is_some() || q.stack.is_some()) && !q.each_row {
+            ("times or stack without each=row", "add &each=row")
         } else if q.missing.is_some() && q.nan == Nan::Error {
             ("missing= without what becomes of such readings", "add &nan=hold or &nan=skip")
         } else if self.scheme == Scheme::Tokens && q.nan == Nan::Hold {
