@@ -114,6 +114,8 @@ pub struct Query {
     pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
     pub form: Option<LogForm>,
+    /// The simulated camera's frames come with what the IMU says.
+    pub beside_imu: bool,
 }
 
 impl Query {
@@ -168,6 +170,7 @@ impl Query {
                 self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
+            "beside" => self.beside_imu = choice(&["imu"])? == 0,
             "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),
             "samples" => self.samples = Some(number(1..=u64::MAX)?),

@@ -115,7 +115,7 @@ const SCHEMES: &[SchemeRow] = &[
         scheme: Scheme::Sim,
         form: "sim:rover or sim:log",
         paths: 1..=1,
-        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height", "form"],
+        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height", "form", "beside"],
     },
     SchemeRow { name: "link", scheme: Scheme::Link, form: "link:FILE", paths: 1..=1, queries: &[] },
     SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
@@ -211,8 +211,10 @@ impl Uri {
             ("range_of without range", "add &range=0.0..0.8")
         } else if self.scheme == Scheme::Sim && !matches!(self.paths[0].as_str(), "rover" | "log") {
             ("unknown simulator", "write sim:rover or sim:log")
-        } else if self.scheme == Scheme::Sim && self.paths[0] == "log" && (dims || q.sensor.is_some()) {
-            ("width, height and sensor are the rover's", "write sim:rover, or leave them out")
+        } else if self.scheme == Scheme::Sim && self.paths[0] == "log" && (dims || q.sensor.is_some() || q.beside_imu) {
+            ("width, height, sensor and beside are the rover's", "write sim:rover, or leave them out")
+        } else if q.beside_imu && q.sensor == Some(Sensor::Imu) {
+            ("the IMU beside itself", "leave beside or sensor=imu out")
         } else if self.scheme == Scheme::Sim && self.paths[0] == "rover" && q.form.is_some() {
             ("form is the log's", "write sim:log, or leave it out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 2 && q.label.is_some() {
