@@ -30,6 +30,8 @@ pub enum SampleError {
     Sound { bands: usize, columns: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
     Image { height: usize, width: usize, channels: usize, values: usize },
+    /// Another sensor says more or fewer numbers of a sample than the model takes.
+    Beside { numbers: usize, wants: usize },
     /// What stands in the inbox is not as long as a stored sample.
     Inbox { bytes: usize, wants: usize },
 }
@@ -73,6 +75,11 @@ impl core::fmt::Display for SampleError {
             SampleError::Image { height, width, channels, values } => write!(
                 f,
                 "an image of {height}x{width} with {channels} channels and {values} values is none that can be used"
+            ),
+            SampleError::Beside { numbers, wants } => write!(
+                f,
+                "{numbers} numbers of another sensor come with a sample and the model takes {wants}: add ?beside=imu to \
+                 sim:rover, or set the model's [input] beside"
             ),
             SampleError::Inbox { bytes, wants } => write!(
                 f,

@@ -213,6 +213,8 @@ pub struct Learner<'m> {
     /// The newest sample as it is stored, and slack behind it; and the sample as the encoder takes it; where the latter is
     /// empty, in place of the former.
     stored: &'m mut [u8],
+    /// What another sensor says of the sample that comes next.
+    beside: &'m mut [i8],
     input: &'m mut [i8],
     /// Feature of the newest sample, where nobody judges lessons; or the window sums that it is narrowed from.
     feature: &'m mut [i8],

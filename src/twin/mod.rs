@@ -27,7 +27,7 @@ use crate::net::error::PlanError;
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
 use crate::pretext::dictionary::Schedule;
-use crate::replay::{Pick, Replay};
+use crate::replay::{Beside, Pick, Replay};
 use crate::sample::{Sample, Seed};
 use dictionary::Bank;
 use net::View;
@@ -176,7 +176,7 @@ impl Twin {
             descriptor = describe(&self.network.descriptor_grid(), &self.view.activations);
         }
         let draws = Draws::new(Seed(self.counters.seed), self.counters.observed, tensor::REPLAY);
-        replay.push(self.stored, sample.time.0, sample.segment, &descriptor, draws);
+        replay.push(self.stored, sample.time.0, sample.segment, &descriptor, &[], draws);
     }
 
     /// One step of the pretext, if it is due: its loss in nats. Call it until it is `None`.
@@ -335,7 +335,7 @@ fn memory<'m>(
     let descriptor = network.descriptor_grid().len();
     let replay = network.heads.first().map(|head| {
         let (neighbours, per_step) = (network.neighbours(), head.pretext.samples_per_step);
-        Replay::take(&spec.replay, neighbours, per_step, frame, descriptor, arena)
+        Replay::take(&spec.replay, neighbours, per_step, frame, descriptor, Beside::default(), arena)
     });
     (scales, stored, replay)
 }
