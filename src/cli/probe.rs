@@ -12,12 +12,15 @@ use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
 use crate::kernels::Map;
 use crate::learner::{Learner, Options, SampleError};
 use crate::net::network::Network;
-use crate::net::spec::Spec;
+use crate::net::spec::{InputKind, InputSpec, Spec};
 use crate::sample::{Sample, Seed};
 use crate::source::{Data, Label, OpenOptions, Record, Source, open};
 use crate::store::{self, Saved};
 use crate::twin::Twin;
 
+/// The map of sound is pooled to so many bands and columns, a strong rival, and judged as it is as well.
+const RAW_BANDS: usize = 16;
+const RAW_COLUMNS: usize = 8;
 /// Raw images are pooled to at most this side: 768 numbers of colour.
 const RAW_SIDE: usize = 16;
 /// Samples from which the untrained encoder's shifts and scales are found.
@@ -53,6 +56,8 @@ pub(super) struct Rowset {
     pub(super) learned: Vec<f32>,
     untrained: Vec<f32>,
     raw: Vec<f32>,
+    /// Sound: its map, not pooled.
+    raw_map: Vec<f32>,
     labels: Vec<Label>,
     groups: Vec<u32>,
     segments: Vec<u32>,
@@ -70,6 +75,13 @@ impl Judged {
         match self {
             Judged::Integer(learner) => learner.network(),
             Judged::Float(twin) => twin.network(),
+        }
+    }
+
+    fn spec(&self) -> &Spec {
+        match self {
+            Judged::Integer(learner) => learner.spec(),
+            Judged::Float(twin) => twin.spec(),
         }
     }
 
@@ -136,17 +148,33 @@ pub(super) fn settle(learner: &mut Learner, source: &mut dyn Source) -> Result<(
     Ok(())
 }
 
-/// The sample as it comes, pooled where it is a large image.
-pub(super) fn raw(data: &Data, out: &mut Vec<f32>) {
-    match data {
-        Data::Window { readings, .. } => out.extend(readings.iter().map(|&v| f32::from(v))),
-        Data::Image { pixels, height, width, channels } => {
-            let map = Map::new((*height).min(RAW_SIDE), (*width).min(RAW_SIDE), *channels);
-            let mut small = vec![0; map.len()];
-            fit::resize(pixels, *height, *width, *channels, map, &mut small);
-            out.extend(small.iter().map(|&v| f32::from(v)));
+/// The sample as it comes, pooled where it is a large image; of sound the map that `input` makes of it, pooled.
+pub(super) fn raw(input: &InputSpec, data: &Data, out: &mut Vec<f32>) {
+    let mut pooled = |pixels: &[u8], from: Map, to: Map| {
+        let mut small = vec![0; to.len()];
+        fit::resize(pixels, from.height, from.width, from.channels, to, &mut small);
+        out.extend(small.iter().map(|&v| f32::from(v)));
+    };
+    match (data, levels(input, data)) {
+        (_, Some(levels)) => {
+            let map = Map::new(input.height, input.width, 1);
+            pooled(&levels, map, Map::new(map.height.min(RAW_BANDS), map.width.min(RAW_COLUMNS), 1));
+        }
+        (Data::Window { readings, .. }, None) => out.extend(readings.iter().map(|&v| f32::from(v))),
+        (Data::Image { pixels, height, width, channels }, None) => {
+            let map = Map::new(*height, *width, *channels);
+            pooled(pixels, map, Map::new(map.height.min(RAW_SIDE), map.width.min(RAW_SIDE), map.channels));
         }
     }
+}
+
+/// The map of sound, `[bands, columns]`.
+fn levels(input: &InputSpec, data: &Data) -> Option<Vec<u8>> {
+    let Data::Window { readings, .. } = data else { return None };
+    let log_mel = (input.kind == InputKind::Audio).then(|| input.log_mel().ok()).flatten()?;
+    let (mut work, mut levels) = (vec![0; log_mel.work_len()], vec![0; input.height * input.width]);
+    log_mel.clip(readings, &mut work, &mut levels);
+    Some(levels)
 }
 
 fn read_all(
@@ -156,17 +184,19 @@ fn read_all(
     what: &'static str,
 ) -> Result<Rowset, Box<dyn Error>> {
     let bar = progress(source.len_hint(), what);
-    let (mut of_untrained, mut as_it_comes) = (Vec::new(), Vec::new());
+    let input = learned.spec().input.clone();
+    let (mut of_untrained, mut as_it_comes, mut maps) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows = read_rows(source, |record, out| {
         bar.inc(1);
         learned.perceive(&record.sample(), out)?;
         if let Some(untrained) = untrained.as_deref_mut() {
             untrained.perceive(&record.sample(), &mut of_untrained)?;
-            raw(&record.data, &mut as_it_comes);
+            raw(&input, &record.data, &mut as_it_comes);
+            maps.extend(levels(&input, &record.data).into_iter().flatten().map(f32::from));
         }
         Ok(())
     })?;
-    (rows.untrained, rows.raw) = (of_untrained, as_it_comes);
+    (rows.untrained, rows.raw, rows.raw_map) = (of_untrained, as_it_comes, maps);
     bar.finish_and_clear();
     Ok(rows)
 }
@@ -274,6 +304,9 @@ pub fn run(args: &Args) -> Outcome {
     if baseline.is_some() {
         results.push(("untrained", scored(&|rows| rows.untrained.clone())?));
         results.push(("raw", scored(&|rows| rows.raw.clone())?));
+        if !train.raw_map.is_empty() {
+            results.push(("raw_map", scored(&|rows| rows.raw_map.clone())?));
+        }
     }
     told(args, state_hash, &results)
 }

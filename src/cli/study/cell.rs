@@ -11,7 +11,7 @@ use crate::cli::settings;
 use crate::evaluate::{self, Quality, Scores};
 use crate::learner::{Learner, MAX_LANES, Options};
 use crate::net::error::PlanError;
-use crate::net::spec::Spec;
+use crate::net::spec::{InputSpec, Spec};
 use crate::runtime::{Pool, drive};
 use crate::sample::Seed;
 use crate::source::{Data, OpenOptions, Source, SourceError, open};
@@ -41,7 +41,7 @@ pub fn run(set: &Set, place: Place) -> Result<Row, Box<dyn Error>> {
         Subject::Raw => {
             let scores = judge(set, place.seed, |source| {
                 probe::read_rows(source, |record, out| {
-                    raw(set.raw, &record.data, out);
+                    raw(set.raw, &spec.input, &record.data, out);
                     Ok(())
                 })
             })?;
@@ -170,7 +170,7 @@ fn judge(
 }
 
 /// The input as it comes.
-fn raw(how: Raw, data: &Data, out: &mut Vec<f32>) {
+fn raw(how: Raw, input: &InputSpec, data: &Data, out: &mut Vec<f32>) {
     /// More codes than any token source has.
     const CODES: usize = 512;
     match (how, data) {
@@ -179,7 +179,7 @@ fn raw(how: Raw, data: &Data, out: &mut Vec<f32>) {
             out.resize(from + CODES, 0.0);
             readings.iter().for_each(|&code| out[from + usize::from(code.unsigned_abs()).min(CODES - 1)] += 1.0);
         }
-        _ => probe::raw(data, out),
+        _ => probe::raw(input, data, out),
     }
 }
 
