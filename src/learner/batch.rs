@@ -30,6 +30,8 @@ pub enum SampleError {
     Sound { bands: usize, columns: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
     Image { height: usize, width: usize, channels: usize, values: usize },
+    /// There is no such layer, or its map is not as long as the buffer.
+    Map { layers: usize, wants: usize, given: usize },
     /// What stands in the inbox is not as long as a stored sample.
     Inbox { bytes: usize, wants: usize },
 }
@@ -51,6 +53,10 @@ impl core::fmt::Display for SampleError {
                     f,
                     "the model takes windows of codes and the source gives images; choose a source such as tokens:"
                 )
+            }
+            SampleError::Map { layers, wants: 0, .. } => write!(f, "the encoder has {layers} layers, numbered from 0"),
+            SampleError::Map { wants, given, .. } => {
+                write!(f, "the map of that layer is {wants} numbers and the buffer holds {given}")
             }
             SampleError::Code { code, at, vocabulary } => write!(
                 f,
