@@ -32,6 +32,8 @@ pub enum SampleError {
     Image { height: usize, width: usize, channels: usize, values: usize },
     /// Another sensor says more or fewer numbers of a sample than the model takes.
     Beside { numbers: usize, wants: usize },
+    /// There is no such layer, or its map is not as long as the buffer.
+    Map { layers: usize, wants: usize, given: usize },
     /// What stands in the inbox is not as long as a stored sample.
     Inbox { bytes: usize, wants: usize },
 }
@@ -53,6 +55,10 @@ impl core::fmt::Display for SampleError {
                     f,
                     "the model takes windows of codes and the source gives images; choose a source such as tokens:"
                 )
+            }
+            SampleError::Map { layers, wants: 0, .. } => write!(f, "the encoder has {layers} layers, numbered from 0"),
+            SampleError::Map { wants, given, .. } => {
+                write!(f, "the map of that layer is {wants} numbers and the buffer holds {given}")
             }
             SampleError::Code { code, at, vocabulary } => write!(
                 f,

@@ -7,6 +7,7 @@ mod batch;
 mod denoise;
 mod encoder;
 mod lesson;
+mod map;
 mod memory;
 mod observe;
 mod stem;

@@ -124,7 +124,7 @@ impl Learner<'_> {
         self.make_input();
     }
 
-    fn make_input(&mut self) {
+    pub(super) fn make_input(&mut self) {
         if !self.input.is_empty() {
             let stored = &self.stored[..self.stored_len()];
             input_of(&self.spec, self.scales, stored, self.input);
@@ -132,7 +132,7 @@ impl Learner<'_> {
     }
 
     /// The newest sample as the encoder takes it.
-    fn newest(&self) -> &[i8] {
+    pub(super) fn newest(&self) -> &[i8] {
         if self.input.is_empty() { bytemuck::cast_slice(&self.stored[..self.stored_len()]) } else { self.input }
     }
 
