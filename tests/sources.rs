@@ -197,7 +197,16 @@ fn rows_of_an_array_are_samples_with_times_and_labels_from_counters() {
     let rows: Vec<_> = held.iter().map(readings).collect();
     assert_eq!(rows, [&[101, 102, 103, 104][..], &[108, 108, 109, 110], &[113, 113, 115, 116], &[119, 120, 120, 122]]);
     assert_eq!(play("combine=0&missing=0&nan=skip&window=4").len(), 1);
+    // Two rows beside each other, oldest first; no sample lies in two segments.
+    let pairs = play("combine=0&stack=2&window=2");
+    assert_eq!(
+        pairs.iter().map(|r| (r.segment, r.label)).collect::<Vec<_>>(),
+        [(0, Some(Label::Value(3.0))), (1, Some(Label::Value(20.0)))]
+    );
+    let Data::Window { readings, length: 2, channels: 2 } = &pairs[0].data else { panic!() };
+    assert_eq!(readings, &[102, 108, 103, 109]);
     let says = |query: &str, parts: &[&str]| says(&format!("npy:{x},{y}?{query}"), parts);
+    says("each=row&combine=0&stack=5", &["nowhere 5 rows follow one another"]);
     says("each=row", &["2 numbers for each sample", "combine=1-0"]);
     says("each=row&combine=0+2", &["column 2 of 2", "0 to 1"]);
     says("each=row&combine=0&window=7", &["7 readings from rows of 6"]);

@@ -197,7 +197,7 @@ fn teach(
     let mut saved = Instant::now();
     while let Ok(record) = from_stream.recv() {
         let version = learner.version();
-        let taken = learner.observe(&record.sample());
+        let taken = learner.stand_beside(&record.beside).and_then(|()| learner.observe(&record.sample()));
         let _ = give_back.try_send(record);
         if taken.is_err() {
             continue;

@@ -30,6 +30,10 @@ pub enum SampleError {
     Sound { bands: usize, columns: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
     Image { height: usize, width: usize, channels: usize, values: usize },
+    /// Another sensor says more or fewer numbers of a sample than the model takes.
+    Beside { numbers: usize, wants: usize },
+    /// There is no such layer, or its map is not as long as the buffer.
+    Map { layers: usize, wants: usize, given: usize },
     /// What stands in the inbox is not as long as a stored sample.
     Inbox { bytes: usize, wants: usize },
 }
@@ -52,6 +56,10 @@ impl core::fmt::Display for SampleError {
                     "the model takes windows of codes and the source gives images; choose a source such as tokens:"
                 )
             }
+            SampleError::Map { layers, wants: 0, .. } => write!(f, "the encoder has {layers} layers, numbered from 0"),
+            SampleError::Map { wants, given, .. } => {
+                write!(f, "the map of that layer is {wants} numbers and the buffer holds {given}")
+            }
             SampleError::Code { code, at, vocabulary } => write!(
                 f,
                 "the code {code} at place {at} is not from 0 to {}; set [input] vocabulary to what the source gives",
@@ -73,6 +81,11 @@ impl core::fmt::Display for SampleError {
             SampleError::Image { height, width, channels, values } => write!(
                 f,
                 "an image of {height}x{width} with {channels} channels and {values} values is none that can be used"
+            ),
+            SampleError::Beside { numbers, wants } => write!(
+                f,
+                "{numbers} numbers of another sensor come with a sample and the model takes {wants}: add ?beside=imu to \
+                 sim:rover, or set the model's [input] beside"
             ),
             SampleError::Inbox { bytes, wants } => write!(
                 f,

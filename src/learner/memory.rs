@@ -8,7 +8,7 @@ use crate::net::forward::Scratch;
 use crate::net::head::Head;
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, MAX_LAYERS, Spec};
-use crate::replay::Replay;
+use crate::replay::{Beside, Replay};
 
 /// One line of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +195,9 @@ pub(super) fn take<'p, 'm>(
     }
     let held = if network.base > 0 { network.base_input().len() } else { frame };
     let (neighbours, per_step) = (network.neighbours(), per_step.unwrap_or(1));
-    let replay = Replay::take(&replay_spec, neighbours, per_step, held, descriptor_len(&network), arena);
+    let beside = Beside { len: if network.beside() > 0 { spec.input.beside } else { 0 }, share: network.beside() };
+    let replay = Replay::take(&replay_spec, neighbours, per_step, held, descriptor_len(&network), beside, arena);
+    let beside = arena.take(beside.len);
     mark("replay", arena);
     let stored = arena.take(frame + inbox_slack(options.lean));
     // An image that nobody stores is turned into the encoder's input where it stands.
@@ -237,6 +239,7 @@ pub(super) fn take<'p, 'm>(
         dictionary,
         scales,
         replay,
+        beside,
         stored,
         input,
         feature,

@@ -7,6 +7,7 @@ mod batch;
 mod denoise;
 mod encoder;
 mod lesson;
+mod map;
 mod memory;
 mod observe;
 mod stem;
@@ -18,7 +19,7 @@ use encoder::Encoder;
 pub(crate) use lesson::DICTIONARY_LESSON;
 pub use memory::{AROUND_SAMPLE, Plan, PlanItem};
 #[cfg(feature = "std")]
-pub(crate) use step::step_size;
+pub(crate) use step::{objective_len, objective_range, step_size};
 
 use bytemuck::{Pod, Zeroable};
 
@@ -213,6 +214,8 @@ pub struct Learner<'m> {
     /// The newest sample as it is stored, and slack behind it; and the sample as the encoder takes it; where the latter is
     /// empty, in place of the former.
     stored: &'m mut [u8],
+    /// What another sensor says of the sample that comes next.
+    beside: &'m mut [i8],
     input: &'m mut [i8],
     /// Feature of the newest sample, where nobody judges lessons; or the window sums that it is narrowed from.
     feature: &'m mut [i8],

@@ -26,6 +26,22 @@ impl Learner<'_> {
         Ok(())
     }
 
+    /// What another sensor says of the sample that is observed next: `[input] beside` numbers, in any unit that is the
+    /// same for the whole stream. Without a pretext that asks for it nothing is done.
+    ///
+    /// # Errors
+    /// [`SampleError::Beside`] where they are not as many.
+    pub fn stand_beside(&mut self, numbers: &[i8]) -> Result<(), SampleError> {
+        if self.beside.is_empty() {
+            return Ok(());
+        }
+        if numbers.len() != self.beside.len() {
+            return Err(SampleError::Beside { numbers: numbers.len(), wants: self.beside.len() });
+        }
+        self.beside.copy_from_slice(numbers);
+        Ok(())
+    }
+
     /// As [`Learner::observe`], of the sample that is held. One of which latents are kept is changed for them: it is to
     /// be perceived before, or by [`Learner::newest_feature`].
     pub fn observe_held(&mut self, time: Micros, segment: u32) {
@@ -108,7 +124,7 @@ impl Learner<'_> {
         self.make_input();
     }
 
-    fn make_input(&mut self) {
+    pub(super) fn make_input(&mut self) {
         if !self.input.is_empty() {
             let stored = &self.stored[..self.stored_len()];
             input_of(&self.spec, self.scales, stored, self.input);
@@ -116,7 +132,7 @@ impl Learner<'_> {
     }
 
     /// The newest sample as the encoder takes it.
-    fn newest(&self) -> &[i8] {
+    pub(super) fn newest(&self) -> &[i8] {
         if self.input.is_empty() { bytemuck::cast_slice(&self.stored[..self.stored_len()]) } else { self.input }
     }
 
@@ -171,15 +187,15 @@ impl Learner<'_> {
                 descriptor = arena.take(memory::descriptor_len(&self.network));
                 batch::describe(&self.network, self.learning.params(), self.input, descriptor, &mut buffers);
             }
-            self.replay.push(&self.stored[..stored_len], time.0, segment, descriptor, draws);
+            self.replay.push(&self.stored[..stored_len], time.0, segment, descriptor, self.beside, draws);
         } else if self.has_settled(self.network.base - 1) {
             let input = bytemuck::cast_slice_mut(&mut self.stored[..stored_len]);
             image::relight(&self.spec.views, self.network.input, Draws::new(seed, observed, tensor::VIEW), input);
             let activations = arena.take(self.network.kept_len());
             let mut buffers = Scratch::take(&self.network, &mut arena);
-            let (replay, params) = (&mut self.replay, self.learning.params());
+            let (replay, params, beside) = (&mut self.replay, self.learning.params(), &*self.beside);
             forward::below(&self.network, params, input, activations, &mut buffers, |latent| {
-                replay.push(bytemuck::cast_slice(latent), time.0, segment, &[], draws);
+                replay.push(bytemuck::cast_slice(latent), time.0, segment, &[], beside, draws);
             });
         }
         self.scratch = scratch;

@@ -292,12 +292,12 @@ fn own_objective_len(network: &Network, head: &Head) -> usize {
 }
 
 /// Numbers that all losses keep.
-pub(super) fn objective_len(network: &Network) -> usize {
+pub(crate) fn objective_len(network: &Network) -> usize {
     network.heads.iter().map(|head| own_objective_len(network, head)).sum()
 }
 
 /// Those of `head`.
-pub(super) fn objective_range(network: &Network, head: &Head) -> Range<usize> {
+pub(crate) fn objective_range(network: &Network, head: &Head) -> Range<usize> {
     let from = network.heads[..head.number].iter().map(|head| own_objective_len(network, head)).sum();
     from..from + own_objective_len(network, head)
 }

@@ -67,6 +67,8 @@ pub enum PlanError {
         least: u64,
         most: u64,
     },
+    /// What another sensor says is to choose positives, and there is none or nothing to choose from.
+    Beside,
     /// Another number is out of its range.
     OutOfRange {
         key: &'static str,
@@ -146,6 +148,11 @@ impl fmt::Display for PlanError {
                 "[pretext]: the decoder gives back from each of the last layer's {} x {} positions an equal part of the \
                  {} x {} input; choose strides whose products divide its height and width",
                 positions.0, positions.1, size.0, size.1
+            ),
+            PlanError::Beside => write!(
+                f,
+                "[pretext] beside needs what another sensor says of each sample, [input] beside = its numbers, and a [replay] \
+                 capacity of at least 2 to choose from"
             ),
             PlanError::NothingToTrain => {
                 write!(f, "a pretext needs a layer above the dictionary to train; add one, or leave the pretext out")

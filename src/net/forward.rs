@@ -185,6 +185,35 @@ pub fn first_layers(
     through(net, params, 0..count, x, activations, None::<&mut [Windows<i32>]>, scratch);
 }
 
+/// What `layer` makes of `x`, the input of the first, into `out`, as long as the layer's kept map. `activations` is
+/// [`Network::kept_len`] long.
+pub fn map(
+    net: &Network,
+    params: Params,
+    layer: usize,
+    x: &[i8],
+    activations: &mut [i8],
+    out: &mut [i8],
+    scratch: &mut Scratch,
+) {
+    if net.two_at_a_time {
+        two_at_a_time(net, params, layer + 1, x, activations, scratch, |index, output, _| {
+            if index == layer {
+                out.copy_from_slice(output);
+            }
+        });
+        return;
+    }
+    let input = match layer.checked_sub(1) {
+        None => x,
+        Some(below) => {
+            first_layers(net, params, layer, x, activations, scratch);
+            &activations[net.layers[below].activations..]
+        }
+    };
+    through(net, params, layer..layer + 1, input, out, None::<&mut [Windows<i32>]>, scratch);
+}
+
 /// The first layer alone, summed over `windows`.
 pub fn first_pooled(net: &Network, params: Params, x: &[i8], windows: Windows<i32>, scratch: &mut Scratch) {
     through(net, params, 0..1, x, &mut [], Some(&mut [windows]), scratch);

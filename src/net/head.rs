@@ -67,6 +67,11 @@ impl Network {
         self.heads.iter().map(|head| head.pretext.neighbours).max().unwrap_or(0)
     }
 
+    /// Share of the picks, of 256, whose second view another sensor chooses.
+    pub fn beside(&self) -> usize {
+        self.heads.iter().map(|head| head.pretext.beside).max().unwrap_or(0)
+    }
+
     /// The head that tensor `number` belongs to.
     pub fn head_of(&self, number: usize) -> Option<&Head> {
         self.heads.iter().find(|head| head.tensors.contains(&number))
@@ -190,10 +195,17 @@ fn check(pretext: &Pretext, spec: &Spec) -> Result<(), PlanError> {
     };
     within("batch", pretext.batch, least, 1024)?;
     within("views", pretext.views, 2, 16)?;
+    within("beside", pretext.beside, 0, 256)?;
+    if pretext.beside > 0 && (spec.input.beside == 0 || spec.replay.capacity < 2) {
+        return Err(PlanError::Beside);
+    }
     within("temperature_shift", pretext.temperature_shift, 0, 5)?;
     within("hidden", pretext.hidden, 1, 4096)?;
     within("outputs", pretext.outputs, 2, 1024)?;
     within("head_cells", pretext.head_cells, 1, 16)?;
+    if task == Task::Cluster {
+        within("prototypes", pretext.prototypes, 2, 4096)?;
+    }
     within("fresh of [replay]", spec.replay.fresh, 0, pretext.batch)?;
     if spec.replay.capacity == 0 {
         within("batch, without a replay buffer,", pretext.batch, spec.replay.fresh, spec.replay.fresh)?;

@@ -51,6 +51,8 @@ spec! {
         /// Windows: the first `3 · vectors` channels are three-dimensional vectors (accelerometer, gyroscope …), whose
         /// axes share one scale and are turned together by the rotation view.
         pub vectors: usize = 0,
+        /// Numbers that another sensor says of each sample, by which `[pretext] beside` finds samples that are alike.
+        pub beside: usize = 0,
         /// Tokens: how many codes there are.
         pub vocabulary: usize = 0,
         /// Sound: samples a second.

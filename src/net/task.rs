@@ -80,17 +80,26 @@ impl Task {
                 "outputs",
                 "head_cells",
                 "neighbours",
+                "beside",
             ],
             Task::SecondMoment | Task::Vicreg | Task::Predictor => {
-                &["batch", "samples_per_step", "views", "hidden", "outputs", "head_cells", "neighbours"]
+                &["batch", "samples_per_step", "views", "hidden", "outputs", "head_cells", "neighbours", "beside"]
             }
             Task::Predictive => {
                 &["batch", "samples_per_step", "temperature_shift", "hidden", "outputs", "head_cells", "neighbours"]
             }
             Task::Rotation => &["batch", "samples_per_step", "hidden", "head_cells"],
-            Task::Cluster => {
-                &["batch", "samples_per_step", "views", "hidden", "outputs", "head_cells", "neighbours", "prototypes"]
-            }
+            Task::Cluster => &[
+                "batch",
+                "samples_per_step",
+                "views",
+                "hidden",
+                "outputs",
+                "head_cells",
+                "neighbours",
+                "beside",
+                "prototypes",
+            ],
             Task::Denoise | Task::Inpaint => &["batch", "samples_per_step", "mask", "block", "noise"],
             Task::MaskedToken => &["batch", "samples_per_step", "mask"],
             Task::Variational => &["batch", "samples_per_step", "hidden", "outputs", "head_cells"],
@@ -110,6 +119,7 @@ impl Task {
             outputs: 64,
             head_cells: 1,
             neighbours: 0,
+            beside: 0,
             prototypes: 0,
             mask: 0,
             block: 1,
@@ -190,6 +200,9 @@ numbers! {
     head_cells,
     /// How many samples away the second view's sample may be, in the same segment; 0: views of one sample.
     neighbours,
+    /// In this share of the picks, of 256, the second view's sample is the one most alike by what another sensor said of
+    /// both, `[input] beside`, however far away in time.
+    beside,
     /// Clusters.
     prototypes,
     /// This share of the blocks, of 256, is masked and to be rebuilt. 0: everything is to be rebuilt.

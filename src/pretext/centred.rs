@@ -10,7 +10,7 @@ use crate::net::arena::Arena;
 /// Further fraction bits of the mean and of what is left: Q22.
 const FINE: u32 = 8;
 /// Steps that running averages remember, once there were as many.
-const MEMORY: i32 = 64;
+pub(crate) const MEMORY: i32 = 64;
 
 /// How far running averages move towards this step: 1 / this. `None`: they do not move.
 pub type Pace = Option<i64>;

@@ -70,7 +70,7 @@ pub fn extremes(rows: usize, dim: usize) -> Vec<Vec<i32>> {
         each(&|_| END),
         each(&|_| -END),
         each(&|i| if i % 2 == 0 { END } else { -END }),
-        each(&|i| if i / dim % 2 == 0 { END } else { -END }),
+        each(&|i| if (i / dim).is_multiple_of(2) { END } else { -END }),
         each(&|_| 0),
         each(&|_| 77),
         each(&|i| if i < dim { 0 } else { i as i32 * 1000 }),

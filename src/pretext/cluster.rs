@@ -18,17 +18,17 @@ use crate::net::arena::Arena;
 use crate::sample::Seed;
 
 /// Predictions are at a temperature of 1/8.
-const TEMPERATURE_SHIFT: u32 = 3;
+pub(crate) const TEMPERATURE_SHIFT: u32 = 3;
 /// Codes are at a temperature of 1/16.
-const CODE_SHIFT: u32 = 4;
+pub(crate) const CODE_SHIFT: u32 = 4;
 /// Times that the prices are balanced in a step.
-const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 3;
 /// Rows, for each prototype, whose use is remembered.
-const REMEMBERED: i64 = 4;
+pub(crate) const REMEMBERED: i64 = 4;
 /// Fraction bits of a prototype's numbers.
 const PROTOTYPE: u32 = 24;
 /// A step moves a prototype by 1/32 of the mean error that falls to it.
-const RATE_SHIFT: u32 = 5;
+pub(crate) const RATE_SHIFT: u32 = 5;
 /// Prices are within twice the largest cosine, Q28.
 const MOST_PRICE: i64 = 1 << 29;
 
@@ -67,7 +67,7 @@ pub const fn state_len(dim: usize, prototypes: usize) -> usize {
 }
 
 /// Prototypes as they start, of random signs: the same in every learner, whose embeddings differ.
-fn start(prototypes: &mut [i32], dim: usize) {
+pub(crate) fn start(prototypes: &mut [i32], dim: usize) {
     let draws = Draws::new(Seed(0), 0, 0);
     let side = (1 << PROTOTYPE) / isqrt(dim as u64).max(1) as i32;
     for (n, v) in prototypes.iter_mut().enumerate() {

@@ -36,7 +36,7 @@ impl<'m> Buffers<'m> {
 
 /// The view shows the newer sample of its pick.
 #[inline(always)]
-const fn is_later(row: usize, views: usize) -> bool {
+pub(crate) const fn is_later(row: usize, views: usize) -> bool {
     (row % views).is_multiple_of(2)
 }
 
@@ -100,7 +100,7 @@ mod tests {
 
     fn float_loss(p: &[f64], z: &[f64], dim: usize, views: usize) -> f64 {
         let (p, z) = (check::unit(p, dim), check::unit(z, dim));
-        let later: Vec<usize> = (0..p.len()).filter(|i| i % views % 2 == 0).collect();
+        let later: Vec<usize> = (0..p.len()).filter(|i| (i % views).is_multiple_of(2)).collect();
         let earlier: Vec<usize> = (0..p.len()).filter(|i| i % views % 2 == 1).collect();
         let row = |&i: &usize| {
             let total: f64 = later.iter().map(|&j| (4.0 * check::dot(&p[i], &z[j])).exp()).sum();

@@ -55,7 +55,7 @@ mod tests {
             let loss = run(&mut z);
             let expected = float_loss(&exact);
             assert!((f64::from(loss) / 256.0 - expected).abs() < 0.03, "{loss} {expected}");
-            let cosine = check::cosine(&z, &check::slope(&exact, |z| float_loss(z)));
+            let cosine = check::cosine(&z, &check::slope(&exact, float_loss));
             assert!(cosine > 0.99, "{rows}: {cosine}");
         }
     }

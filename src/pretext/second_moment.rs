@@ -13,7 +13,7 @@ use super::unit::{UNIT, dot, other_views};
 use crate::net::arena::Arena;
 
 /// ρ, the weight of the repulsion.
-const WEIGHT: i64 = 16;
+pub(crate) const WEIGHT: i64 = 16;
 
 /// Working memory for at most `rows` embeddings.
 pub struct Buffers<'m> {

@@ -106,7 +106,7 @@ impl<'m> Buffers<'m> {
 
 /// Nats between the right class and the others where every row of a step is equally sure and right. The floor of the
 /// loss is then `ln(1 + (n − 1) e^−4)`, 0.05 nat for four classes.
-const MARGIN: u64 = 4;
+pub(crate) const MARGIN: u64 = 4;
 
 /// Mean cross-entropy, in 1/256 nat, of logits without a scale of their own: they are centred row by row and divided by
 /// the root of the mean square of the step's. `z`, `[rows, classes]` up to ±2³⁰, becomes its gradient up to a factor.

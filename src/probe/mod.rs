@@ -6,9 +6,12 @@
 //! Controllers and firmware call it with features of [`Learner::perceive`](crate::learner::Learner::perceive);
 //! `evaluate` is the judge's instrument in float, above the line.
 
+pub mod cells;
+pub mod exemplars;
 pub mod factor;
 pub mod knn;
 pub mod linear;
+pub mod novelty;
 pub mod prototypes;
 pub mod sketch;
 
@@ -26,6 +29,8 @@ pub enum ProbeError {
     FeatureLength { wants: usize, given: usize },
     /// A class beyond those that the probe was made for.
     Class { classes: usize, given: usize },
+    /// A stored sample of another length than the bank was made for.
+    StoredLength { wants: usize, given: usize },
     /// So many features were taught that the sums would overflow.
     Full { most: u32 },
     /// Nothing of `class` is there to be taken back.
@@ -44,6 +49,9 @@ impl fmt::Display for ProbeError {
             ),
             ProbeError::Class { classes, given } => {
                 write!(f, "the probe was made for {classes} classes, numbered from 0, and was given class {given}")
+            }
+            ProbeError::StoredLength { wants, given } => {
+                write!(f, "the bank keeps samples of {wants} bytes and was given one of {given}")
             }
             ProbeError::Full { most } => write!(f, "{most} features were taught, as many as the sums hold; begin anew"),
             ProbeError::NotTaught { class } => {

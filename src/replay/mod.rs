@@ -42,7 +42,26 @@ pub enum Pick {
     Entry {
         index: usize,
     },
+    /// Two entries that are alike by what another sensor said of them.
+    Alike {
+        index: usize,
+        partner: usize,
+    },
 }
+
+/// What another sensor says of each sample, and how often it chooses the second view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Numbers for each sample.
+    pub len: usize,
+    /// Share of the picks, of 256.
+    pub share: usize,
+}
+
+/// Entries drawn for each pick, of which the one most alike is taken: near, and not the same one each time.
+const CANDIDATES: u32 = 64;
+/// Place of their draws, beyond those of the picks themselves.
+const CANDIDATE_DRAWS: u32 = 1 << 16;
 
 /// See the module. Bytes of a sample are whatever the learner stores: `u8` pixels or little-endian `i16` readings.
 pub struct Replay<'m> {
@@ -60,6 +79,10 @@ pub struct Replay<'m> {
     /// Descriptors of the entries and the links of the redundancy policy.
     descriptors: &'m mut [i8],
     links: &'m mut [redundancy::Link],
+    beside_share: usize,
+    beside_len: usize,
+    /// What another sensor said of the anchor of each entry.
+    beside: &'m mut [i8],
 }
 
 impl<'m> Replay<'m> {
@@ -71,6 +94,7 @@ impl<'m> Replay<'m> {
         samples_per_step: usize,
         frame_len: usize,
         descriptor_len: usize,
+        beside: Beside,
         arena: &mut Arena<'m>,
     ) -> Self {
         let frames = if neighbours > 0 { 2 } else { 1 };
@@ -89,6 +113,9 @@ impl<'m> Replay<'m> {
             entries_seen: arena.take(spec.capacity),
             descriptors: arena.take(if redundancy { spec.capacity * descriptor_len } else { 0 }),
             links: arena.take(if redundancy { spec.capacity } else { 0 }),
+            beside_share: beside.share,
+            beside_len: beside.len,
+            beside: arena.take(spec.capacity * beside.len),
         }
     }
 
@@ -119,8 +146,9 @@ impl<'m> Replay<'m> {
         (1..=wish).rev().find(|&back| same(back)).unwrap_or(0)
     }
 
-    /// Takes in a sample; `descriptor` is its place in feature space (empty unless the policy wants it).
-    pub fn push(&mut self, sample: &[u8], time: u64, segment: u32, descriptor: &[i8], draws: Draws) {
+    /// Takes in a sample; `descriptor` is its place in feature space (empty unless the policy wants it), `beside` what
+    /// another sensor says of it.
+    pub fn push(&mut self, sample: &[u8], time: u64, segment: u32, descriptor: &[i8], beside: &[i8], draws: Draws) {
         let ring = self.ring_seen.len();
         if ring == 0 {
             return;
@@ -144,6 +172,7 @@ impl<'m> Replay<'m> {
             partner.copy_from_slice(&self.ring[from * self.frame_len..(from + 1) * self.frame_len]);
         }
         self.entries_seen[slot] = Seen { time, segment, filled: 1 };
+        self.beside[slot * self.beside_len..][..self.beside_len].copy_from_slice(beside);
     }
 
     /// The slot that sample number `pushed` takes, or `None` where it is not kept.
@@ -184,7 +213,27 @@ impl<'m> Replay<'m> {
             let wish = if self.neighbours > 0 { draws.between(element, 1, self.neighbours as i32) as usize } else { 0 };
             return Some(Pick::Fresh { age: number, back: self.neighbour(number, wish) });
         }
-        Some(Pick::Entry { index: draws.below(element + 1, held as u32) as usize })
+        let index = draws.below(element + 1, held as u32) as usize;
+        let chosen = self.beside_share > 0 && (draws.bits(element + 2) & 255) < self.beside_share as u32;
+        Some(match chosen.then(|| self.alike(index, number, draws)).flatten() {
+            Some(partner) => Pick::Alike { index, partner },
+            None => Pick::Entry { index },
+        })
+    }
+
+    /// Of some entries drawn, the one that is most like entry `index` by what another sensor said; never itself.
+    fn alike(&self, index: usize, number: usize, draws: Draws) -> Option<usize> {
+        let of = |entry: usize| &self.beside[entry * self.beside_len..][..self.beside_len];
+        let distance = |entry: usize| -> u32 {
+            of(index)
+                .iter()
+                .zip(of(entry))
+                .map(|(a, b)| u32::from((i16::from(*a) - i16::from(*b)).unsigned_abs()))
+                .sum()
+        };
+        let first = CANDIDATE_DRAWS + CANDIDATES * number as u32;
+        let drawn = (0..CANDIDATES).map(|draw| draws.below(first + draw, self.held() as u32) as usize);
+        drawn.filter(|&entry| entry != index).min_by_key(|&entry| distance(entry))
     }
 
     /// The stored bytes for view `view` of a pick: even views see the anchor, odd ones its neighbour.
@@ -198,6 +247,10 @@ impl<'m> Replay<'m> {
                 let frame = if self.frames == 2 { view % 2 } else { 0 };
                 &self.entries[(index * self.frames + frame) * self.frame_len..][..self.frame_len]
             }
+            Pick::Alike { index, partner } => {
+                let entry = if view % 2 == 1 { partner } else { index };
+                &self.entries[entry * self.frames * self.frame_len..][..self.frame_len]
+            }
         }
     }
 
@@ -210,6 +263,9 @@ impl<'m> Replay<'m> {
         each("replay.entries_seen", bytemuck::cast_slice_mut(self.entries_seen));
         each("replay.descriptors", bytemuck::cast_slice_mut(self.descriptors));
         each("replay.links", bytemuck::cast_slice_mut(self.links));
+        if !self.beside.is_empty() {
+            each("replay.beside", bytemuck::cast_slice_mut(self.beside));
+        }
     }
 }
 

@@ -2,12 +2,20 @@ use super::*;
 use crate::sample::Seed;
 
 fn with_replay(spec: &ReplaySpec, neighbours: usize, test: impl FnOnce(&mut Replay)) {
+    with_beside(spec, neighbours, Beside::default(), test);
+}
+
+fn with_beside(spec: &ReplaySpec, neighbours: usize, beside: Beside, test: impl FnOnce(&mut Replay)) {
     let mut memory = vec![0u8; 1 << 20];
-    test(&mut Replay::take(spec, neighbours, 4, 8, 2, &mut Arena::over(&mut memory)));
+    test(&mut Replay::take(spec, neighbours, 4, 8, 2, beside, &mut Arena::over(&mut memory)));
+}
+
+fn push_beside(replay: &mut Replay, n: u64, segment: u32, descriptor: [i8; 2], beside: &[i8]) {
+    replay.push(&n.to_le_bytes(), n, segment, &descriptor, beside, Draws::new(Seed(1), n, 0));
 }
 
 fn push(replay: &mut Replay, n: u64, segment: u32, descriptor: [i8; 2]) {
-    replay.push(&n.to_le_bytes(), n, segment, &descriptor, Draws::new(Seed(1), n, 0));
+    push_beside(replay, n, segment, descriptor, &[]);
 }
 
 fn number(bytes: &[u8]) -> u64 {
@@ -52,5 +60,28 @@ fn the_redundancy_policy_keeps_rare_samples_and_drops_repeated_ones() {
         }
         let rare = (0..16).filter(|&index| number(replay.sample(Pick::Entry { index }, 0)) % 250 == 7).count();
         assert!(rare >= 12, "{rare} of 16");
+    });
+}
+
+#[test]
+fn the_partner_of_a_pick_is_another_sample_that_the_second_sensor_calls_alike() {
+    let spec = ReplaySpec { capacity: 256, fresh: 0, ..Default::default() };
+    with_beside(&spec, 0, Beside { len: 2, share: 128 }, |replay| {
+        // Eight motions in turn, far apart for the second sensor; neighbours in time are never alike.
+        let motion = |n: u64| [(n % 8) as i8 * 30 - 100, if n % 8 < 4 { -50 } else { 50 }];
+        (0..256).for_each(|n| push_beside(replay, n, 0, [0, 0], &motion(n)));
+        let (mut alike, mut chosen) = (0, 0);
+        for number in 0..2000 {
+            let pick = replay.pick(number, 0, Draws::new(Seed(2), 1, 0)).unwrap();
+            let of = |view| u64::from_le_bytes(replay.sample(pick, view).try_into().unwrap());
+            if let Pick::Alike { index, partner } = pick {
+                assert_ne!(index, partner);
+                assert_ne!(of(0), of(1));
+                chosen += 1;
+                alike += u32::from(motion(of(0)) == motion(of(1)));
+            }
+        }
+        assert!((900..1100).contains(&chosen), "{chosen}");
+        assert!(alike * 100 >= chosen * 99, "{alike} of {chosen}");
     });
 }

@@ -53,7 +53,8 @@ pub fn learn(
             if index <= done {
                 continue;
             }
-            learner.observe(&record.sample()).map_err(|problem| DriveError::Sample {
+            let taken = learner.stand_beside(&record.beside).and_then(|()| learner.observe(&record.sample()));
+            taken.map_err(|problem| DriveError::Sample {
                 index: index - 1,
                 source_name: source.describe(),
                 problem,

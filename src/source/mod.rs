@@ -64,6 +64,8 @@ pub struct Record {
     /// Subject, speaker, run or file: what probes split by. Equal to `segment` where the source knows nothing better.
     pub group: u32,
     pub label: Option<Label>,
+    /// What another sensor says of the sample, where the source has one.
+    pub beside: Vec<i8>,
 }
 
 impl Record {
@@ -84,7 +86,7 @@ impl Record {
 impl Default for Record {
     fn default() -> Self {
         let data = Data::Image { pixels: Vec::new(), height: 0, width: 0, channels: 0 };
-        Record { data, time: Micros(0), segment: 0, group: 0, label: None }
+        Record { data, time: Micros(0), segment: 0, group: 0, label: None, beside: Vec::new() }
     }
 }
 

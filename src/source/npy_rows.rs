@@ -1,5 +1,6 @@
 //! `npy:X.npy[,Y.npy]?each=row` where each row of X is a sample of its own, `[N, L]` or `[N, L, C]`: laser scans, spectra,
-//! windows that were cut before. `?window=` takes so many readings from the middle of each row.
+//! windows that were cut before. `?window=` takes so many readings from the middle of each row, and `?stack=2` makes a sample
+//! of a row and the one before it, side by side as channels, oldest first: one scan does not show how fast it goes, two do.
 //!
 //! `?times=T.npy` holds the time of every sample in microseconds: a new segment begins where time jumps.
 
@@ -13,13 +14,17 @@ use crate::sample::Micros;
 
 /// Samples in a NumPy file, one a row.
 pub struct NpyRowSamples {
+    about: String,
     path: String,
     elements: Box<dyn Elements>,
     /// Readings of a row, of a sample, and before a sample in its row.
     row: usize,
     length: usize,
     before: usize,
-    /// One for each channel.
+    /// Rows of a sample, and the last row of each.
+    stack: usize,
+    last_rows: Vec<usize>,
+    /// One for each channel of a row.
     units: Vec<Unit>,
     gaps: Gaps,
     segments: Vec<u32>,
@@ -46,7 +51,8 @@ impl NpyRowSamples {
             [n, l, c] => (n, l, c),
             _ => (0, 0, 0),
         };
-        if row.checked_mul(channels).is_none_or(|n| n == 0 || n > MAX_READINGS) {
+        let stack = q.stack.unwrap_or(1);
+        if row.checked_mul(channels).and_then(|n| n.checked_mul(stack)).is_none_or(|n| n == 0 || n > MAX_READINGS) {
             let problem = format!("shape {:?} has no rows that are samples", npy.shape);
             return Err(SourceError::file(&npy.path, problem, "save the samples as (N, L) or (N, L, C)"));
         }
@@ -77,7 +83,33 @@ impl NpyRowSamples {
         let mut elements = npy.elements()?;
         let units = signal_npy::units(elements.as_mut(), &path, layout, &gaps)?;
         let before = (row - length) / 2;
-        Ok(NpyRowSamples { path, elements, row, length, before, units, gaps, segments, times, labels })
+        let whole = |last: &usize| last + 1 >= stack && segments[last + 1 - stack] == segments[*last];
+        let last_rows: Vec<usize> = (0..rows).filter(whole).collect();
+        if last_rows.is_empty() {
+            let problem = format!("nowhere {stack} rows follow one another");
+            return Err(SourceError::file(&path, problem, "give a smaller stack="));
+        }
+        let about = format!(
+            "npy: {path}, {} samples of {length} x {}, {} segments",
+            last_rows.len(),
+            channels * stack,
+            1 + segments.last().copied().unwrap_or(0)
+        );
+        Ok(NpyRowSamples {
+            about,
+            path,
+            elements,
+            row,
+            length,
+            before,
+            stack,
+            last_rows,
+            units,
+            gaps,
+            segments,
+            times,
+            labels,
+        })
     }
 }
 
@@ -100,41 +132,44 @@ fn read_times(path: &str, rows: usize, of: &str) -> Result<Vec<u64>, SourceError
 
 impl Indexed for NpyRowSamples {
     fn describe(&self) -> String {
-        let segments = 1 + self.segments.last().copied().unwrap_or(0);
-        let (n, length, channels) = (self.len(), self.length, self.units.len());
-        format!("npy: {}, {n} samples of {length} x {channels}, {segments} segments", self.path)
+        self.about.clone()
     }
 
     fn len(&self) -> usize {
-        self.segments.len()
+        self.last_rows.len()
     }
 
     fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError> {
-        let channels = self.units.len();
-        record.time = Micros(self.times[index]);
-        record.segment = self.segments[index];
-        record.group = self.segments[index];
-        record.label = self.labels.get(index);
-        let out = record.window_mut(self.length, channels);
+        let (channels, last) = (self.units.len(), self.last_rows[index]);
+        let all = channels * self.stack;
+        record.time = Micros(self.times[last]);
+        record.segment = self.segments[last];
+        record.group = self.segments[last];
+        record.label = self.labels.get(last);
+        let out = record.window_mut(self.length, all);
         let (units, gaps) = (&self.units, &mut self.gaps);
         gaps.begin(out.len());
-        let mut place = 0..;
-        let start = (index * self.row + self.before) * channels;
-        self.elements
-            .each(start as u64, out.len() as u64, &mut |x| {
-                let i = place.next().unwrap_or(0);
-                out[i] = units[i % channels].reading(gaps.see(i, x));
-            })
-            .map_err(|e| SourceError::io(&self.path, e))?;
-        Ok(self.gaps.fill(out, channels))
+        for (number, row) in (last + 1 - self.stack..=last).enumerate() {
+            let mut place = 0..;
+            let start = (row * self.row + self.before) * channels;
+            self.elements
+                .each(start as u64, (self.length * channels) as u64, &mut |x| {
+                    let i: usize = place.next().unwrap_or(0);
+                    let (reading, channel) = (i / channels, i % channels);
+                    let at = reading * all + number * channels + channel;
+                    out[at] = units[channel].reading(gaps.see(at, x));
+                })
+                .map_err(|e| SourceError::io(&self.path, e))?;
+        }
+        Ok(self.gaps.fill(out, all))
     }
 
     fn label(&self, index: usize) -> Option<Label> {
-        self.labels.get(index)
+        self.labels.get(self.last_rows[index])
     }
 
     fn group(&self, index: usize) -> u32 {
-        self.segments[index]
+        self.segments[self.last_rows[index]]
     }
 
     fn class_names(&self) -> &[String] {

@@ -53,7 +53,9 @@ fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceE
             let config = WorldConfig::with_seed(seed);
             Ok(Box::new(match q.sensor.unwrap_or_default() {
                 Sensor::Camera => {
-                    RoverSource::camera(&config, q.samples, q.height.unwrap_or(48), q.width.unwrap_or(64))?
+                    let (height, width) = (q.height.unwrap_or(48), q.width.unwrap_or(64));
+                    let source = RoverSource::camera(&config, q.samples, height, width)?;
+                    if q.beside_imu { source.with_imu_beside() } else { source }
                 }
                 Sensor::Imu => {
                     let window = q.window.unwrap_or(128);

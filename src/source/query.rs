@@ -98,6 +98,8 @@ pub struct Query {
     pub missing: Option<f64>,
     /// Every row of a NumPy file is a sample.
     pub each_row: bool,
+    /// Rows that make a sample.
+    pub stack: Option<usize>,
     /// NumPy file with the time of every sample.
     pub times: Option<String>,
     /// Columns that are summed to a label, with their signs.
@@ -112,6 +114,8 @@ pub struct Query {
     pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
     pub form: Option<LogForm>,
+    /// The simulated camera's frames come with what the IMU says.
+    pub beside_imu: bool,
 }
 
 impl Query {
@@ -157,6 +161,7 @@ impl Query {
                 }
             },
             "each" => self.each_row = choice(&["row"])? == 0,
+            "stack" => self.stack = Some(number(1..=64)? as usize),
             "times" => self.times = Some(value),
             "combine" => self.combine = Some(terms(uri, &value)?),
             "diff" => self.diff = Some(number(1..=1 << 20)? as usize),
@@ -165,6 +170,7 @@ impl Query {
                 self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
+            "beside" => self.beside_imu = choice(&["imu"])? == 0,
             "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),
             "samples" => self.samples = Some(number(1..=u64::MAX)?),

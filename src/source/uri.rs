@@ -39,8 +39,8 @@ const SCHEMES: &[SchemeRow] = &[
         form: "npy:X.npy[,Y.npy]",
         paths: 1..=2,
         queries: &[
-            "label", "labels", "group", "segments", "window", "stride", "each", "times", "combine", "diff", "smooth",
-            "rate", "nan", "missing", "order", "seed", "range", "range_of",
+            "label", "labels", "group", "segments", "window", "stride", "each", "stack", "times", "combine", "diff",
+            "smooth", "rate", "nan", "missing", "order", "seed", "range", "range_of",
         ],
     },
     SchemeRow {
@@ -115,7 +115,7 @@ const SCHEMES: &[SchemeRow] = &[
         scheme: Scheme::Sim,
         form: "sim:rover or sim:log",
         paths: 1..=1,
-        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height", "form"],
+        queries: &["seed", "samples", "sensor", "window", "stride", "width", "height", "form", "beside"],
     },
     SchemeRow { name: "link", scheme: Scheme::Link, form: "link:FILE", paths: 1..=1, queries: &[] },
     SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
@@ -211,8 +211,10 @@ impl Uri {
             ("range_of without range", "add &range=0.0..0.8")
         } else if self.scheme == Scheme::Sim && !matches!(self.paths[0].as_str(), "rover" | "log") {
             ("unknown simulator", "write sim:rover or sim:log")
-        } else if self.scheme == Scheme::Sim && self.paths[0] == "log" && (dims || q.sensor.is_some()) {
-            ("width, height and sensor are the rover's", "write sim:rover, or leave them out")
+        } else if self.scheme == Scheme::Sim && self.paths[0] == "log" && (dims || q.sensor.is_some() || q.beside_imu) {
+            ("width, height, sensor and beside are the rover's", "write sim:rover, or leave them out")
+        } else if q.beside_imu && q.sensor == Some(Sensor::Imu) {
+            ("the IMU beside itself", "leave beside or sensor=imu out")
         } else if self.scheme == Scheme::Sim && self.paths[0] == "rover" && q.form.is_some() {
             ("form is the log's", "write sim:log, or leave it out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 2 && q.label.is_some() {
@@ -225,8 +227,8 @@ impl Uri {
             ("combine, diff or smooth without labels", "write npy:X.npy,Y.npy")
         } else if q.labels == Some(Labels::Class) && (q.diff.is_some() || q.smooth.is_some()) {
             ("classes have no change and no mean", "leave diff and smooth out, or add &labels=value")
-        } else if q.times.is_some() && !q.each_row {
-            ("times without each=row", "add &each=row")
+        } else if (q.times.is_some() || q.stack.is_some()) && !q.each_row {
+            ("times or stack without each=row", "add &each=row")
         } else if q.missing.is_some() && q.nan == Nan::Error {
             ("missing= without what becomes of such readings", "add &nan=hold or &nan=skip")
         } else if self.scheme == Scheme::Tokens && q.nan == Nan::Hold {

@@ -19,15 +19,15 @@ use crate::augment::signal::ChannelScale;
 use crate::fixed::random::Draws;
 use crate::kernels::Grid;
 use crate::learner::{
-    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, follow_scales, input_of, pick_of, scales_len,
-    step_size, store_sample, tensor, view_of, work_len,
+    Counters, DICTIONARY_LESSON, Learner, Options, SampleError, follow_scales, input_of, objective_len,
+    objective_range, pick_of, scales_len, step_size, store_sample, tensor, view_of, work_len,
 };
 use crate::net::arena::Arena;
 use crate::net::error::PlanError;
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
 use crate::pretext::dictionary::Schedule;
-use crate::replay::{Pick, Replay};
+use crate::replay::{Beside, Pick, Replay};
 use crate::sample::{Sample, Seed};
 use dictionary::Bank;
 use net::View;
@@ -51,6 +51,8 @@ pub struct Twin {
     /// Of the trained tensors, in the integer masters' unit.
     masters: Vec<f32>,
     momentum: Vec<f32>,
+    /// What the losses keep, one head after the other.
+    objective: Vec<f32>,
     banks: Vec<Bank>,
     scales: &'static mut [ChannelScale],
     /// `None` for an encoder that is its dictionary alone.
@@ -82,6 +84,7 @@ impl Twin {
             weights: vec![0.0; network.weights_len],
             masters: vec![0.0; network.trained_range().len()],
             momentum: vec![0.0; network.trained_range().len()],
+            objective: vec![0.0; objective_len(&network)],
             banks: stem.map(bank).collect(),
             scales,
             replay,
@@ -173,7 +176,7 @@ impl Twin {
             descriptor = describe(&self.network.descriptor_grid(), &self.view.activations);
         }
         let draws = Draws::new(Seed(self.counters.seed), self.counters.observed, tensor::REPLAY);
-        replay.push(self.stored, sample.time.0, sample.segment, &descriptor, draws);
+        replay.push(self.stored, sample.time.0, sample.segment, &descriptor, &[], draws);
     }
 
     /// One step of the pretext, if it is due: its loss in nats. Call it until it is `None`.
@@ -197,7 +200,10 @@ impl Twin {
     }
 
     fn train(&mut self) -> Option<f32> {
-        let (loss, gradients) = self.gradients()?;
+        let mut objective = std::mem::take(&mut self.objective);
+        let step = self.gradients(&mut objective);
+        self.objective = objective;
+        let (loss, gradients) = step?;
         let step_size = step_size(&self.counters, &self.spec.optimizer);
         let head = self.network.due(self.counters.steps)?;
         for number in self.network.chain(head) {
@@ -208,7 +214,8 @@ impl Twin {
     }
 
     /// Loss of the step that is due, and its gradient by all trained weights. `None` while there are too few samples.
-    fn gradients(&self) -> Option<(f32, Vec<f32>)> {
+    /// `objective` moves on with the step.
+    fn gradients(&self, objective: &mut [f32]) -> Option<(f32, Vec<f32>)> {
         let head = self.network.due(self.counters.steps)?;
         let pretext = &head.pretext;
         let (replay, seed, step) = (self.replay.as_ref()?, Seed(self.counters.seed), self.counters.steps);
@@ -231,8 +238,13 @@ impl Twin {
             .collect();
         let embeddings: Vec<f32> = views.iter().flat_map(|v| v.top().iter().copied()).collect();
         let dim = network.embedding_dim(head);
-        let temperature = 0.5f32.powi(pretext.temperature_shift as i32);
-        let (loss, errors) = loss::nt_xent(&embeddings, dim, pretext.views, temperature);
+        let targets: Vec<f32> = if pretext.task.predicts() {
+            views.iter().flat_map(|v| v.head[1].iter().copied()).collect()
+        } else {
+            Vec::new()
+        };
+        let rows = loss::Rows { z: &embeddings, dim, views: pretext.views, targets: &targets };
+        let (loss, errors) = loss::loss(pretext, rows, &mut objective[objective_range(network, head)]);
         let part = count.div_ceil(PARTS);
         let mut views = views;
         let parts: Vec<Vec<f32>> = views
@@ -323,7 +335,7 @@ fn memory<'m>(
     let descriptor = network.descriptor_grid().len();
     let replay = network.heads.first().map(|head| {
         let (neighbours, per_step) = (network.neighbours(), head.pretext.samples_per_step);
-        Replay::take(&spec.replay, neighbours, per_step, frame, descriptor, arena)
+        Replay::take(&spec.replay, neighbours, per_step, frame, descriptor, Beside::default(), arena)
     });
     (scales, stored, replay)
 }

@@ -78,6 +78,7 @@ impl Twin {
         each("weights", Numbers::F32(&mut self.weights));
         each("masters", Numbers::F32(&mut self.masters));
         each("momentum", Numbers::F32(&mut self.momentum));
+        each("objective", Numbers::F32(&mut self.objective));
         for (bank, [whitening, dictionary, deviation]) in self.banks.iter_mut().zip(BANKS) {
             each(whitening, Numbers::F32(&mut bank.whitening));
             each(dictionary, Numbers::F32(&mut bank.dictionary));

@@ -70,7 +70,7 @@ fn gradients_are_those_of_finite_differences() {
         let mut twin = twin(kind);
         // Enough samples for a step, none of them trained on.
         (0..64).for_each(|n| twin.observe(&sample(&pixels(n), n)).expect("a fitting sample"));
-        let (_, gradients) = twin.gradients().expect("enough samples");
+        let (_, gradients) = twin.gradients(&mut []).expect("enough samples");
         let from = twin.network.trained_range().start;
         for t in twin.network.tensors.clone().iter().skip(twin.network.first_trained) {
             let (mut own, mut slopes) = (Vec::new(), Vec::new());
@@ -78,7 +78,7 @@ fn gradients_are_those_of_finite_differences() {
                 let before = twin.weights[at];
                 let mut nudged = |by: f32| {
                     twin.weights[at] = before + by;
-                    let loss = twin.gradients().expect("enough samples").0;
+                    let loss = twin.gradients(&mut []).expect("enough samples").0;
                     twin.weights[at] = before;
                     loss
                 };

@@ -105,7 +105,7 @@ fn a_log_written_to_a_file_is_the_simulated_log() {
         // A tie between two tasks may be told either way.
         assert!(names[a as usize] == TASKS[b as usize] || w.data == s.data);
     }
-    says("sim:log?width=3", &["width, height and sensor"]);
+    says("sim:log?width=3", &["width, height, sensor"]);
     says("sim:rover?form=text", &["write sim:log"]);
     says("sim:log?window=1", &["window=2 to 512"]);
 }

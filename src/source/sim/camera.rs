@@ -83,6 +83,11 @@ impl Camera {
         }
     }
 
+    /// Left and up for 1 forward, of the middle of each pixel.
+    pub(super) fn slopes(&self) -> &[(f32, f32)] {
+        &self.slopes
+    }
+
     /// Forgets the exposure: the next frame is exposed as if the camera had just been opened.
     pub(super) fn restart(&mut self) {
         self.meter = FRESH;

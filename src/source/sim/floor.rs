@@ -234,17 +234,19 @@ pub(super) fn paint(
     let lane = lane_map(track, columns, rows);
     let (step, lap) = (track.step() as f32, track.length as f32);
     let mut texel = 0;
-    Texture::paint(width, height, TEXEL_M, |x, y| {
-        let cover = |patches: &[Patch], mut colour: [f32; 3]| {
+    Texture::paint_marked(width, height, TEXEL_M, |x, y| {
+        let mut mark = 0.0;
+        let cover = |patches: &[Patch], mut colour: [f32; 3], mark: &mut f32| {
             for patch in patches {
                 let cover = patch.cover(x, y);
                 if cover > 0.0 {
                     colour = blend(colour, patch.material.at(x, y), cover);
+                    *mark *= 1.0 - cover;
                 }
             }
             colour
         };
-        let mut colour = cover(&below, base.at(x, y));
+        let mut colour = cover(&below, base.at(x, y), &mut mark);
         let (cross, knot) = lane.get(texel).copied().unwrap_or((f32::INFINITY, 0));
         texel += 1;
         if cross.abs() < 0.9 {
@@ -259,11 +261,12 @@ pub(super) fn paint(
             colour = colour.map(|c| c - worn);
             let (paint, opacity) = markings.at(cross, along, lap, x, y);
             colour = blend(colour, paint, opacity);
+            mark = opacity;
         }
-        let colour = cover(&above, colour);
+        let colour = cover(&above, colour, &mut mark);
         // Lamps light some places better than others, for good.
         let lamp = 0.93 + 0.14 * fractal(look ^ 79, x * 0.35, y * 0.35, 2);
         let lit = lamp * shade(x, y);
-        colour.map(|c| c * lit)
+        (colour.map(|c| c * lit), mark)
     })
 }

@@ -9,7 +9,7 @@
 //!
 //! Everything of the rover is a function of the [`WorldConfig`] and the steering: the same on every platform (only exact float
 //! operations and `libm`), drawn from counter-based hashes. The parts, each naming only those before it:
-//! `noise`, `config`, `track`, `texture`, `clutter` and `floor`, `world`, `lens`, `camera`, `body`, `rover`, `source`.
+//! `noise`, `config`, `track`, `texture`, `clutter` and `floor`, `world`, `lens`, `camera`, `body`, `rover`, `truth`, `source`.
 //!
 //! ```
 //! use nestling::source::sim::{Rover, WorldConfig};
@@ -35,12 +35,14 @@ mod rover;
 mod source;
 mod texture;
 mod track;
+mod truth;
 mod world;
 
 pub use config::WorldConfig;
 pub use log::{EVENTS, Event, EventLog, LogForm, LogSource, TASKS};
 pub use rover::{IMU_PER_G, IMU_PER_RAD_S, OFF_TRACK_M, Pose, READINGS_PER_STEP, Rover, STEP_US, StepTruth};
 pub use source::RoverSource;
+pub use truth::{Surface, coarse};
 
 #[cfg(test)]
 mod tests;

@@ -174,6 +174,14 @@ impl Rover {
     /// Renders what the camera sees now into `[height, width, 3]` bytes: [`frame_len`](Self::frame_len) of them. A
     /// shorter buffer gets the upper rows, a longer one keeps its rest. Twice in one step gives the same frame.
     pub fn render(&mut self, frame: &mut [u8]) {
+        let (_, _, view) = self.sight();
+        let tick = self.state.tick;
+        let seconds = tick as f64 * (STEP_US as f64 * 1e-6);
+        self.camera.render(&self.world, &view, tick, seconds, frame);
+    }
+
+    /// The world, the camera, and where it stands now.
+    pub(super) fn sight(&self) -> (&World, &Camera, View) {
         let s = &self.state;
         let view = View {
             x: s.pose.x_m as f32,
@@ -186,8 +194,7 @@ impl Rover {
             pitch_rate: s.pitch.1 as f32,
             roll_rate: s.roll.1 as f32,
         };
-        let seconds = s.tick as f64 * (STEP_US as f64 * 1e-6);
-        self.camera.render(&self.world, &view, s.tick, seconds, frame);
+        (&self.world, &self.camera, view)
     }
 
     /// Height and width of a frame in pixels.

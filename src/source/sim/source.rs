@@ -2,7 +2,7 @@
 
 use super::config::WorldConfig;
 use super::noise::{Dice, hash, unit, wave};
-use super::rover::{READINGS_PER_STEP, Rover, STEP_US, StepTruth};
+use super::rover::{IMU_PER_G, IMU_PER_RAD_S, READINGS_PER_STEP, Rover, STEP_US, StepTruth};
 use crate::sample::Micros;
 use crate::source::{Data, Label, Record, Source, SourceError};
 
@@ -31,6 +31,8 @@ pub struct RoverSource {
     laps: u32,
     sensor: Sensor,
     class_names: Vec<String>,
+    /// Running mean of the IMU's six channels, in 1/256 of a reading, where frames come with it.
+    beside: Option<[i32; 6]>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +96,45 @@ impl RoverSource {
 
     fn new(config: &WorldConfig, samples: Option<u64>, sensor: Sensor, classes: &[&str]) -> Self {
         let class_names = classes.iter().map(|&name| name.to_owned()).collect();
-        RoverSource { rover: Rover::new(config), samples, given: 0, segment: 0, group: 0, laps: 0, sensor, class_names }
+        RoverSource {
+            rover: Rover::new(config),
+            samples,
+            given: 0,
+            segment: 0,
+            group: 0,
+            laps: 0,
+            sensor,
+            class_names,
+            beside: None,
+        }
+    }
+
+    /// Frames that come with what the IMU says of them: six numbers, the accelerometer's in 1/64 g (without gravity) and the
+    /// gyroscope's in 1/64 rad/s, as they run on average over about four frames.
+    #[must_use]
+    pub fn with_imu_beside(mut self) -> Self {
+        self.beside = Some([0; 6]);
+        self
+    }
+
+    /// Lets the IMU's average follow the step that was driven.
+    fn follow_imu(&mut self) {
+        let Some(mean) = &mut self.beside else { return };
+        let readings = self.rover.imu_readings();
+        for (channel, mean) in mean.iter_mut().enumerate() {
+            let sum: i32 = readings.iter().map(|reading| i32::from(reading[channel])).sum();
+            *mean += ((sum << 8) / READINGS_PER_STEP as i32 - *mean) >> 2;
+        }
+    }
+
+    fn write_beside(&self, beside: &mut Vec<i8>) {
+        beside.clear();
+        let Some(mean) = &self.beside else { return };
+        let units = [IMU_PER_G as i32, IMU_PER_RAD_S as i32];
+        beside.extend(mean.iter().enumerate().map(|(channel, mean)| {
+            let gravity = if channel == 2 { 64 } else { 0 };
+            ((mean >> 2) / units[channel / 3] - gravity).clamp(-127, 127) as i8
+        }));
     }
 
     /// The rover as it stands at the latest sample: its pose, its truth, its track.
@@ -146,7 +186,9 @@ impl RoverSource {
     fn next_frame(&mut self, record: &mut Record) {
         if self.given > 0 {
             self.drive();
+            self.follow_imu();
         }
+        self.write_beside(&mut record.beside);
         let (height, width) = self.rover.frame_size();
         if !matches!(record.data, Data::Image { .. }) {
             record.data = Data::Image { pixels: Vec::new(), height, width, channels: 3 };
@@ -249,6 +291,7 @@ impl Source for RoverSource {
     fn rewind(&mut self) -> Result<(), SourceError> {
         self.rover.restart();
         (self.given, self.segment, self.group, self.laps) = (0, 0, 0, 0);
+        self.beside = self.beside.map(|_| [0; 6]);
         if let Sensor::Imu(imu) = &mut self.sensor {
             *imu = Imu { window: imu.window, stride: imu.stride, ..Imu::default() };
         }

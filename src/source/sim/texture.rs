@@ -28,14 +28,25 @@ impl Texture {
         texel_m: f32,
         mut paint: impl FnMut(f32, f32) -> [f32; 3],
     ) -> Self {
+        Texture::paint_marked(width_m, height_m, texel_m, |x, y| (paint(x, y), 0.0))
+    }
+
+    /// As [`Texture::paint`], with what share of each texel is a marking.
+    pub(super) fn paint_marked(
+        width_m: f32,
+        height_m: f32,
+        texel_m: f32,
+        mut paint: impl FnMut(f32, f32) -> ([f32; 3], f32),
+    ) -> Self {
         let width = ((width_m / texel_m) as usize).max(2);
         let height = ((height_m / texel_m) as usize).max(2);
         let mut texels = Vec::with_capacity(width * height);
         for row in 0..height {
             for column in 0..width {
-                let colour = paint((column as f32 + 0.5) * texel_m, (row as f32 + 0.5) * texel_m);
-                let [r, g, b] = colour.map(|c| (c.clamp(0.0, 1.0) * 255.0 + 0.5) as u8);
-                texels.push([r, g, b, 0]);
+                let (colour, mark) = paint((column as f32 + 0.5) * texel_m, (row as f32 + 0.5) * texel_m);
+                let byte = |c: f32| (c.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
+                let [r, g, b] = colour.map(byte);
+                texels.push([r, g, b, byte(mark)]);
             }
         }
         let mut levels = vec![Level { width, height, texels, density: 1.0 / texel_m }];
@@ -54,6 +65,16 @@ impl Texture {
     pub(super) fn at(&self, x: f32, y: f32, halvings: usize) -> [f32; 3] {
         let level = &self.levels[halvings.min(self.levels.len() - 1)];
         level.bilinear(x * level.density, y * level.density)
+    }
+}
+
+impl Texture {
+    /// Share of the texel at (x, y) metres that is a marking, 0 to 1.
+    pub(super) fn mark(&self, x: f32, y: f32) -> f32 {
+        let level = &self.levels[0];
+        let place = |v: f32, count: usize| ((v * level.density).max(0.0) as usize).min(count - 1);
+        let texel = place(y, level.height) * level.width + place(x, level.width);
+        f32::from(level.texels[texel][3]) * (1.0 / 255.0)
     }
 }
 
