@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::settings::UsageError;
-use super::{Outcome, Told, progress};
+use super::{Outcome, Told, finetune, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
-use crate::kernels::Map;
+use crate::kernels;
 use crate::learner::{Learner, Options, SampleError};
 use crate::net::network::Network;
 use crate::net::spec::Spec;
@@ -45,6 +45,9 @@ pub struct Args {
     /// Judge the learned features alone.
     #[arg(long)]
     learned_only: bool,
+    /// Fine-tune head and encoder with few labels too, and the same net from scratch. Takes a minute or more.
+    #[arg(long, conflicts_with = "learned_only")]
+    finetune: bool,
 }
 
 /// Features of all samples of a source, and what was annotated for them.
@@ -141,7 +144,7 @@ pub(super) fn raw(data: &Data, out: &mut Vec<f32>) {
     match data {
         Data::Window { readings, .. } => out.extend(readings.iter().map(|&v| f32::from(v))),
         Data::Image { pixels, height, width, channels } => {
-            let map = Map::new((*height).min(RAW_SIDE), (*width).min(RAW_SIDE), *channels);
+            let map = kernels::Map::new((*height).min(RAW_SIDE), (*width).min(RAW_SIDE), *channels);
             let mut small = vec![0; map.len()];
             fit::resize(pixels, *height, *width, *channels, map, &mut small);
             out.extend(small.iter().map(|&v| f32::from(v)));
@@ -199,7 +202,7 @@ pub(super) fn read_rows(
 }
 
 impl Rowset {
-    fn targets(&self) -> Result<Targets, UsageError> {
+    pub(super) fn targets(&self) -> Result<Targets, UsageError> {
         let class = |l: &Label| if let Label::Class(c) = l { Some(*c) } else { None };
         let value = |l: &Label| if let Label::Value(v) = l { Some(*v) } else { None };
         if let Some(classes) = self.labels.iter().map(class).collect() {
@@ -215,6 +218,15 @@ impl Rowset {
     fn in_time(&self) -> bool {
         let changes = self.segments.windows(2).filter(|pair| pair[0] != pair[1]).count() + 1;
         self.segments.len() > 2 * changes
+    }
+
+    pub(super) fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// How its rows may be parted.
+    pub(super) fn order(&self, seed: u64) -> Rows {
+        if self.in_time() { Rows::InTime } else { Rows::Unordered { seed } }
     }
 
     pub(super) fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
@@ -259,8 +271,7 @@ pub fn run(args: &Args) -> Outcome {
         let (train_part, test_part) = match &test {
             Some(test) => (all, test.labelled(pick(test))?),
             None => {
-                let rows = if train.in_time() { Rows::InTime } else { Rows::Unordered { seed: args.seed } };
-                let split = evaluate::split(&train.groups, args.train_share, rows)?;
+                let split = evaluate::split(&train.groups, args.train_share, train.order(args.seed))?;
                 (all.select(&split.train), all.select(&split.test))
             }
         };
@@ -275,14 +286,35 @@ pub fn run(args: &Args) -> Outcome {
         results.push(("untrained", scored(&|rows| rows.untrained.clone())?));
         results.push(("raw", scored(&|rows| rows.raw.clone())?));
     }
-    told(args, state_hash, &results)
+    let mut tuned = [Map::new(), Map::new()];
+    if args.finetune {
+        let (Judged::Integer(learned), Some(Judged::Integer(untrained))) = (&learned, &baseline) else {
+            return Err(
+                UsageError("--finetune is for checkpoints in integers, and this is a float twin's".into()).into()
+            );
+        };
+        let (sources, test_sources) = (&args.sources[..], &args.test_sources[..]);
+        let from = finetune::From { sources, test_sources, train_share: args.train_share, seed: args.seed };
+        tuned = finetune::run(&from, learned, untrained)?;
+    }
+    told(args, state_hash, &results, tuned)
 }
 
-fn told(args: &Args, state_hash: Option<String>, results: &[(&str, Scores)]) -> Outcome {
+fn told(
+    args: &Args,
+    state_hash: Option<String>,
+    results: &[(&str, Scores)],
+    [tuned, from_scratch]: [Map<String, Value>; 2],
+) -> Outcome {
     let mut json = json!({ "checkpoint": args.checkpoint, "state_hash": state_hash });
     let mut rows: Vec<(&str, Value)> = Vec::new();
     for (name, scores) in results {
-        rows.push((name, serde_json::to_value(scores)?));
+        let mut value = serde_json::to_value(scores)?;
+        let more = [("learned", &tuned), ("untrained", &from_scratch)].into_iter().find(|(of, _)| of == name);
+        if let (Some(value), Some((_, more))) = (value.as_object_mut(), more) {
+            value.extend(more.clone());
+        }
+        rows.push((name, value));
     }
     if let (Some(json), Some((_, Value::Object(learned)))) = (json.as_object_mut(), rows.first()) {
         json.extend(learned.clone());

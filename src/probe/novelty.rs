@@ -125,7 +125,8 @@ impl<'m> Novelty<'m> {
     fn nearest(&self, feature: &[i8]) -> Option<(u32, usize)> {
         let rows = self.prototypes.chunks_exact(self.dim).zip(&*self.counts).enumerate();
         let squares = rows.filter(|(_, (_, n))| **n > 0).map(|(place, (row, _))| {
-            let apart = |(&p, &v): (&i16, &i8)| u64::from((i32::from(v) * 256 - i32::from(p)).unsigned_abs() >> 4).pow(2);
+            let apart =
+                |(&p, &v): (&i16, &i8)| u64::from((i32::from(v) * 256 - i32::from(p)).unsigned_abs() >> 4).pow(2);
             (row.iter().zip(feature).map(apart).sum::<u64>(), place)
         });
         squares.min().map(|(square, place)| (isqrt(square / self.dim as u64), place))
