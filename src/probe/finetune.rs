@@ -322,3 +322,68 @@ impl<'m> FineTuner<'m> {
         super::largest_of(self.logits[..classes].iter().map(|&l| i64::from(l))).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learner::Options;
+    use crate::selftest;
+
+    const CLASSES: usize = 3;
+
+    /// Stripes of the selftest's size: upright, level or slanting, anywhere.
+    fn stripes(n: u32) -> (Vec<u8>, usize) {
+        let draws = Draws::new(Seed(9), u64::from(n), 0);
+        let (class, phase, noise) = (n as usize % CLASSES, draws.below(0, 64), draws.below(1, 40));
+        let side = 16;
+        let wave = |i: u32| {
+            let (y, x) = (i / 3 / side, i / 3 % side);
+            let along = [x * 12, y * 12, (x + y) * 9][class] + phase;
+            (if along % 64 < 32 { 60 } else { 180 } + draws.below(2 + i, noise + 1)) as u8
+        };
+        ((0..side * side * 3).map(wave).collect(), class)
+    }
+
+    fn tuned(depth: Depth, kernels: Kernels) -> (u32, Vec<i8>, Vec<i8>) {
+        let (spec, options) = (selftest::spec(), Options { kernels, ..Options::new(Seed(2)) });
+        let mut memory = vec![0; Learner::plan(&spec, &options).expect("a plan").block_len()];
+        let learner = Learner::new(&spec, &options, &mut memory).expect("enough memory");
+        let course = Course { depth, steps: 120, seed: Seed(3) };
+        let mut counting = Arena::counting();
+        FineTuner::take(&spec, kernels, CLASSES, course, &mut counting).expect("a plan");
+        let mut block = vec![0; Arena::block_len(counting.used())];
+        let mut tuner = FineTuner::take(&spec, kernels, CLASSES, course, &mut Arena::over(&mut block)).expect("a plan");
+        tuner.start(&learner);
+        let layers = tuner.network.tensors[tuner.network.heads[0].tensors.start].weights;
+        let before = tuner.weights[..layers].to_vec();
+        let samples: Vec<_> = (0..24).map(stripes).collect();
+        for step in 0..120 {
+            tuner.step(|n| {
+                let (stored, class) = &samples[(step * 7 + n * 5) % samples.len()];
+                (stored, *class)
+            });
+        }
+        let right = (1000..1090).map(stripes).filter(|(stored, class)| tuner.predict(stored) == *class).count();
+        (right as u32, before, tuner.weights[..layers].to_vec())
+    }
+
+    #[test]
+    fn few_labels_are_learned_and_the_head_alone_leaves_the_encoder_as_it_is() {
+        let (right, before, after) = tuned(Depth::Head, Kernels::detect());
+        assert!(right > 45 && before == after, "{right} of 90");
+        let (right, before, after) = tuned(Depth::Whole, Kernels::detect());
+        assert!(right > 70 && before != after, "{right} of 90");
+    }
+
+    #[test]
+    fn every_kernel_gives_the_same_bits() {
+        assert!(tuned(Depth::HeadFirst, Kernels::Reference) == tuned(Depth::HeadFirst, Kernels::detect()));
+    }
+
+    #[test]
+    fn one_class_is_refused() {
+        let course = Course { depth: Depth::Head, steps: 1, seed: Seed(0) };
+        let taken = FineTuner::take(&selftest::spec(), Kernels::detect(), 1, course, &mut Arena::counting());
+        assert!(taken.is_err());
+    }
+}
