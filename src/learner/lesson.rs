@@ -1,7 +1,7 @@
 //! The end of a lesson: the new encoder and the published one are measured on the same canaries, and the lesson is
 //! published or undone.
 
-use super::denoise::LossBuffers;
+use super::rebuild::Way;
 use super::step::{objective_len, objective_range};
 use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
@@ -12,6 +12,7 @@ use crate::net::head::Head;
 use crate::net::network::Network;
 use crate::net::spec::{MAX_LAYERS, Spec};
 use crate::net::task::{MAX_PRETEXTS, Task};
+use crate::pretext::code::Code;
 use crate::pretext::objective;
 use crate::replay::Pick;
 use crate::sample::{EncoderVersion, Seed};
@@ -38,6 +39,10 @@ pub(super) struct CanaryBuffers<'a> {
     objective: &'a mut [i32],
     /// One for each head that compares embeddings.
     losses: heapless::Vec<objective::Buffers<'a>, MAX_PRETEXTS>,
+    /// Of codes: the decoder's scores.
+    scores: &'a mut [i32],
+    /// One for each head; empty where it has no code.
+    codes: heapless::Vec<Code<'a>, MAX_PRETEXTS>,
     scratch: Scratch<'a>,
 }
 
@@ -48,10 +53,11 @@ impl<'a> CanaryBuffers<'a> {
         let rows = embeds().map(|head| spec.guard.canaries * head.pretext.views).max().unwrap_or(0);
         let dim = embeds().map(|head| network.embedding_dim(head)).max().unwrap_or(0);
         let rebuilds = heads().any(|head| head.pretext.task.rebuilds());
-        let mut losses = heapless::Vec::new();
+        let (mut losses, mut codes) = (heapless::Vec::new(), heapless::Vec::new());
         for head in network.heads.iter() {
             let rows = if head.pretext.task.rebuilds() { 0 } else { spec.guard.canaries * head.pretext.views };
             // There is room for one of each head.
+            let _ = codes.push(Code::take(network, head, arena));
             let _ = losses.push(objective::Buffers::take(&head.pretext, rows, network.embedding_dim(head), arena));
         }
         CanaryBuffers {
@@ -65,6 +71,8 @@ impl<'a> CanaryBuffers<'a> {
             targets: arena.take(if embeds().any(|head| head.pretext.task.predicts()) { rows * dim } else { 0 }),
             objective: arena.take(objective_len(network)),
             losses,
+            scores: arena.take(heads().map(|head| network.scores_len(head)).max().unwrap_or(0)),
+            codes,
             scratch: Scratch::take(network, arena),
         }
     }
@@ -276,9 +284,10 @@ impl Learner<'_> {
         let (mut loss, mut rank) = (0, u32::MAX);
         for head in &self.network.heads {
             if head.pretext.task.rebuilds() {
-                let CanaryBuffers { window, input, activations, scratch, .. } = b;
-                let mut buffers = LossBuffers { window, input, activations, scratch };
-                loss += self.rebuild_loss(head, params, CANARY_STEP, (0..canaries).map(&pick), &mut buffers);
+                let CanaryBuffers { window, input, activations, scores, scratch, .. } = b;
+                let (code, scores) = (&mut b.codes[head.number], &mut scores[..self.network.scores_len(head)]);
+                let mut way = Way { clean: window, input, activations, code, scores, scratch };
+                loss += self.rebuild_loss(head, params, CANARY_STEP, (0..canaries).map(&pick), &mut way);
                 continue;
             }
             loss += self.embedding_loss(head, params, b, canaries, &pick);

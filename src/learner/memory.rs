@@ -1,6 +1,6 @@
 //! The memory plan: one function takes all buffers, over real memory or while counting.
 
-use super::{Encoder, Learner, MAX_LANES, Options, batch, denoise, stem, step};
+use super::{Encoder, Learner, MAX_LANES, Options, batch, rebuild, stem, step};
 use crate::fixed::LaggedShift;
 use crate::net::arena::Arena;
 use crate::net::error::PlanError;
@@ -163,7 +163,8 @@ pub(super) fn take<'p, 'm>(
     mark("weights for backward", arena);
     let masters = arena.take(trained);
     let embeds = network.heads.iter().any(|head| !head.pretext.task.rebuilds());
-    let with_momentum = if spec.optimizer.momentum && embeds { trained } else { 0 };
+    let signs = embeds || network.heads.iter().any(|head| head.pretext.batch >= rebuild::ENOUGH_FOR_SIGNS);
+    let with_momentum = if spec.optimizer.momentum && signs { trained } else { 0 };
     let momentum = arena.take(with_momentum);
     let objective_len = step::objective_len(&network);
     let objective = arena.take(objective_len);
@@ -287,7 +288,7 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
 /// Takes what a step of `head` needs.
 fn take_for_step(network: &Network, head: &Head, options: &Options, arena: &mut Arena) {
     if head.pretext.task.rebuilds() {
-        denoise::Buffers::take(network, head, arena);
+        rebuild::Lane::take_all(network, head, options.lanes, arena);
     } else {
         step::StepBuffers::take(network, head, options.lanes, options.lean, arena);
     }

@@ -4,12 +4,13 @@
 //! `runtime` and firmware drive it. It never touches files, threads or clocks; work is split over [`Join`].
 
 mod batch;
-mod denoise;
 mod encoder;
+mod lanes;
 mod lesson;
 mod map;
 mod memory;
 mod observe;
+mod rebuild;
 mod stem;
 mod step;
 

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::denoise::may_fall;
+use super::rebuild::may_fall;
 use super::{Learner, batch, memory, tensor};
 use crate::augment::{fit, image};
 use crate::fixed::Seen;

@@ -2,18 +2,19 @@
 
 use core::ops::Range;
 
+use super::lanes::{self, Sums};
+use super::rebuild::keep_rebuilt;
 use super::{Counters, Did, Join, Learner, MAX_LANES, batch, tensor};
 use crate::augment::signal::ChannelScale;
-use crate::fixed::Seen;
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::guard;
 use crate::kernels::narrow::{self, Random};
 use crate::net::arena::Arena;
-use crate::net::backward::{self, BackwardSeen, EachGradient};
+use crate::net::backward::{self, EachGradient};
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::head::{Head, MAX_HEAD_TENSORS};
-use crate::net::network::{MAX_TENSORS, Network};
+use crate::net::network::Network;
 use crate::net::spec::{OptimizerSpec, Spec};
 use crate::net::task::Pretext;
 use crate::net::update;
@@ -45,12 +46,8 @@ pub(super) struct Lane<'a> {
     inner: &'a mut [i8],
     embeddings: &'a mut [i32],
     errors: [&'a mut [i8]; 2],
-    gradients: &'a mut [i32],
-    /// Sums of 64 bits of the tensors that need them.
-    wide: &'a mut [i64],
+    sums: Sums<'a>,
     scratch: Scratch<'a>,
-    forward_seen: ForwardSeen,
-    backward_seen: BackwardSeen,
 }
 
 /// All buffers of a step.
@@ -109,11 +106,8 @@ impl<'a> StepBuffers<'a> {
                 inner: arena.take(count * network.inner_len(head)),
                 embeddings: arena.take(count * dim),
                 errors: [arena.take(group * network.error_len()), arena.take(group * network.error_len())],
-                gradients: arena.take(gradients),
-                wide: arena.take(network.wide_len),
+                sums: Sums::take(network, gradients, arena),
                 scratch: Scratch::take_for_step(network, group.max(network.views_at_a_time), arena),
-                forward_seen: ForwardSeen::default(),
-                backward_seen: [Seen::default(); MAX_TENSORS],
             };
             // `lanes` was checked against MAX_LANES by the plan.
             let _ = taken.push(lane);
@@ -195,7 +189,7 @@ impl Lane<'_> {
             let activations = &self.activations[self.place(local) * network.step_len()..];
             let pooled = &mut self.head_inputs[local * pooled_len..][..pooled_len];
             seen.head[0] = forward::pool(network, shared.params, head, activations, pooled, &mut self.scratch);
-            self.forward_seen.merge(&seen);
+            self.sums.forward.merge(&seen);
         }
         let mut at = HeadActivations {
             input: &mut self.head_inputs[..count * pooled_len],
@@ -203,7 +197,7 @@ impl Lane<'_> {
             top: self.embeddings,
         };
         let head = forward::head(network, shared.params, head, &mut at, &mut self.scratch);
-        self.forward_seen.merge(&ForwardSeen { head, ..Default::default() });
+        self.sums.forward.merge(&ForwardSeen { head, ..Default::default() });
     }
 
     /// Adds the gradients of the first `count` views, whose errors at the embeddings are in `errors`.
@@ -237,8 +231,9 @@ impl Lane<'_> {
             let [a, b] = &mut self.errors;
             let one_at_a_time: Option<EachGradient> =
                 if self.thrift == Thrift::Gradients { Some(&mut *each) } else { None };
-            let mut buffers =
-                backward::Buffers { errors: [&mut a[..], &mut b[..]], gradients: self.gradients, one_at_a_time };
+            let errors_of_maps = [&mut a[..], &mut b[..]];
+            let gradients = &mut *self.sums.gradients;
+            let mut buffers = backward::Buffers { errors: errors_of_maps, gradients, one_at_a_time, code: None };
             let seen = backward::group(
                 network,
                 shared.params,
@@ -250,10 +245,7 @@ impl Lane<'_> {
                 &mut buffers,
                 &mut self.scratch,
             );
-            self.backward_seen.iter_mut().zip(seen).for_each(|(a, b)| *a = a.merge(b));
-            for (sums, wide) in wide_tensors(network, head) {
-                update::widen(&mut self.gradients[sums], &mut self.wide[wide]);
-            }
+            self.sums.note_backward(network, head, &seen);
         }
     }
 }
@@ -276,16 +268,6 @@ fn inner_of<'a>(
     layers
 }
 
-/// Where the gradients of the tensors stand that need 64 bits: among those of 32, and of 64.
-fn wide_tensors<'a>(network: &'a Network, head: &Head) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<'a> {
-    let trained = network.trained_range().start;
-    network.chain(head).filter_map(move |number| {
-        let t = &network.tensors[number];
-        let (from, len) = (t.weights.saturating_sub(trained), t.conv.weights());
-        t.wide.map(|wide| (from..from + len, wide..wide + len))
-    })
-}
-
 /// Numbers that the loss of `head` keeps from step to step.
 fn own_objective_len(network: &Network, head: &Head) -> usize {
     if head.pretext.task.rebuilds() { 0 } else { objective::state_len(&head.pretext, network.embedding_dim(head)) }
@@ -300,18 +282,6 @@ pub(crate) fn objective_len(network: &Network) -> usize {
 pub(crate) fn objective_range(network: &Network, head: &Head) -> Range<usize> {
     let from = network.heads[..head.number].iter().map(|head| own_objective_len(network, head)).sum();
     from..from + own_objective_len(network, head)
-}
-
-/// Calls `f` on every lane, halving the work over `join`.
-fn for_each_lane<J: Join>(join: &J, lanes: &mut [Lane], f: &(impl Fn(&mut Lane) + Sync)) {
-    match lanes {
-        [] => {}
-        [lane] => f(lane),
-        _ => {
-            let (left, right) = lanes.split_at_mut(lanes.len() / 2);
-            join.join(|| for_each_lane(join, left, f), || for_each_lane(join, right, f));
-        }
-    }
 }
 
 /// Step size now: falls linearly over the last third of a known stream, with the square root of its age on an
@@ -343,7 +313,8 @@ impl Learner<'_> {
         }
         self.counters[0].credit -= samples;
         let scratch = core::mem::take(&mut self.scratch);
-        let trained = if task.rebuilds() { self.rebuild(number, scratch) } else { self.train(number, join, scratch) };
+        let trained =
+            if task.rebuilds() { self.rebuild(number, join, scratch) } else { self.train(number, join, scratch) };
         self.scratch = scratch;
         match trained {
             Some(loss) => Did::Trained { loss },
@@ -365,12 +336,10 @@ impl Learner<'_> {
         }
         let mut arena = Arena::reusing(scratch);
         let mut buffers = StepBuffers::take(network, head, self.lanes, self.lean, &mut arena)?;
-        for lane in &mut buffers.lanes {
-            lane.gradients.fill(0);
-            lane.wide.fill(0);
-        }
+        buffers.lanes.iter_mut().for_each(|lane| lane.sums.clear());
         let dim = network.embedding_dim(head);
-        let mut shifts = self.learning.shifts[0];
+        let before = self.learning.shifts[0];
+        let mut shifts = before;
 
         // Forward; before the very first step one view sets all shifts.
         macro_rules! shared {
@@ -393,10 +362,10 @@ impl Learner<'_> {
         {
             let first = buffers.lanes.first_mut()?;
             first.forward(&shared!(), 1);
-            follow_forward(&mut shifts, network, head, &core::mem::take(&mut first.forward_seen));
+            follow_forward(&mut shifts, network, head, &core::mem::take(&mut first.sums.forward));
         }
         let reading = shared!();
-        for_each_lane(join, &mut buffers.lanes, &|lane| lane.forward(&reading, lane.count));
+        lanes::for_each(join, &mut buffers.lanes, &|lane| lane.forward(&reading, lane.count));
 
         // Loss over all views.
         buffers.gather_embeddings(dim);
@@ -425,51 +394,38 @@ impl Learner<'_> {
         if network.chain(head).any(|t| t > network.first_trained && !shifts.errors[t].is_set()) {
             let first = buffers.lanes.first_mut()?;
             first.backward(&shared!(), errors, 1, &mut |_, _| {});
-            follow_backward(
-                &mut shifts,
-                network,
-                head,
-                &core::mem::replace(&mut first.backward_seen, [Seen::default(); MAX_TENSORS]),
-            );
-            first.gradients.fill(0);
-            first.wide.fill(0);
+            lanes::follow_backward(&mut shifts, network, head, &first.sums.backward, true);
+            let forward = first.sums.forward;
+            first.sums.clear();
+            first.sums.forward = forward;
         }
         let step_size = step_size(&self.counters[0], &self.spec.optimizer);
         let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
+        let mut halved = 0;
         let mut update = |number: usize, gradients: &[i32]| {
-            update::tensor(network, number, gradients, &mut trained, step_size, seed, step);
+            let done = update::tensor(network, number, gradients, &mut trained, step_size, seed, step);
+            halved += i32::from(done.halved && number < head.tensors.start);
         };
         let reading = shared!();
         let at_once = buffers.lanes.first().is_some_and(|lane| lane.thrift == Thrift::Gradients);
         match &mut buffers.lanes[..] {
             // The 8-bit weights that the errors go back through change only after the step.
             [lane] => lane.backward(&reading, errors, lane.count, &mut update),
-            lanes => for_each_lane(join, lanes, &|lane| lane.backward(&reading, errors, lane.count, &mut |_, _| {})),
+            lanes => lanes::for_each(join, lanes, &|lane| lane.backward(&reading, errors, lane.count, &mut |_, _| {})),
         }
 
         // Sum over lanes, then the update.
         let (first, others) = buffers.lanes.split_first_mut()?;
-        for lane in others {
-            first.gradients.iter_mut().zip(lane.gradients.iter()).for_each(|(a, b)| *a += b);
-            first.wide.iter_mut().zip(lane.wide.iter()).for_each(|(a, b)| *a += b);
-            first.forward_seen.merge(&lane.forward_seen);
-            first.backward_seen.iter_mut().zip(lane.backward_seen).for_each(|(a, b)| *a = a.merge(b));
-        }
-        for (sums, wide) in wide_tensors(network, head) {
-            update::narrow_wide(&first.wide[wide], &mut first.gradients[sums]);
-        }
-        follow_forward(&mut shifts, network, head, &first.forward_seen);
-        follow_backward(&mut shifts, network, head, &first.backward_seen);
-        let all_seen = first.forward_seen.layers.iter().chain(&first.backward_seen);
-        let clamped: u64 = all_seen.map(|s| u64::from(s.clamped)).sum();
+        others.iter().for_each(|lane| first.sums.add(&lane.sums));
+        first.sums.narrow(network, head);
+        follow_forward(&mut shifts, network, head, &first.sums.forward);
+        lanes::follow_backward(&mut shifts, network, head, &first.sums.backward, true);
+        let clamped = first.sums.clamped();
         let narrowed = (pretext.rows() * network.step_len()) as u64;
         if !at_once {
-            let from = network.trained_range().start;
-            for number in network.chain(head) {
-                let t = &network.tensors[number];
-                update(number, &first.gradients[t.weights - from..][..t.conv.weights()]);
-            }
+            first.sums.for_each_tensor(network, head, &mut update);
         }
+        keep_rebuilt(network, &before, &mut shifts, halved);
         self.learning.shifts[0] = shifts;
         self.narrow_masters();
         self.count_step(loss, clamped, narrowed);
@@ -492,18 +448,7 @@ impl Learner<'_> {
 
 /// Lets the forward shifts follow what a step of `head` saw.
 fn follow_forward(shifts: &mut forward::Shifts, network: &Network, head: &Head, seen: &ForwardSeen) {
-    for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
-        // A stem that is not trained any more keeps the shift that it was published with.
-        if !layer.dictionary {
-            shift.follow(*seen);
-        }
-    }
+    lanes::follow_layers(shifts, network, seen, true);
     let inner = head.tensors.len();
     shifts.heads[head.number].iter_mut().zip(&seen.head).take(inner).for_each(|(shift, seen)| shift.follow(*seen));
-}
-
-fn follow_backward(shifts: &mut forward::Shifts, network: &Network, head: &Head, seen: &BackwardSeen) {
-    for tensor in network.chain(head).filter(|&t| t > network.first_trained) {
-        shifts.errors[tensor].follow(seen[tensor]);
-    }
 }

@@ -7,7 +7,7 @@ use crate::augment::token;
 use crate::fixed::random::Draws;
 use crate::fixed::{Seen, shift_for};
 use crate::kernels::Views;
-use crate::kernels::narrow::{Largest, Random};
+use crate::kernels::narrow::{self, Keep, Largest, Random};
 use crate::kernels::reference::pool_sums_grad;
 use crate::sample::Seed;
 
@@ -31,6 +31,17 @@ pub struct Group<'a> {
 /// Gets the number of a tensor and its gradient.
 pub type EachGradient<'f> = &'f mut dyn FnMut(usize, &[i32]);
 
+/// The way back through the code between the last layer and a decoder, of one view.
+pub struct Turn<'f> {
+    /// What was drawn, and the map that it became.
+    pub drawn: &'f [i8],
+    pub map: &'f [i8],
+    /// The products of errors and weights at what was drawn; then room for the gradient by the latent.
+    pub sums: &'f mut [i32],
+    /// Gets `sums` and how many bits the errors at the map were narrowed by, and makes the gradient.
+    pub each: &'f mut dyn FnMut(u32, &mut [i32]),
+}
+
 /// Buffers that one lane keeps for the backward pass.
 pub struct Buffers<'a, 'f> {
     /// Two error maps for each view.
@@ -39,6 +50,8 @@ pub struct Buffers<'a, 'f> {
     pub gradients: &'a mut [i32],
     /// Where there is room for one tensor: gets the gradient of each in turn, which is that of the group alone.
     pub one_at_a_time: Option<EachGradient<'f>>,
+    /// Where the head has a code; groups are of one view then.
+    pub code: Option<Turn<'a>>,
 }
 
 /// Adds the errors at the rows that the codes of `x` looked up to the gradient of these rows.
@@ -75,6 +88,7 @@ pub fn group(
     let trained_from = net.trained_range().start;
     let [current, next] = &mut buffers.errors;
     current[..error.len()].copy_from_slice(error);
+    let mut narrowed = 0;
 
     // Tensors from the top down, each with the activations below it.
     for index in net.chain(head) {
@@ -88,6 +102,9 @@ pub fn group(
         let below = match place {
             Some(0) if flat => Views::one(group.head_inputs),
             Some(place) if flat => Views::one(group.inner[place - 1]),
+            Some(place @ 1..) => {
+                Views::one(buffers.code.as_ref().map_or(&[], |code| if place == 1 { code.drawn } else { code.map }))
+            }
             _ => match net.layers.iter().position(|l| l.tensors.contains(&index)) {
                 Some(layer) if layer > net.base => {
                     map(&group.activations[net.step_offset(&net.layers[layer - 1])..], net.step_len())
@@ -137,6 +154,20 @@ pub fn group(
         let packed = &packed_back[tensor.packed_back..];
         let draws = Draws::new(step.seed, step.number, super::update::error_tensor(index));
         let len = conv.input.len();
+        if let Some(code) = buffers.code.as_mut().filter(|_| place == Some(1)) {
+            let (products, errors) = (&mut code.sums[..len], errors.of(0));
+            net.kernels.input_grad(&conv, errors, weights, packed, &mut Keep(products), scratch.kernel);
+            (code.each)(narrowed, code.sums);
+            let gradient = &code.sums[len..];
+            let lagged = params.shifts.errors[index];
+            let shift = if lagged.is_set() { lagged.get() } else { shift_for(narrow::largest(gradient), 8) };
+            let first = (group.number * gradient.len()) as u32;
+            let mut sink = Random::new(shift, draws, first, None, &mut next[..gradient.len()]);
+            narrow::feed(gradient, &mut sink);
+            seen[index] = seen[index].merge(sink.seen());
+            core::mem::swap(current, next);
+            continue;
+        }
         for (map, out) in next.chunks_exact_mut(len).take(maps).enumerate() {
             // The head's input is pooled: the ReLU mask of the map below is applied after the error is spread over it.
             let active = (pooled.is_none() && !signed).then(|| &below.of(map)[..len]);
@@ -152,6 +183,7 @@ pub fn group(
             let mut sink = Random::new(shift, draws, first, active, out);
             net.kernels.input_grad(&conv, errors.of(map), weights, packed, &mut sink, scratch.kernel);
             seen[index] = seen[index].merge(sink.seen());
+            narrowed = shift;
         }
         core::mem::swap(current, next);
         if let Some(grid) = pooled {

@@ -25,7 +25,8 @@ const ERROR_SHIFTS: usize = MAX_LAYERS + 2 + MAX_PRETEXTS * MAX_HEAD_TENSORS;
 pub struct Shifts {
     /// Activations of the layers.
     pub layers: [LaggedShift; MAX_LAYERS],
-    /// Of each head, its pooled input and its inner layers. Of a decoder, its sums, and the errors at them.
+    /// Of each head, its pooled input and its inner layers. Of one that rebuilds, the decoder's sums, the errors at them,
+    /// the latent and the map that its code becomes.
     pub heads: [[LaggedShift; MAX_HEAD_TENSORS]; MAX_PRETEXTS],
     /// Errors at the inputs of the tensors.
     pub errors: [LaggedShift; ERROR_SHIFTS],
@@ -321,7 +322,7 @@ impl<'a> Params<'a> {
     }
 
     /// The product of tensor `number` in the form `conv`.
-    fn forward<S: Sink>(
+    pub(crate) fn forward<S: Sink>(
         &self,
         net: &Network,
         conv: &Conv,
@@ -421,20 +422,6 @@ pub fn head(
         }
     }
     seen
-}
-
-/// The decoder's sums for the activations of one view, into `sink`.
-pub fn decode<S: Sink>(
-    net: &Network,
-    params: Params,
-    head: &Head,
-    activations: &[i8],
-    sink: &mut S,
-    scratch: &mut Scratch,
-) {
-    let Some(last) = net.layers.last() else { return };
-    let (below, decoder) = (&activations[net.step_offset(last)..], head.top());
-    params.forward(net, &net.tensors[decoder].conv, decoder, below, sink, scratch);
 }
 
 /// Sums of a block of the feature before they are narrowed.

@@ -12,7 +12,8 @@ use crate::kernels::{Conv, Grid, Map};
 pub const MAX_HEAD_TENSORS: usize = 4;
 
 /// One pretext's layers. Where it compares embeddings: the last layer pooled → hidden → embedding, and for a predictor
-/// → hidden → prediction. Where it rebuilds: each position of the last layer → the input values it stands for.
+/// → hidden → prediction. Where it rebuilds: each position of the last layer → the input values it stands for; with a
+/// code between: the last layer → [means, log-variances], what is drawn by them → a map like the last layer's → those.
 #[derive(Clone, Debug)]
 pub struct Head {
     pub pretext: Pretext,
@@ -33,6 +34,11 @@ impl Head {
     /// Length of the pooled input.
     pub fn input_len(&self) -> usize {
         self.grid.map_or(0, |grid| grid.len())
+    }
+
+    /// Numbers of the code that the last layer is narrowed to, where it is.
+    pub fn code_len(&self) -> usize {
+        if self.pretext.task == Task::Variational { self.pretext.outputs } else { 0 }
     }
 
     /// Layers of it that are narrowed and kept: all but the last one.
@@ -95,7 +101,7 @@ impl Network {
 
     /// Adds the layers of a pretext above the last layer, `map`.
     pub(super) fn add_head(&mut self, spec: &Spec, number: usize, map: Map) -> Result<(), PlanError> {
-        let pretext = spec.pretext[number].resolved()?;
+        let pretext = spec.pretext[number].resolved_for(spec.input.kind)?;
         check(&pretext, spec)?;
         if self.first_trained == self.tensors.len() && number == 0 {
             return Err(PlanError::NothingToTrain);
@@ -103,7 +109,12 @@ impl Network {
         let (first, layer) = (self.tensors.len(), spec.layer.len());
         let mut grid = None;
         if pretext.task.rebuilds() {
-            self.add_tensor(self.decoder(map)?, true, false, layer)?;
+            if pretext.task == Task::Variational {
+                let code = Conv::dense(pretext.outputs, map.len());
+                self.add_tensor(Conv::dense(map.len(), 2 * pretext.outputs), true, false, layer)?;
+                self.add_tensor(Conv { unsigned: false, ..code }, true, false, layer)?;
+            }
+            self.add_tensor(self.decoder(spec, map)?, true, false, layer)?;
         } else {
             let cells = (if self.input.height == 1 { 1 } else { pretext.head_cells }, pretext.head_cells);
             let pooled = Grid::new(map, cells, false);
@@ -118,22 +129,34 @@ impl Network {
         }
         let head = Head { pretext, number, tensors: first..self.tensors.len(), grid };
         self.plan_gradients(head.tensors.clone(), pretext.rows())?;
-        if pretext.task.rebuilds() && self.wide_len > 0 {
-            return Err(PlanError::AccumulatorOverflow { layer: 0 });
-        }
         // `spec` holds no more of them than there is room for.
         let _ = self.heads.push(head);
         Ok(())
     }
 
-    /// Each position of the last layer, `map`, gives back as many values as there are for one.
-    fn decoder(&self, map: Map) -> Result<Conv, PlanError> {
+    /// Numbers that a head that rebuilds gives back.
+    pub fn rebuilt_len(&self, head: &Head) -> usize {
+        self.tensors[head.top()].conv.output.len()
+    }
+
+    /// Scores that a head gives all codes of a window.
+    pub fn scores_len(&self, head: &Head) -> usize {
+        if head.pretext.task == Task::MaskedToken { self.rebuilt_len(head) } else { 0 }
+    }
+
+    /// Each position of the last layer, `map`, gives back as many values as there are for one; of codes, a score for each
+    /// of the vocabulary.
+    fn decoder(&self, spec: &Spec, map: Map) -> Result<Conv, PlanError> {
         let whole = self.input.width.is_multiple_of(map.width) && self.input.height.is_multiple_of(map.height);
         if !whole {
             let (size, positions) = ((self.input.height, self.input.width), (map.height, map.width));
             return Err(PlanError::Decoder { size, positions });
         }
-        let filters = self.input.len() / map.positions();
+        let values = match spec.input.kind {
+            InputKind::Tokens => self.input.width * spec.input.vocabulary,
+            _ => self.input.len(),
+        };
+        let filters = values / map.positions();
         let output = Map { channels: filters, ..map };
         Ok(Conv { input: map, channels: map.channels, filters, output, ..Conv::dense(map.channels, filters) })
     }
@@ -167,13 +190,18 @@ fn check(pretext: &Pretext, spec: &Spec) -> Result<(), PlanError> {
         if (least..=most).contains(&value) { Ok(()) } else { Err(error) }
     };
     let needs = |needs, fit| Err(PlanError::TaskInput { task, needs, fit });
-    let (image, window) = (spec.input.kind == InputKind::Image, spec.input.kind == InputKind::Window);
+    let (image, tokens) = (spec.input.kind == InputKind::Image, spec.input.kind == InputKind::Tokens);
     match task {
         Task::Rotation if !image => {
             return needs("images, as there is no other way to turn a window", "contrastive, predictive or denoise");
         }
         Task::Inpaint if !image => return needs("images", "denoise, which masks windows"),
-        Task::Denoise if !window => return needs("sensor windows", "inpaint, which masks images"),
+        Task::Denoise | Task::Variational if tokens => {
+            return needs("images or sensor windows", "masked-token or contrastive");
+        }
+        Task::MaskedToken if !tokens => {
+            return needs("windows of codes", if image { "inpaint" } else { "denoise" });
+        }
         _ => {}
     }
     within("weight", pretext.weight, 1, 256)?;
@@ -181,7 +209,10 @@ fn check(pretext: &Pretext, spec: &Spec) -> Result<(), PlanError> {
     within("neighbours", pretext.neighbours, if task == Task::Predictive { 1 } else { 0 }, 1024)?;
     if task.rebuilds() {
         within("batch", pretext.batch, 1, if spec.replay.capacity == 0 { 1 } else { 64 })?;
-        within("mask", pretext.mask, if pretext.noise == 0 { 1 } else { 0 }, 255)?;
+        // Without either the identity would be the best answer, were there no code between.
+        let narrowed = pretext.noise > 0 || task == Task::Variational;
+        within("mask", pretext.mask, if narrowed { 0 } else { 1 }, 255)?;
+        within("outputs", pretext.outputs, 2, 1024)?;
         within("block", pretext.block, 1, 32768)?;
         within("noise", pretext.noise, 0, 2048)?;
         return Ok(());

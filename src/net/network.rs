@@ -509,7 +509,11 @@ impl Network {
         let own =
             |head: &Head| head.tensors.clone().map(|t| self.tensors[t].conv.filters).max().max(Some(head.input_len()));
         let heads = pooled.filter_map(own).max().unwrap_or(0);
-        trained.map(|l| l.output.len()).max().unwrap_or(0).max(heads)
+        let codes = self.heads.iter().map(|head| head.tensors.start).zip(self.heads.iter().map(Head::code_len));
+        let codes =
+            codes.map(|(below, len)| if len > 0 { self.tensors[below].conv.input.len().max(2 * len) } else { 0 });
+        let codes = codes.max().unwrap_or(0);
+        trained.map(|l| l.output.len()).max().unwrap_or(0).max(heads).max(codes)
     }
 
     /// Layer weights, without the head.

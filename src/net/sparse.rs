@@ -1,8 +1,8 @@
 //! Sparse update: which part of the layers the pretext trains.
 
 use super::error::PlanError;
-use super::spec::{LayerKind, MAX_LAYERS, Spec};
-use super::task::Pretext;
+use super::spec::{InputKind, LayerKind, MAX_LAYERS, Spec};
+use super::task::{Pretext, Task};
 
 /// How many filters of each layer the pretext trains: the last ones of it.
 ///
@@ -65,8 +65,15 @@ impl SparseUpdate {
 fn head_weights(spec: &Spec, pretext: &Pretext, last: usize) -> usize {
     if pretext.task.rebuilds() {
         let strides: usize = spec.layer.iter().map(|l| l.stride).product();
+        if spec.input.kind == InputKind::Tokens {
+            return last.saturating_mul(strides.saturating_mul(spec.input.vocabulary));
+        }
         let rows = if spec.input.height == 1 { 1 } else { strides };
-        return last.saturating_mul(strides.saturating_mul(rows).saturating_mul(spec.input.channels));
+        let decoder = last.saturating_mul(strides.saturating_mul(rows).saturating_mul(spec.input.channels));
+        let positions =
+            spec.input.height.div_ceil(rows.max(1)).saturating_mul(spec.input.width.div_ceil(strides.max(1)));
+        let code = if pretext.task == Task::Variational { 3 * pretext.outputs } else { 0 };
+        return decoder.saturating_add(code.saturating_mul(positions.saturating_mul(last)));
     }
     let cells = pretext.head_cells * if spec.input.height == 1 { 1 } else { pretext.head_cells };
     let predictor = if pretext.task.predicts() { 2 * pretext.outputs } else { 0 };

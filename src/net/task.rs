@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::PlanError;
+use super::spec::InputKind;
 
 /// Most pretext tasks over one encoder.
 pub const MAX_PRETEXTS: usize = 2;
@@ -102,7 +103,7 @@ impl Task {
             ],
             Task::Denoise | Task::Inpaint => &["batch", "samples_per_step", "mask", "block", "noise"],
             Task::MaskedToken => &["batch", "samples_per_step", "mask"],
-            Task::Variational => &["batch", "samples_per_step", "hidden", "outputs", "head_cells"],
+            Task::Variational => &["batch", "samples_per_step", "outputs"],
         }
     }
 
@@ -214,6 +215,25 @@ numbers! {
 }
 
 impl PretextSpec {
+    /// As [`PretextSpec::resolved`], over an input of this kind: of images it is noise on every pixel that is taken off,
+    /// where the model does not say otherwise, as hiding blocks of them has a task of its own.
+    ///
+    /// # Errors
+    /// As [`PretextSpec::resolved`].
+    pub fn resolved_for(&self, kind: InputKind) -> Result<Pretext, PlanError> {
+        /// Standard deviation of 16 steps of 256.
+        const NOISE: usize = 256;
+        let mut pretext = self.resolved()?;
+        if kind == InputKind::Image && self.task == Task::Denoise {
+            let many = Task::Inpaint.defaults();
+            pretext.batch = self.batch.map_or(many.batch, usize::from);
+            pretext.samples_per_step = self.samples_per_step.map_or(many.samples_per_step, usize::from);
+            pretext.mask = self.mask.map_or(0, usize::from);
+            pretext.noise = self.noise.map_or(NOISE, usize::from);
+        }
+        Ok(pretext)
+    }
+
     /// `task` with its defaults.
     pub fn new(task: Task) -> Self {
         PretextSpec { task, ..Default::default() }

@@ -1,5 +1,6 @@
-//! Masked and denoising reconstruction of windows: blocks of readings are zeroed, or noise is added, and the decoder is to
-//! give the readings back (Vincent et al. 2008, denoising autoencoders; masking as in He et al. 2021, arXiv:2111.06377).
+//! Masked and denoising reconstruction: blocks of readings are zeroed, or noise is added to readings or pixels, and the
+//! decoder is to give them back (Vincent et al. 2008, denoising autoencoders; masking as in He et al. 2021,
+//! arXiv:2111.06377). The errors and the loss of every task that rebuilds numbers; [`super::inpaint`] hides them.
 //!
 //! Works at batch 1, without a past. Here scale matters: the decoder's sums are brought to sixteenths of an input step by a
 //! shift that is moved against the layers' own, so that a prediction does not jump where one of them does.
@@ -8,64 +9,24 @@
 //! the loss looks well; with all readings unmasked and no noise the identity is the best answer. The guard's rank and the
 //! probe tell.
 
-use crate::augment::noise;
+use super::code::shift;
+use super::inpaint::NOT_ASKED;
 use crate::fixed::math::log2_q8;
 use crate::fixed::random::Draws;
-use crate::fixed::{Seen, round_nearest, shift_for};
+use crate::fixed::{LaggedShift, Seen, round_nearest, shift_for};
 use crate::kernels::narrow::{AtRandom, Rows, Sink, Tally};
-use crate::kernels::tile::{COLUMNS, Isa, lanes};
+use crate::kernels::tile::{COLUMNS, Isa, lanes, load};
 use crate::net::forward::Shifts;
 use crate::net::head::Head;
 use crate::net::network::Network;
-use crate::net::task::Pretext;
 
 /// Fraction bits of a prediction: it is in sixteenths of an 8-bit step of the input.
 pub const FRACTION: u32 = 4;
 
-/// Which readings of one window are masked: a function of the draws alone, so nothing is stored.
-#[derive(Clone, Copy)]
-pub struct Mask {
-    draws: Draws,
-    /// Share of the blocks, of 256.
-    share: u32,
-    /// Numbers in a block.
-    block: usize,
-}
-
-impl Mask {
-    /// Of a window of `channels` channels.
-    pub fn new(spec: &Pretext, channels: usize, draws: Draws) -> Self {
-        Mask { draws, share: spec.mask as u32, block: spec.block * channels }
-    }
-
-    /// Number `at` of the window is masked.
-    #[inline]
-    fn hides(&self, at: usize) -> bool {
-        self.draws.below((at / self.block) as u32, 256) < self.share
-    }
-
-    /// Number `at` is to be rebuilt: every one where none is masked.
-    #[inline]
-    fn asks(&self, at: usize) -> bool {
-        self.share == 0 || self.hides(at)
-    }
-
-    /// The encoder's input: `clean` with its masked blocks at 0, and noise on the others.
-    pub fn corrupt(&self, spec: &Pretext, clean: &[i8], out: &mut [i8]) {
-        /// Draws of the noise begin above those of the blocks.
-        const NOISE: u32 = 1 << 20;
-        for (at, (&value, out)) in clean.iter().zip(out).enumerate() {
-            let noise = if spec.noise == 0 { 0 } else { noise(self.draws, NOISE + at as u32, spec.noise as u32) };
-            *out = if self.hides(at) { 0 } else { (i32::from(value) + noise).clamp(-127, 127) as i8 };
-        }
-    }
-}
-
-/// Takes the decoder's sums: measures the errors, and puts them in the place of the clean window.
+/// Takes the decoder's sums: measures the errors, and puts them in the place of the clean numbers.
 pub struct Rebuild<'a> {
-    /// The clean window; its errors once they are written.
-    pub window: &'a mut [i8],
-    pub mask: Mask,
+    /// The clean numbers in the order of the sums, [`NOT_ASKED`] where that is so; the errors once they are written.
+    pub clean: &'a mut [i8],
     /// Shift of the decoder's sums.
     pub prediction: u32,
     /// How errors are narrowed to 8 bits; `None`: they are measured only.
@@ -78,10 +39,9 @@ pub struct Rebuild<'a> {
 }
 
 impl<'a> Rebuild<'a> {
-    pub fn new(window: &'a mut [i8], mask: Mask, prediction: u32, narrowing: Option<(u32, Draws)>) -> Self {
+    pub fn new(clean: &'a mut [i8], prediction: u32, narrowing: Option<(u32, Draws)>) -> Self {
         Rebuild {
-            window,
-            mask,
+            clean,
             prediction,
             narrowing,
             squares: 0,
@@ -119,21 +79,23 @@ impl Sink for Rebuild<'_> {
         /// Errors over a million steps are as bad as those of a million.
         const MOST: i32 = 1 << 20;
         for (&at, sums) in offsets.iter().zip(sums) {
+            let clean = load(&self.clean[at..at + count]);
+            let asked = lanes(|l| u32::from(l < count && clean[l] != NOT_ASKED));
             let errors = lanes(|l| {
-                if l >= count || !self.mask.asks(at + l) {
+                if asked[l] == 0 {
                     return 0;
                 }
-                let target = i32::from(self.window[at + l]) << FRACTION;
+                let target = i32::from(clean[l]) << FRACTION;
                 (round_nearest(sums[l], self.prediction).clamp(-MOST, MOST) - target).clamp(-MOST, MOST)
             });
             for (l, (&sum, &error)) in sums.iter().zip(&errors).take(count).enumerate() {
-                self.asked += u64::from(self.mask.asks(at + l));
+                self.asked += u64::from(asked[l]);
                 self.squares += u64::from(error.unsigned_abs()).pow(2);
                 self.largest_sum = self.largest_sum.max(sum.unsigned_abs());
                 self.largest_error = self.largest_error.max(error.unsigned_abs());
             }
             if let Some((shift, draws)) = self.narrowing {
-                let rows = Rows { offsets: &[at], sums: &[errors], out: self.window };
+                let rows = Rows { offsets: &[at], sums: &[errors], out: self.clean };
                 AtRandom { shift, draws, first: 0, active: None }.plain(rows, count, &mut self.tally);
             }
         }
@@ -149,16 +111,22 @@ pub fn loss(mean_square: u64) -> u32 {
     ((u64::from(log2_q8(mean_square.max(1))) * HALF_LN2_Q16) >> 16) as u32
 }
 
-/// Moves the prediction's shift against what the layers' shifts moved from `before`: the prediction stays.
+/// Moves the shifts that carry a scale against what the others moved from `before`: what is rebuilt stays. The layers move
+/// the prediction, or the latent where there is a code; the code's map moves the prediction.
 pub fn keep_prediction(network: &Network, head: &Head, before: &Shifts, shifts: &mut Shifts) {
     let sum = |shifts: &Shifts| shifts.layers[..network.layers.len()].iter().map(|s| s.get() as i32).sum::<i32>();
-    move_prediction(head, shifts, sum(before) - sum(shifts));
+    move_for(head, 0, shifts, sum(before) - sum(shifts));
+    if head.code_len() > 0 {
+        let map = |shifts: &Shifts| shifts.heads[head.number][shift::MAP].get() as i32;
+        move_for(head, 1, shifts, map(before) - map(shifts));
+    }
 }
 
-/// Adds `by` to the prediction's shift.
-pub fn move_prediction(head: &Head, shifts: &mut Shifts, by: i32) {
-    let prediction = &mut shifts.heads[head.number][0];
-    *prediction = crate::fixed::LaggedShift::at((prediction.get() as i32 + by).clamp(0, 31) as u32);
+/// Adds `by` to the shift that carries the scale of the head's layer in `place`, or of the layers below it in place 0.
+pub fn move_for(head: &Head, place: usize, shifts: &mut Shifts, by: i32) {
+    let carries = if head.code_len() > 0 && place == 0 { shift::LATENT } else { shift::PREDICTION };
+    let moved = &mut shifts.heads[head.number][carries];
+    *moved = LaggedShift::at((moved.get() as i32 + by).clamp(0, 31) as u32);
 }
 
 #[cfg(test)]

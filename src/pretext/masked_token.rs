@@ -64,6 +64,13 @@ pub struct Told {
     pub asked: u64,
 }
 
+impl Told {
+    pub fn add(&mut self, other: Told) {
+        self.loss += other.loss;
+        self.asked += other.asked;
+    }
+}
+
 /// The scores of the codes of a window, `[length, vocabulary]` sums of the decoder, are compared with the `stored` codes;
 /// where errors are wanted they go to `errors`, in the scores' places: Q7, rounded at random by `draws`.
 pub fn tell(

@@ -4,9 +4,11 @@ pub mod centred;
 #[cfg(test)]
 pub(crate) mod check;
 pub mod cluster;
+pub mod code;
 pub mod contrastive;
 pub mod denoise;
 pub mod dictionary;
+pub mod inpaint;
 pub mod masked_token;
 pub mod objective;
 pub mod predictive;

@@ -245,6 +245,7 @@ impl<'m> FineTuner<'m> {
                 errors: [&mut current[..], &mut next[..]],
                 gradients: self.gradients,
                 one_at_a_time: None,
+                code: None,
             };
             let saw = backward::group(
                 network,

@@ -1,12 +1,14 @@
+use super::super::code::{Code, decode};
+use super::super::inpaint::{Mask, Patches};
 use super::*;
 use crate::fixed::LaggedShift;
-use crate::kernels::Kernels;
 use crate::kernels::reference::for_each_product;
+use crate::kernels::{Kernels, Map};
 use crate::net::arena::Arena;
 use crate::net::backward::{self, Group, Step};
 use crate::net::forward::{self, Params, Scratch};
 use crate::net::spec::{InputKind, InputSpec, LayerSpec, Spec};
-use crate::net::task::{PretextSpec, Task};
+use crate::net::task::{Pretext, PretextSpec, Task};
 use crate::net::update;
 use crate::sample::Seed;
 
@@ -15,6 +17,12 @@ fn denoise(change: impl FnOnce(&mut Pretext)) -> Pretext {
     let mut pretext = PretextSpec::new(Task::Denoise).resolved().expect("defaults");
     change(&mut pretext);
     pretext
+}
+
+const INPUT: Map = Map::new(1, 32, 3);
+
+fn patches(network: &Network) -> Patches {
+    Patches::new(INPUT, network.layers[1].output)
 }
 
 fn network(kernels: Kernels) -> Network {
@@ -79,27 +87,34 @@ impl Encoder {
     }
 
     /// Mean square, errors and gradient of one window; `step` draws the roundings.
-    fn integers(&self, clean: &[i8], mask: Mask, spec: &Pretext, step: u64) -> (u64, Vec<i8>, Vec<i32>) {
+    fn integers(&self, clean: &[i8], mask: Mask, step: u64) -> (u64, Vec<i8>, Vec<i32>) {
         let network = &self.network;
         let mut memory = vec![0; 1 << 20];
         let mut arena = Arena::over(&mut memory);
         let mut scratch = Scratch::take(network, &mut arena);
         let (mut input, mut activations) = (vec![0; clean.len()], vec![0; network.step_len()]);
-        mask.corrupt(spec, clean, &mut input);
+        input.copy_from_slice(clean);
+        mask.corrupt(&mut input);
         forward::layers(network, self.params(), &input, &mut activations, &mut scratch);
         let mut errors = clean.to_vec();
+        mask.ask(&patches(network), &mut errors);
         let draws = Draws::new(Seed(1), step, 77);
         let narrowing = Some((self.shifts.heads[0][1].get(), draws));
-        let mut rebuild = Rebuild::new(&mut errors, mask, self.shifts.heads[0][0].get(), narrowing);
+        let mut rebuild = Rebuild::new(&mut errors, self.shifts.heads[0][0].get(), narrowing);
         let head = &network.heads[0];
-        forward::decode(network, self.params(), head, &activations, &mut rebuild, &mut scratch);
+        let code = Code::take(network, head, &mut Arena::counting());
+        decode(network, self.params(), head, &activations, &code, &mut rebuild, &mut scratch);
         let mean_square = rebuild.mean_square();
         let mut gradients = vec![0; network.weights_len];
         let len = network.error_len().max(errors.len());
         let (mut first, mut second) = (errors.clone(), vec![0; len]);
         first.resize(len, 0);
-        let mut buffers =
-            backward::Buffers { errors: [&mut first, &mut second], gradients: &mut gradients, one_at_a_time: None };
+        let mut buffers = backward::Buffers {
+            errors: [&mut first, &mut second],
+            gradients: &mut gradients,
+            one_at_a_time: None,
+            code: None,
+        };
         let inner = Default::default();
         let group = Group { number: 0, count: 1, inputs: &input, activations: &activations, head_inputs: &[], inner };
         let step = Step { seed: Seed(1), number: step };
@@ -108,10 +123,11 @@ impl Encoder {
     }
 
     /// The same in `f64`, without any narrowing: mean square, and the gradient of half the sum of squares.
-    fn floats(&self, clean: &[i8], mask: Mask, spec: &Pretext) -> (f64, Vec<f64>) {
+    fn floats(&self, clean: &[i8], mask: Mask) -> (f64, Vec<f64>) {
         let network = &self.network;
-        let mut input = vec![0; clean.len()];
-        mask.corrupt(spec, clean, &mut input);
+        let (mut input, mut asked) = (clean.to_vec(), clean.to_vec());
+        mask.corrupt(&mut input);
+        mask.ask(&patches(network), &mut asked);
         let shifts = [self.shifts.layers[0], self.shifts.layers[1], self.shifts.heads[0][0]];
         let mut maps = vec![input.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()];
         for (t, shift) in network.tensors.iter().zip(shifts) {
@@ -123,7 +139,7 @@ impl Encoder {
             }
             maps.push(out);
         }
-        let asked = |i: &usize| mask.asks(*i);
+        let asked = |i: &usize| asked[*i] != NOT_ASKED;
         let mut error: Vec<f64> = maps.pop().expect("the predictions");
         for (i, e) in error.iter_mut().enumerate() {
             *e = if asked(&i) { *e - 16.0 * f64::from(clean[i]) } else { 0.0 };
@@ -155,12 +171,12 @@ fn loss_and_gradient_are_those_of_the_float_formula() {
     for (seed, mask, noise) in [(1, 102, 0), (2, 102, 0), (3, 0, 160), (4, 60, 80)] {
         let spec = denoise(|p| (p.mask, p.block, p.noise) = (mask, 4, noise));
         let clean = window(&encoder.network, seed);
-        let mask = Mask::new(&spec, 3, Draws::new(Seed(seed), 1, 2));
-        let (expected, slopes) = encoder.floats(&clean, mask, &spec);
+        let mask = Mask::new(&spec, INPUT, Draws::new(Seed(seed), 1, 2));
+        let (expected, slopes) = encoder.floats(&clean, mask);
         // Roundings at random are right on average.
         let mut mean = vec![0.0; slopes.len()];
         for step in 0..32 {
-            let (mean_square, _, gradients) = encoder.integers(&clean, mask, &spec, step);
+            let (mean_square, _, gradients) = encoder.integers(&clean, mask, step);
             mean.iter_mut().zip(&gradients).for_each(|(m, &g)| *m += f64::from(g));
             assert!((mean_square as f64 / expected - 1.0).abs() < 0.05, "{mean_square} {expected}");
         }
@@ -178,7 +194,7 @@ fn every_kernel_gives_the_same_errors_and_gradient() {
     let of = |kernels| {
         let encoder = Encoder::new(kernels);
         let clean = window(&encoder.network, 5);
-        encoder.integers(&clean, Mask::new(&spec, 3, Draws::new(Seed(1), 1, 2)), &spec, 3)
+        encoder.integers(&clean, Mask::new(&spec, INPUT, Draws::new(Seed(1), 1, 2)), 3)
     };
     assert_eq!(of(Kernels::Reference), of(Kernels::detect()));
 }
@@ -188,8 +204,8 @@ fn a_layers_shift_that_moves_leaves_the_prediction() {
     let spec = denoise(|_| ());
     let mut encoder = Encoder::new(Kernels::detect());
     let clean = window(&encoder.network, 6);
-    let mask = Mask::new(&spec, 3, Draws::new(Seed(1), 1, 2));
-    let mean_square = |encoder: &Encoder| encoder.integers(&clean, mask, &spec, 0).0 as f64;
+    let mask = Mask::new(&spec, INPUT, Draws::new(Seed(1), 1, 2));
+    let mean_square = |encoder: &Encoder| encoder.integers(&clean, mask, 0).0 as f64;
     let before = (mean_square(&encoder), encoder.shifts);
     encoder.shifts.layers[1] = LaggedShift::at(10);
     let jumped = mean_square(&encoder);
@@ -197,21 +213,4 @@ fn a_layers_shift_that_moves_leaves_the_prediction() {
     let kept = mean_square(&encoder);
     assert!((kept / before.0 - 1.0).abs() < 0.01, "{} {kept}", before.0);
     assert!((jumped / before.0 - 1.0).abs() > 0.05, "{} {jumped}", before.0);
-}
-
-#[test]
-fn the_share_named_is_masked_in_whole_blocks() {
-    let spec = denoise(|p| (p.mask, p.block) = (102, 8));
-    let clean = vec![55i8; 128 * 6];
-    let mut masked = 0;
-    for step in 0..200 {
-        let mut out = vec![0; clean.len()];
-        Mask::new(&spec, 6, Draws::new(Seed(1), step, 2)).corrupt(&spec, &clean, &mut out);
-        for block in out.chunks(48) {
-            assert!(block.iter().all(|&v| v == block[0]));
-            masked += usize::from(block[0] == 0);
-        }
-    }
-    let share = masked as f64 / 3200.0;
-    assert!((share - 0.4).abs() < 0.03, "{share}");
 }
