@@ -39,6 +39,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("imu", include_str!("../models/imu.toml")),
     ("laser", include_str!("../models/laser.toml")),
     ("room", include_str!("../models/room.toml")),
+    ("speech", include_str!("../models/speech.toml")),
     ("events", include_str!("../models/events.toml")),
     ("text", include_str!("../models/text.toml")),
 ];

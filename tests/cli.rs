@@ -153,3 +153,24 @@ fn the_plan_is_printed_to_the_byte() {
     let output = nestling(&arguments).output().expect("the program runs");
     insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout));
 }
+
+#[test]
+fn a_study_goes_on_where_it_was_left_and_names_what_it_does_not_know() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("study").display().to_string();
+    let study = |more: &[&str]| {
+        [&["study", "pretexts", "--data", "/nowhere", "--set", "sim_log", "--seeds", "1", "--out", &out], more].concat()
+    };
+    let once = json(&study(&["--task", "raw", "--task", "rotation"]));
+    assert_eq!(once["cells_run"], 2);
+    let rows = once["rows"].as_array().expect("rows");
+    let headline = rows[0]["headline"].as_f64().expect("a score");
+    // Counts of events tell little of what the robot is about: chance is 24 %.
+    assert!((30.0..60.0).contains(&headline), "{headline}");
+    assert!(rows[1]["refused"].as_str().expect("a reason").contains("needs images"));
+    assert_eq!(json(&study(&["--task", "raw", "--task", "rotation"]))["cells_run"], 0);
+    let markdown = std::fs::read_to_string(folder.path().join("study/pretexts.md")).expect("a table");
+    assert!(markdown.contains("## sim_log") && markdown.contains("| rotation | — |"), "{markdown}");
+    let wrong = nestling(&study(&["--task", "moon"])).output().expect("the program runs");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("there is no such task"));
+}
