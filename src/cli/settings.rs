@@ -13,7 +13,7 @@ use crate::source::Source;
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
     /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu, laser,
-    /// room, events, text) or a model file.
+    /// room, speech, events, text) or a model file.
     /// [default: l100, or the one that a board's recording names]
     #[arg(long)]
     pub model: Option<String>,
@@ -95,6 +95,23 @@ pub fn check_order(spec: &Spec, source: &dyn Source) -> Result<(), Box<dyn Error
         }
     }
     Ok(())
+}
+
+/// Refuses sound that comes at another rate than the model takes: nothing is resampled.
+///
+/// # Errors
+/// [`UsageError`].
+pub fn check_rate(spec: &Spec, source: &dyn Source) -> Result<(), UsageError> {
+    match source.sound_rate() {
+        Some(rate) if spec.input.kind == InputKind::Audio && rate != spec.input.rate => Err(UsageError(format!(
+            "{} has {rate} samples a second and the model takes {}; convert the sound (sox IN.wav -r {} OUT.wav), or set the \
+             model's input.rate, input.window and input.hop",
+            source.describe(),
+            spec.input.rate,
+            spec.input.rate
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Makes `task` the only one; what the model says of it, or of another one that takes the same keys, is kept.

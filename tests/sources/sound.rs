@@ -18,7 +18,8 @@ fn readings(record: &Record) -> &[i16] {
 pub fn wav(dir: &TempDir, name: &str, rate: u32, channels: u16, bits: u16, values: &[i32]) -> String {
     let path = dir.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let spec = hound::WavSpec { channels, sample_rate: rate, bits_per_sample: bits, sample_format: hound::SampleFormat::Int };
+    let spec =
+        hound::WavSpec { channels, sample_rate: rate, bits_per_sample: bits, sample_format: hound::SampleFormat::Int };
     let mut writer = hound::WavWriter::create(&path, spec).unwrap();
     values.iter().for_each(|v| writer.write_sample(*v).unwrap());
     writer.finalize().unwrap();
@@ -64,7 +65,12 @@ fn wav_files_of_every_width_become_16_bits_and_channels_their_mean() {
     let stereo = wav(&dir, "2.wav", 8000, 2, 16, &[10, 20, -4, 0, 7, 7]);
     let wide = wav(&dir, "24.wav", 8000, 1, 24, &[-(1 << 23), 256 * 9, (1 << 23) - 1]);
     let float = dir.path().join("f.wav");
-    let spec = hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 32, sample_format: hound::SampleFormat::Float };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
     let mut writer = hound::WavWriter::create(&float, spec).unwrap();
     [-1.0f32, 0.25, 2.0].iter().for_each(|v| writer.write_sample(*v).unwrap());
     writer.finalize().unwrap();
@@ -89,17 +95,15 @@ fn classes_of_wav_files_are_their_folders_or_parts_of_their_names() {
     assert_eq!((source.class_names(), source.sound_rate()), (&["bat".to_owned(), "owl".to_owned()][..], Some(16_000)));
     let records = all(&mut *source);
     let of = |r: &Record| (readings(r)[0], r.label, r.group);
-    assert_eq!(records.iter().map(of).collect::<Vec<_>>(), [
-        (3, Some(Label::Class(0)), 0),
-        (2, Some(Label::Class(0)), 1),
-        (1, Some(Label::Class(1)), 2)
-    ]);
+    assert_eq!(
+        records.iter().map(of).collect::<Vec<_>>(),
+        [(3, Some(Label::Class(0)), 0), (2, Some(Label::Class(0)), 1), (1, Some(Label::Class(1)), 2)]
+    );
     let records = all(&mut *try_open(&format!("wav:{root}?name=digit_who_take&label=who&group=digit")).unwrap());
-    assert_eq!(records.iter().map(of).collect::<Vec<_>>(), [
-        (3, Some(Label::Class(1)), 1),
-        (2, Some(Label::Class(1)), 2),
-        (1, Some(Label::Class(0)), 1)
-    ]);
+    assert_eq!(
+        records.iter().map(of).collect::<Vec<_>>(),
+        [(3, Some(Label::Class(1)), 1), (2, Some(Label::Class(1)), 2), (1, Some(Label::Class(0)), 1)]
+    );
     says(&format!("wav:{root}?name=a_b&label=a"), &["'1_zoe_0' has 3 parts, and name=a_b has 2"]);
     wav(&dir, "owl/4_ann_4.wav", 8000, 1, 16, &[1]);
     says(&format!("wav:{root}"), &["4_ann_4.wav", "8000 samples a second", "16000"]);
@@ -136,9 +140,11 @@ fn windows_of_a_pipe_overlap_or_leave_gaps_as_their_stride_says() {
         let input = Slow(std::io::Cursor::new(samples(0..50)));
         all(&mut SoundPipe::new(input, &uri).unwrap())
     };
-    for (queries, starts) in
-        [("window=10&stride=15", vec![0, 15, 30]), ("window=20&stride=7", vec![0, 7, 14, 21, 28]), ("window=50", vec![0])]
-    {
+    for (queries, starts) in [
+        ("window=10&stride=15", vec![0, 15, 30]),
+        ("window=20&stride=7", vec![0, 7, 14, 21, 28]),
+        ("window=50", vec![0]),
+    ] {
         let records = windows(queries);
         assert_eq!(records.iter().map(|r| readings(r)[0]).collect::<Vec<_>>(), starts, "{queries}");
         for record in &records {
