@@ -11,6 +11,7 @@ use super::settings::{ModelArgs, RunArgs};
 use super::{Outcome, Told, progress, rounded};
 use crate::demo::{self, Contender, Found, Phase, Settings};
 use crate::report::Holds;
+use crate::source::sim::Surface;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -92,6 +93,14 @@ fn told(found: &Found, path: &std::path::Path, seconds: f64) -> Told {
     for contender in &found.contenders {
         json[contender.kind.name()] = object(contender);
     }
+    let mask = |score: &demo::MaskScore| {
+        let parts =
+            Surface::ALL.iter().zip(score.overlap).map(|(s, overlap)| (s.name().to_owned(), rounded(overlap, 3)));
+        let mut object: serde_json::Map<String, Value> = parts.collect();
+        object.insert("mean".to_owned(), rounded(score.mean(), 3));
+        (score.name.to_owned(), Value::Object(object))
+    };
+    json["masks"] = Value::Object(found.masks.scores.iter().map(mask).collect());
     let mut text = format!(
         "learned from {} frames without labels, was taught with {}, and drove 3 times {:.0} s, in {seconds:.0} s\n\n",
         s.samples,

@@ -10,7 +10,6 @@ use super::settings::UsageError;
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::learner::Options;
 use crate::net::spec::{LayerKind, Spec};
-use crate::net::task::Task;
 use crate::runtime::Pool;
 use crate::runtime::drive::Extent;
 use crate::source::{Record, Source};
@@ -20,8 +19,11 @@ use crate::twin::Twin;
 /// Why the twin cannot learn `spec`, where it cannot.
 pub(super) fn refusal(spec: &Spec) -> Option<&'static str> {
     let dictionaries = spec.layer.iter().filter(|l| l.kind == LayerKind::Dictionary).count();
-    let known = spec.pretext.iter().all(|p| p.task == Task::Contrastive) && dictionaries <= 1;
-    (!known).then_some("the float twin knows the contrastive task and one dictionary; leave out --arithmetic float")
+    if dictionaries > 1 || spec.pretext.iter().any(|p| p.task.rebuilds()) {
+        return Some("the float twin knows the tasks over embeddings and one dictionary; leave out --arithmetic float");
+    }
+    let beside = spec.pretext.iter().any(|p| p.beside.is_some_and(|share| share > 0));
+    beside.then_some("the float twin knows no positives that another sensor chose; set pretext.beside to 0")
 }
 
 /// Takes `twin` through `source`; `watch` is called after each sample.

@@ -6,6 +6,7 @@ mod board;
 mod demo;
 mod device;
 mod export;
+mod finetune;
 mod flash;
 mod import;
 mod inspect;

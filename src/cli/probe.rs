@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::settings::{self, UsageError};
-use super::{Outcome, Told, progress};
+use super::{Outcome, Told, finetune, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
-use crate::kernels::Map;
+use crate::kernels;
 use crate::learner::{Learner, Options, SampleError};
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, InputSpec, Spec};
@@ -48,6 +48,9 @@ pub struct Args {
     /// Judge the learned features alone.
     #[arg(long)]
     learned_only: bool,
+    /// Fine-tune head and encoder with few labels too, and the same net from scratch. Takes a minute or more.
+    #[arg(long, conflicts_with = "learned_only")]
+    finetune: bool,
 }
 
 /// Features of all samples of a source, and what was annotated for them.
@@ -150,20 +153,20 @@ pub(super) fn settle(learner: &mut Learner, source: &mut dyn Source) -> Result<(
 
 /// The sample as it comes, pooled where it is a large image; of sound the map that `input` makes of it, pooled.
 pub(super) fn raw(input: &InputSpec, data: &Data, out: &mut Vec<f32>) {
-    let mut pooled = |pixels: &[u8], from: Map, to: Map| {
+    let mut pooled = |pixels: &[u8], from: kernels::Map, to: kernels::Map| {
         let mut small = vec![0; to.len()];
         fit::resize(pixels, from.height, from.width, from.channels, to, &mut small);
         out.extend(small.iter().map(|&v| f32::from(v)));
     };
     match (data, levels(input, data)) {
         (_, Some(levels)) => {
-            let map = Map::new(input.height, input.width, 1);
-            pooled(&levels, map, Map::new(map.height.min(RAW_BANDS), map.width.min(RAW_COLUMNS), 1));
+            let map = kernels::Map::new(input.height, input.width, 1);
+            pooled(&levels, map, kernels::Map::new(map.height.min(RAW_BANDS), map.width.min(RAW_COLUMNS), 1));
         }
         (Data::Window { readings, .. }, None) => out.extend(readings.iter().map(|&v| f32::from(v))),
         (Data::Image { pixels, height, width, channels }, None) => {
-            let map = Map::new(*height, *width, *channels);
-            pooled(pixels, map, Map::new(map.height.min(RAW_SIDE), map.width.min(RAW_SIDE), map.channels));
+            let map = kernels::Map::new(*height, *width, *channels);
+            pooled(pixels, map, kernels::Map::new(map.height.min(RAW_SIDE), map.width.min(RAW_SIDE), map.channels));
         }
     }
 }
@@ -229,7 +232,7 @@ pub(super) fn read_rows(
 }
 
 impl Rowset {
-    fn targets(&self) -> Result<Targets, UsageError> {
+    pub(super) fn targets(&self) -> Result<Targets, UsageError> {
         let class = |l: &Label| if let Label::Class(c) = l { Some(*c) } else { None };
         let value = |l: &Label| if let Label::Value(v) = l { Some(*v) } else { None };
         if let Some(classes) = self.labels.iter().map(class).collect() {
@@ -245,6 +248,15 @@ impl Rowset {
     fn in_time(&self) -> bool {
         let changes = self.segments.windows(2).filter(|pair| pair[0] != pair[1]).count() + 1;
         self.segments.len() > 2 * changes
+    }
+
+    pub(super) fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// How its rows may be parted.
+    pub(super) fn order(&self, seed: u64) -> Rows {
+        if self.in_time() { Rows::InTime } else { Rows::Unordered { seed } }
     }
 
     pub(super) fn labelled(&self, values: Vec<f32>) -> Result<Labelled, UsageError> {
@@ -291,8 +303,7 @@ pub fn run(args: &Args) -> Outcome {
         let (train_part, test_part) = match &test {
             Some(test) => (all, test.labelled(pick(test))?),
             None => {
-                let rows = if train.in_time() { Rows::InTime } else { Rows::Unordered { seed: args.seed } };
-                let split = evaluate::split(&train.groups, args.train_share, rows)?;
+                let split = evaluate::split(&train.groups, args.train_share, train.order(args.seed))?;
                 (all.select(&split.train), all.select(&split.test))
             }
         };
@@ -310,14 +321,35 @@ pub fn run(args: &Args) -> Outcome {
             results.push(("raw_map", scored(&|rows| rows.raw_map.clone())?));
         }
     }
-    told(args, state_hash, &results)
+    let mut tuned = [Map::new(), Map::new()];
+    if args.finetune {
+        let (Judged::Integer(learned), Some(Judged::Integer(untrained))) = (&learned, &baseline) else {
+            return Err(
+                UsageError("--finetune is for checkpoints in integers, and this is a float twin's".into()).into()
+            );
+        };
+        let (sources, test_sources) = (&args.sources[..], &args.test_sources[..]);
+        let from = finetune::From { sources, test_sources, train_share: args.train_share, seed: args.seed };
+        tuned = finetune::run(&from, learned, untrained)?;
+    }
+    told(args, state_hash, &results, tuned)
 }
 
-fn told(args: &Args, state_hash: Option<String>, results: &[(&str, Scores)]) -> Outcome {
+fn told(
+    args: &Args,
+    state_hash: Option<String>,
+    results: &[(&str, Scores)],
+    [tuned, from_scratch]: [Map<String, Value>; 2],
+) -> Outcome {
     let mut json = json!({ "checkpoint": args.checkpoint, "state_hash": state_hash });
     let mut rows: Vec<(&str, Value)> = Vec::new();
     for (name, scores) in results {
-        rows.push((name, serde_json::to_value(scores)?));
+        let mut value = serde_json::to_value(scores)?;
+        let more = [("learned", &tuned), ("untrained", &from_scratch)].into_iter().find(|(of, _)| of == name);
+        if let (Some(value), Some((_, more))) = (value.as_object_mut(), more) {
+            value.extend(more.clone());
+        }
+        rows.push((name, value));
     }
     if let (Some(json), Some((_, Value::Object(learned)))) = (json.as_object_mut(), rows.first()) {
         json.extend(learned.clone());

@@ -3,7 +3,7 @@
 
 use crate::fixed::random::Draws;
 use crate::sample::Seed;
-use crate::source::sim::Rover;
+use crate::source::sim::{Rover, Surface};
 
 /// Laps of the expert before it is put elsewhere, facing the other way; as in the source `sim:rover`.
 const LAPS_PER_TURN: u32 = 2;
@@ -17,6 +17,8 @@ const HAND_OVER: usize = 20;
 pub struct Lookouts {
     /// `[height, width, 3]` each.
     pub frames: Vec<Vec<u8>>,
+    /// What each pixel of them shows.
+    pub surfaces: Vec<Vec<Surface>>,
     pub steering: Vec<f64>,
 }
 
@@ -32,6 +34,9 @@ pub fn expert(rover: &mut Rover, seed: u64, count: usize, every: usize, mut kept
         rover.render(&mut frame);
         let wanted = rover.expert_steering();
         if step.is_multiple_of(every as u64) {
+            let mut surfaces = vec![Surface::Floor; frame.len() / 3];
+            rover.surfaces(&mut surfaces);
+            lookouts.surfaces.push(surfaces);
             lookouts.frames.push(frame);
             lookouts.steering.push(f64::from(wanted));
             kept(lookouts.frames.len() as u64);

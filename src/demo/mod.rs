@@ -6,6 +6,7 @@
 
 mod drive;
 mod eye;
+mod mask;
 mod page;
 mod steer;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod views;
 
 pub use drive::{Driven, Lookouts, Start};
 pub use eye::Kind;
+pub use mask::{Masks, Score as MaskScore, Shown as ShownMask, TAUGHT as TAUGHT_MASKS};
 pub use page::report;
 #[cfg(feature = "cli")]
 pub(crate) use page::{run as run_of, verdicts};
@@ -132,6 +134,8 @@ pub struct Found {
     pub test_steering: Vec<f64>,
     /// What answers the middle of the taught steering every time.
     pub mean_mae: f64,
+    /// What masks taught on a few frames are worth.
+    pub masks: Masks,
     pub road: Vec<[f64; 2]>,
     pub lap_m: f64,
 }
@@ -154,6 +158,8 @@ pub enum DemoError {
     Frame(#[from] SampleError),
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    #[error("a probe of the demo: {0}")]
+    Probe(#[from] crate::probe::ProbeError),
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error("{0}")]
@@ -225,6 +231,7 @@ pub fn run(settings: &Settings, watch: Watch<'_>) -> Result<Found, DemoError> {
         }
         Ok::<_, DemoError>(contenders)
     })?;
+    found.masks = mask::study(&mut learner, &mut untrained, frame, &taught, &tested)?;
     let middle = taught.steering.iter().sum::<f64>() / taught.steering.len() as f64;
     found.mean_mae = mean_distance(&tested.steering, |_| middle);
     found.test_steering = tested.steering;
@@ -313,6 +320,7 @@ fn learn(
         contenders: Vec::new(),
         test_steering: Vec::new(),
         mean_mae: 0.0,
+        masks: Masks::default(),
         road: Vec::new(),
         lap_m: 0.0,
     })

@@ -1,11 +1,12 @@
 //! The report of the demo: what was found, with pictures, and honest verdicts.
 
 use super::eye::Kind;
-use super::{Contender, Found};
+use super::{Contender, Found, MaskScore, TAUGHT_MASKS, mask};
 use crate::report::{
     Dot, Figure, Holds, LineChart, Made, Picture, Report, ReportError, Run, Scatter, Section, Series, Strip, Track,
     TrackMap, Verdict,
 };
+use crate::source::sim::Surface;
 
 /// A difference smaller than this share is none: steering error, and what was counted while driving, which a single
 /// curve may decide.
@@ -31,7 +32,7 @@ pub fn report(found: &Found, command: &str, seconds: f64) -> Result<Report, Repo
         summary,
         verdicts: verdicts(found),
         runs: found.contenders.iter().map(|c| Run { name: describe(c.kind), ..run(c) }).collect(),
-        sections: vec![sight(found)?, learning(found), plane(found), driving(found)],
+        sections: vec![sight(found)?, learning(found), plane(found), masks(found)?, driving(found)],
         made: Made {
             command: command.to_owned(),
             seed: s.seed,
@@ -214,6 +215,45 @@ fn sight(found: &Found) -> Result<Section, ReportError> {
         }));
     }
     Ok(Section { heading: "What it saw".to_owned(), paragraphs: Vec::new(), figures })
+}
+
+fn masks(found: &Found) -> Result<Section, ReportError> {
+    let masks = &found.masks;
+    let (height, width) = found.frame;
+    let mut figures = Vec::new();
+    for shown in &masks.shown {
+        let painted = |mask: &[Surface]| mask::painted(mask, masks.grid, found.frame);
+        let pictures = [
+            ("a frame", shown.pixels.clone()),
+            ("what it shows", painted(&shown.truth)),
+            ("the learned encoder's mask", painted(&shown.answer)),
+        ];
+        let picture = |(caption, pixels): (&str, Vec<u8>)| Picture::new(caption, width, height, 3, &pixels);
+        let pictures = pictures.into_iter().map(picture).collect::<Result<_, _>>()?;
+        figures.push(Figure::Pictures(Strip { pictures, ..Strip::default() }));
+    }
+    let line = |score: &MaskScore| {
+        let parts = Surface::ALL.iter().zip(score.overlap).map(|(s, overlap)| format!("{} {overlap:.2}", s.name()));
+        format!("{}: {:.3} ({})", score.name, score.mean(), parts.collect::<Vec<_>>().join(", "))
+    };
+    Ok(Section {
+        heading: "Where is what".to_owned(),
+        paragraphs: vec![
+            format!(
+                "Each of {} x {} cells is named floor, line, wall or object by prototypes taught on the cells of {} \
+                 frames, from the encoder's maps before they are pooled, in integers. Grey is floor, yellow a line, blue \
+                 wall, red an object.",
+                masks.grid.0, masks.grid.1, TAUGHT_MASKS
+            ),
+            format!(
+                "Intersection over union on {} frames of another drive, mean and each: {}. \"raw\" reads the pixels of \
+                 the cell, \"place\" says what was commonest there.",
+                found.test_steering.len(),
+                masks.scores.iter().map(line).collect::<Vec<_>>().join("; ")
+            ),
+        ],
+        figures,
+    })
 }
 
 fn plane(found: &Found) -> Section {

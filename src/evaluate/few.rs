@@ -47,7 +47,7 @@ pub(super) fn few_labels(
 }
 
 /// Random rows, ascending: one of every class first, then any, until `share` of all rows are drawn.
-fn draw_rows(targets: &Targets, share: f64, seed: u64) -> Vec<usize> {
+pub fn draw_rows(targets: &Targets, share: f64, seed: u64) -> Vec<usize> {
     let rows = targets.len();
     let mut order: Vec<usize> = (0..rows).collect();
     Random::new(seed).shuffle(&mut order);

@@ -15,6 +15,7 @@ mod logistic;
 pub(crate) mod matrix;
 mod normal;
 mod plane;
+mod prototypes;
 mod random;
 mod ridge;
 mod scores;
@@ -23,6 +24,7 @@ mod split;
 use std::collections::BTreeMap;
 
 pub use features::{Features, Labelled, Targets};
+pub use few::draw_rows;
 pub use plane::Plane;
 pub use ridge::RidgeModel;
 pub use scores::{ClassScores, FewClassLabels, FewValueLabels, Quality, Scores, ValueScores};
@@ -84,7 +86,7 @@ pub fn evaluate(train: &Labelled, test: &Labelled, options: Options) -> Result<S
     }
     let standard = Standard::fit(&train.features);
     let (x, test_x) = (standard.apply(&train.features), standard.apply(&test.features));
-    let input = Input { train, x: &x, test_x: &test_x, dim, options };
+    let input = Input { train, test, x: &x, test_x: &test_x, dim, options };
     let quality = match (&train.targets, &test.targets) {
         (Targets::Classes(labels), Targets::Classes(wanted)) => Quality::Classes(input.classes(labels, wanted)?),
         (Targets::Values(values), Targets::Values(wanted)) => Quality::Values(input.values(values, wanted)?),
@@ -96,6 +98,7 @@ pub fn evaluate(train: &Labelled, test: &Labelled, options: Options) -> Result<S
 /// Both parts standardised by the training part.
 struct Input<'a> {
     train: &'a Labelled,
+    test: &'a Labelled,
     x: &'a [f32],
     test_x: &'a [f32],
     dim: usize,
@@ -124,6 +127,8 @@ impl Input<'_> {
         let near = neighbours(self.x, self.test_x, self.dim, NEIGHBOURS[1]);
         let knn = NEIGHBOURS
             .map(|k| percent(&near.iter().map(|n| vote(&n[..k.min(n.len())], &classes, count)).collect::<Vec<_>>()));
+        let (train, test) = (&self.train.features, &self.test.features);
+        let named = prototypes::answers(train, test, [self.x, self.test_x], &classes, count)?;
         let one_hot: Vec<f64> =
             classes.iter().flat_map(|&c| (0..count).map(move |i| f64::from(u8::from(i == c)))).collect();
         let data = Data { x: self.x, y: &one_hot, dim: self.dim, outputs: count };
@@ -137,6 +142,7 @@ impl Input<'_> {
             test_rows_of_unseen_classes: wanted.iter().filter(|&&w| w == count).count(),
             knn: knn[0],
             knn_200: knn[1],
+            prototypes: percent(&named),
             linear: percent(&Logistic::fit(rows, &fold).predict(self.test_x)),
             ridge: right(&ridge),
             few,
@@ -214,6 +220,8 @@ pub enum EvaluateError {
     OneClass { class: u32 },
     #[error("every test value is {value}, so R² is undefined; choose a test part in which the value changes")]
     ConstantTest { value: f64 },
+    #[error("prototypes: {0}")]
+    Prototypes(#[from] crate::probe::ProbeError),
     #[error("{0} is no fraction to split by; it must lie between 0 and 1")]
     Fraction(f64),
     #[error(

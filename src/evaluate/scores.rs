@@ -44,6 +44,9 @@ pub struct ClassScores {
     pub knn: f64,
     #[serde(serialize_with = "places2")]
     pub knn_200: f64,
+    /// The device's own: class means and a covariance that all share, in integers.
+    #[serde(serialize_with = "places2")]
+    pub prototypes: f64,
     /// Multinomial logistic regression.
     #[serde(serialize_with = "places2")]
     pub linear: f64,

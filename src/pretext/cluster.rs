@@ -4,14 +4,14 @@
 //! Assignment is Sinkhorn and Knopp's, in its dual form: every prototype has a price, and a step raises the prices of those
 //! that have more than their share. A step has fewer rows than there are prototypes, so prices and the use of the last
 //! `4 · prototypes` rows are kept from step to step, as SwAV keeps a queue of embeddings. Rows are centred by their running
-//! mean, for a fresh net's rows would all prefer the same prototype by the same amount.
+//! mean ([`super::centred`]), for a fresh net's rows would all prefer the same prototype by the same amount.
 //!
 //! How it fails: prototypes that lie together share their rows at will, and the rank falls to that of the prototypes (near
 //! 2 in a float trial without the centring); without the prices all rows go to one.
 
-use super::centred::{self, CentredRows};
+use super::centred::{self, CENTRED, CentredRows};
 use super::softmax::{LN2_Q16, PROBABILITY, Temperature, softmax};
-use super::unit::{UnitRows, dot, other_views};
+use super::unit::{UNIT, UnitRows, dot, other_views};
 use crate::fixed::math::{isqrt, log2_q8};
 use crate::fixed::random::Draws;
 use crate::net::arena::Arena;
@@ -29,7 +29,9 @@ pub(crate) const REMEMBERED: i64 = 4;
 const PROTOTYPE: u32 = 24;
 /// A step moves a prototype by 1/32 of the mean error that falls to it.
 pub(crate) const RATE_SHIFT: u32 = 5;
-/// Prices are within twice the largest cosine, Q28.
+/// Fraction bits of a score, a centred row times a prototype: at most 4.
+const SCORE: u32 = CENTRED + UNIT;
+/// Prices are at most as large as scores.
 const MOST_PRICE: i64 = 1 << 29;
 
 /// Working memory for at most `rows` embeddings.
@@ -39,7 +41,7 @@ pub struct Buffers<'m> {
     price: &'m mut [i32],
     /// Rows of each prototype, Q15.
     mass: &'m mut [i64],
-    /// `[rows, prototypes]`: cosines Q28, then errors Q15.
+    /// `[rows, prototypes]`: scores Q27, then errors Q15.
     scores: &'m mut [i32],
     /// `[rows, prototypes]`, Q15.
     codes: &'m mut [i32],
@@ -60,7 +62,7 @@ impl<'m> Buffers<'m> {
     }
 }
 
-/// Numbers of state: age, mean `[dim]` Q22, prices `[prototypes]` Q28, use `[prototypes]` Q15, prototypes
+/// Numbers of state: age, mean `[dim]` Q22, prices `[prototypes]` Q27, use `[prototypes]` Q15, prototypes
 /// `[prototypes, dim]` Q24; all 0 at the start.
 pub const fn state_len(dim: usize, prototypes: usize) -> usize {
     1 + dim + 2 * prototypes + prototypes * dim
@@ -101,7 +103,7 @@ impl<'a> State<'a> {
 /// `i / views == j / views`. At most 2¹⁴ rows, 2¹⁰ numbers and 2¹² prototypes. `state` is changed only where `learn`.
 #[inline(always)]
 pub fn swapped(z: &mut [i32], views: usize, state: &mut [i32], learn: bool, buffers: &mut Buffers) -> u32 {
-    let (dim, clusters) = (buffers.rows.unit().dim(), buffers.prototypes.rows());
+    let (dim, clusters) = (buffers.rows.dim(), buffers.prototypes.rows());
     let count = z.len() / dim;
     let Some(state) = State::of(state, dim, clusters) else { return 0 };
     let mut rows = buffers.rows.first(count);
@@ -113,7 +115,7 @@ pub fn swapped(z: &mut [i32], views: usize, state: &mut [i32], learn: bool, buff
     rows.set(z, state.mean, pace);
     buffers.prototypes.set(state.prototypes);
     for (i, scores) in scores.chunks_exact_mut(clusters).enumerate() {
-        scores.iter_mut().enumerate().for_each(|(k, s)| *s = dot(rows.unit().row(i), buffers.prototypes.row(k)));
+        scores.iter_mut().enumerate().for_each(|(k, s)| *s = dot(rows.row(i), buffers.prototypes.row(k)));
     }
     buffers.price.copy_from_slice(state.price);
     balance(scores, codes, buffers.price, state.used, buffers.mass);
@@ -148,9 +150,9 @@ fn balance(scores: &[i32], codes: &mut [i32], price: &mut [i32], used: &[i32], m
     for round in 0..=ROUNDS {
         mass.iter_mut().zip(used).for_each(|(m, &u)| *m = i64::from(u.clamp(0, 1 << 29)));
         for (codes, scores) in codes.chunks_exact_mut(clusters).zip(scores.chunks_exact(clusters)) {
-            // 2^30 and 2^29.
+            // 2^29 each.
             codes.iter_mut().zip(scores).zip(&*price).for_each(|((q, &s), &p)| *q = s - p);
-            softmax(codes, Temperature::cosines(CODE_SHIFT));
+            softmax(codes, Temperature::nats(SCORE - CODE_SHIFT));
             mass.iter_mut().zip(&*codes).for_each(|(m, &q)| *m += i64::from(q));
         }
         if round == ROUNDS {
@@ -160,11 +162,11 @@ fn balance(scores: &[i32], codes: &mut [i32], price: &mut [i32], used: &[i32], m
         let mut sum = 0;
         for (p, &m) in price.iter_mut().zip(&*mass) {
             // The share of the even one, Q16: 2^30 · 2^12 · 2^16 fits 64 bits. Its logarithm in 1/256 nat, times the
-            // temperature, in Q28.
+            // temperature, in Q27.
             let share = ((m.max(1) as u64 * clusters as u64) << 16) / total as u64;
             let octaves = i64::from(log2_q8(share.max(1))) - (16 << 8);
             let nats = (octaves * LN2_Q16 as i64) >> 16;
-            *p = (i64::from(*p) + (nats << (20 - CODE_SHIFT))).clamp(-MOST_PRICE, MOST_PRICE) as i32;
+            *p = (i64::from(*p) + (nats << (SCORE - 8 - CODE_SHIFT))).clamp(-MOST_PRICE, MOST_PRICE) as i32;
             sum += i64::from(*p);
         }
         // Only their differences count.
@@ -173,10 +175,10 @@ fn balance(scores: &[i32], codes: &mut [i32], price: &mut [i32], used: &[i32], m
     }
 }
 
-/// Turns cosines into errors, prediction less the other views' code, Q15. Returns the mean loss.
+/// Turns scores into errors, prediction less the other views' code, Q15. Returns the mean loss.
 #[inline(always)]
 fn errors(scores: &mut [i32], codes: &[i32], clusters: usize, views: usize) -> u32 {
-    let temperature = Temperature::cosines(TEMPERATURE_SHIFT);
+    let temperature = Temperature::nats(SCORE - TEMPERATURE_SHIFT);
     let count = scores.len() / clusters;
     let mut loss = 0u64;
     for (i, row) in scores.chunks_exact_mut(clusters).enumerate() {
@@ -196,15 +198,15 @@ fn errors(scores: &mut [i32], codes: &[i32], clusters: usize, views: usize) -> u
 /// Moves the prototypes down their own gradient, by `1 / RATE` of the error of an even share of the rows.
 #[inline(always)]
 fn follow(prototypes: &mut [i32], rows: &CentredRows, errors: &[i32], clusters: usize) {
-    let (unit, dim) = (rows.unit(), rows.unit().dim());
+    let (unit, dim) = (rows, rows.dim());
     let share = unit.rows().max(1) as i64;
     for (k, prototype) in prototypes.chunks_exact_mut(dim).enumerate() {
         let mut square = 0u64;
         for (l, c) in prototype.iter_mut().enumerate() {
-            // 2^15 · 2^14 · 2^14 rows · 2^12 prototypes, Q29 to Q24.
+            // 2^15 · 2^14 · 2^14 rows · 2^12 prototypes, Q28 to Q24.
             let pairs = unit.all()[l..].iter().step_by(dim).zip(errors[k..].iter().step_by(clusters));
             let sum: i64 = pairs.map(|(&u, &e)| i64::from(u) * i64::from(e)).sum();
-            let step = (sum * clusters as i64 / share) >> (PROBABILITY + 14 - PROTOTYPE + RATE_SHIFT);
+            let step = (sum * clusters as i64 / share) >> (PROBABILITY + CENTRED - PROTOTYPE + RATE_SHIFT);
             *c = (i64::from(*c) - step).clamp(-(1 << 26), 1 << 26) as i32;
             // 2^52 · 2^10 numbers.
             square += u64::from(c.unsigned_abs()).pow(2);
@@ -216,6 +218,7 @@ fn follow(prototypes: &mut [i32], rows: &CentredRows, errors: &[i32], clusters: 
 
 #[cfg(test)]
 mod tests {
+    use super::super::centred::tests::centred;
     use super::super::check;
     use super::*;
 
@@ -246,26 +249,23 @@ mod tests {
             };
             Exact {
                 mean: part(1, dim, 4_194_304.0),
-                price: part(1 + dim, CLUSTERS, 268_435_456.0),
+                price: part(1 + dim, CLUSTERS, 134_217_728.0),
                 used: part(1 + dim + CLUSTERS, CLUSTERS, 32768.0),
                 prototypes: check::unit(&part(1 + dim + 2 * CLUSTERS, CLUSTERS * dim, 1.0), dim),
             }
         }
 
-        fn cosines(&self, z: &[f64], dim: usize) -> Vec<Vec<f64>> {
-            let raw = check::unit(z, dim);
-            let off: Vec<f64> = raw.iter().flat_map(|u| u.iter().zip(&self.mean).map(|(u, m)| u - m)).collect();
-            let cosine = |v: &Vec<f64>| self.prototypes.iter().map(|c| check::dot(c, v)).collect();
-            check::unit(&off, dim).iter().map(cosine).collect()
+        fn scores(&self, z: &[f64], from: &[f64], dim: usize) -> Vec<Vec<f64>> {
+            let score = |v: &Vec<f64>| self.prototypes.iter().map(|c| check::dot(c, v)).collect();
+            centred(z, from, dim, &self.mean).iter().map(score).collect()
         }
 
         /// Sinkhorn and Knopp on the matrix itself, with the past's use added to the columns.
-        fn codes(&self, z: &[f64], dim: usize) -> Vec<Vec<f64>> {
+        fn codes(&self, scores: &[Vec<f64>]) -> Vec<Vec<f64>> {
             let mut weight: Vec<f64> = self.price.iter().map(|p| (-16.0 * p).exp()).collect();
-            let cosines = self.cosines(z, dim);
             let mut codes = Vec::new();
             for round in 0..=ROUNDS {
-                codes = cosines.iter().map(|row| share(row, 16.0, &weight)).collect();
+                codes = scores.iter().map(|row| share(row, 16.0, &weight)).collect();
                 let mass = |k: usize| self.used[k] + codes.iter().map(|q| q[k]).sum::<f64>();
                 let total: f64 = (0..CLUSTERS).map(mass).sum();
                 if round < ROUNDS {
@@ -275,15 +275,14 @@ mod tests {
             codes
         }
 
-        fn loss(&self, z: &[f64], dim: usize, views: usize, codes: &[Vec<f64>]) -> f64 {
-            let cosines = self.cosines(z, dim);
+        fn loss(&self, scores: &[Vec<f64>], views: usize, codes: &[Vec<f64>]) -> f64 {
             let row = |i: usize| {
-                let p = share(&cosines[i], 8.0, &[1.0; CLUSTERS]);
+                let p = share(&scores[i], 8.0, &[1.0; CLUSTERS]);
                 let others = other_views(i, views);
                 let one = |j: usize| -codes[j].iter().zip(&p).map(|(q, p)| q * p.ln()).sum::<f64>();
                 others.clone().map(one).sum::<f64>() / others.count() as f64
             };
-            (0..cosines.len()).map(row).sum::<f64>() / cosines.len() as f64
+            (0..scores.len()).map(row).sum::<f64>() / scores.len() as f64
         }
     }
 
@@ -307,10 +306,11 @@ mod tests {
             let loss = run(&mut z, dim, views, &mut state, false);
             assert_eq!(state, before);
             let of = Exact::of(&state, dim);
-            let codes = of.codes(&exact, dim);
-            let expected = of.loss(&exact, dim, views, &codes);
+            let scores = |z: &[f64]| of.scores(z, &exact, dim);
+            let codes = of.codes(&scores(&exact));
+            let expected = of.loss(&scores(&exact), views, &codes);
             assert!((f64::from(loss) / 256.0 - expected).abs() < 0.08, "{loss} {expected}");
-            let cosine = check::cosine(&z, &check::slope(&exact, |z| of.loss(z, dim, views, &codes)));
+            let cosine = check::cosine(&z, &check::slope(&exact, |z| of.loss(&scores(z), views, &codes)));
             assert!(cosine > 0.99, "{seed}: {cosine}");
         }
     }

@@ -1,15 +1,15 @@
 //! Contrast by second moments: views of one sample attract, and all directions in which the stream already lies repel
 //! (TiCo, Zhu et al. 2022, arXiv:2206.10698; the spectral contrastive loss of HaoChen et al. 2021 without its batch).
 //!
-//! For unit vectors `v` around the running mean direction and their running second moment `M`, the loss of a row is
-//! `1 − v · v⁺ + ρ vᵀ M v`, and its gradient `2 (ρ M v − v⁺)`: no exponential, no negatives to hold, any batch.
+//! For rows `v` around their running mean ([`super::centred`]) and their running second moment `M`, the loss of a row is
+//! `1 − v · v⁺ + ρ vᵀ M v`, and its gradient `2 (ρ M v − v⁺)`: no exponential, no negatives to hold.
 //!
 //! How it fails: without the running mean the nearly parallel rows of a fresh net lie along the first direction of `M`
-//! already and their gradient vanishes; all features become equal. With a small ρ the rank falls to a few directions while
-//! the loss looks well. Rank and spread tell.
+//! already and their gradient vanishes; with each row brought to length 1 around it, the least differences do, and the rank
+//! falls just so. With a small ρ a few directions are enough. Rank and spread tell.
 
-use super::centred::{self, CentredRows, Pace};
-use super::unit::{UNIT, dot, other_views};
+use super::centred::{self, CENTRED, CentredRows, Pace};
+use super::unit::{dot, other_views};
 use crate::net::arena::Arena;
 
 /// ρ, the weight of the repulsion.
@@ -27,18 +27,18 @@ impl<'m> Buffers<'m> {
     }
 }
 
-/// Numbers of state: age, mean `[dim]` Q22, second moment `[dim, dim]` Q28; all 0 at the start.
+/// Numbers of state: age, mean `[dim]` Q22, second moment `[dim, dim]` Q26; all 0 at the start.
 pub const fn state_len(dim: usize) -> usize {
     1 + dim + dim * dim
 }
 
-/// Loss in 1/256 (a cosine is 1), and gradient in the place of `z`, up to a positive factor common to all rows.
+/// Loss in 1/256 (the mean square length of a row is 1), and gradient in the place of `z`, up to a positive factor common to all rows.
 ///
 /// `z`: `[rows, dim]` within ±2³⁰, any common scale; rows `i` and `j` are views of one sample where
 /// `i / views == j / views`. `state` is changed only where `learn`.
 #[inline(always)]
 pub fn second_moment(z: &mut [i32], views: usize, state: &mut [i32], learn: bool, buffers: &mut Buffers) -> u32 {
-    let dim = buffers.rows.unit().dim();
+    let dim = buffers.rows.dim();
     let count = z.len() / dim;
     let mut rows = buffers.rows.first(count);
     let wide = &mut buffers.wide[..count * dim];
@@ -49,53 +49,50 @@ pub fn second_moment(z: &mut [i32], views: usize, state: &mut [i32], learn: bool
     follow(moment, &rows, pace);
     let (mut attraction, mut repulsion) = (0i64, 0i64);
     for (i, wide) in wide.chunks_exact_mut(dim).enumerate() {
-        let unit = rows.unit().row(i);
+        let unit = rows.row(i);
         let others = other_views(i, views).filter(|&j| j < count);
         let positives = others.clone().count().max(1) as i64;
         let mut spent = 0i64;
         for ((k, w), line) in wide.iter_mut().enumerate().zip(moment.chunks_exact(dim)) {
-            // 2^31 · 2^14 · 2^10 numbers a row at most, whatever stands in the state; Q42.
+            // 2^31 · 2^15 · 2^10 numbers at most, whatever stands in the state; Q39.
             let moved: i64 = line.iter().zip(unit).map(|(&m, &v)| i64::from(m) * i64::from(v)).sum();
-            let pull: i64 = others.clone().map(|j| i64::from(rows.unit().row(j)[k])).sum();
-            // 2^39 · 2^14, less 12 bits: Q28; 2^10 numbers.
-            spent += ((moved >> 16) * i64::from(unit[k])) >> 12;
-            *w = WEIGHT * moved - (pull << 28) / positives;
+            let pull: i64 = others.clone().map(|j| i64::from(rows.row(j)[k])).sum();
+            // 2^40 · 2^15, less 10 bits: Q26; 2^10 numbers.
+            spent += ((moved >> 16) * i64::from(unit[k])) >> 10;
+            *w = WEIGHT * moved - (pull << (2 * CENTRED)) / positives;
         }
         // Only a state that no stream gives comes near the end.
         repulsion = repulsion.saturating_add(spent);
-        attraction += others.map(|j| i64::from(dot(unit, rows.unit().row(j)))).sum::<i64>() / positives;
+        attraction += others.map(|j| i64::from(dot(unit, rows.row(j)))).sum::<i64>() / positives;
     }
     rows.back(wide, z);
-    let mean = ((1 << 28) - attraction / count.max(1) as i64) + WEIGHT * (repulsion / count.max(1) as i64);
-    (mean >> 20).clamp(0, i64::from(u32::MAX)) as u32
+    let mean = ((1 << (2 * CENTRED)) - attraction / count.max(1) as i64) + WEIGHT * (repulsion / count.max(1) as i64);
+    (mean >> (2 * CENTRED - 8)).clamp(0, i64::from(u32::MAX)) as u32
 }
 
 /// Moves the second moment towards that of this step's rows.
 #[inline(always)]
 fn follow(moment: &mut [i32], rows: &CentredRows, pace: Pace) {
     let Some(pace) = pace else { return };
-    let (unit, dim) = (rows.unit(), rows.unit().dim());
+    let (unit, dim) = (rows, rows.dim());
     let count = unit.rows().max(1) as i64;
     for (k, line) in moment.chunks_exact_mut(dim).enumerate() {
         for (l, m) in line.iter_mut().enumerate() {
             let products = unit.all().chunks_exact(dim).map(|v| i64::from(v[k]) * i64::from(v[l]));
-            // A mean of products of numbers up to 2^14: at most 2^28, and so is what moves towards it.
+            // A mean of products of rows at most 4 long: at most 2^30, and so is what moves towards it.
             *m += ((products.sum::<i64>() / count - i64::from(*m)) / pace) as i32;
         }
     }
-    const { assert!(2 * UNIT == 28) };
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::centred::tests::centred;
     use super::super::check::{self, dot};
     use super::*;
 
     /// `1 − v · v⁺ + ρ vᵀ M v`, from the formula, with the mean and the moment as they stand in the state.
-    fn float_loss(z: &[f64], dim: usize, views: usize, mean: &[f64], moment: &[f64]) -> f64 {
-        let raw = check::unit(z, dim);
-        let off: Vec<f64> = raw.iter().flat_map(|u| u.iter().zip(mean).map(|(u, m)| u - m)).collect();
-        let v = check::unit(&off, dim);
+    fn float_loss(v: &[Vec<f64>], dim: usize, views: usize, moment: &[f64]) -> f64 {
         let mut loss = 0.0;
         for i in 0..v.len() {
             let positives = other_views(i, views);
@@ -128,10 +125,11 @@ mod tests {
             let loss = run(&mut z, dim, views, &mut state, false);
             assert_eq!(state, before);
             let mean: Vec<f64> = state[1..=dim].iter().map(|&m| f64::from(m) / f64::from(1 << 22)).collect();
-            let moment: Vec<f64> = state[1 + dim..].iter().map(|&m| f64::from(m) / f64::from(1 << 28)).collect();
-            let expected = float_loss(&exact, dim, views, &mean, &moment);
+            let moment: Vec<f64> = state[1 + dim..].iter().map(|&m| f64::from(m) / f64::from(1 << 26)).collect();
+            let of = |z: &[f64]| float_loss(&centred(z, &exact, dim, &mean), dim, views, &moment);
+            let expected = of(&exact);
             assert!((f64::from(loss) / 256.0 - expected).abs() < 0.03, "{loss} {expected}");
-            let slope = check::slope(&exact, |z| float_loss(z, dim, views, &mean, &moment));
+            let slope = check::slope(&exact, of);
             let cosine = check::cosine(&z, &slope);
             assert!(cosine > 0.99, "{seed}: {cosine}");
         }
@@ -147,7 +145,7 @@ mod tests {
         // Of directions without preference: the unit matrix divided by its size.
         for k in 0..dim {
             for l in 0..dim {
-                let entry = f64::from(state[1 + dim + k * dim + l]) / f64::from(1 << 28);
+                let entry = f64::from(state[1 + dim + k * dim + l]) / f64::from(1 << 26);
                 let expected = if k == l { 1.0 / dim as f64 } else { 0.0 };
                 assert!((entry - expected).abs() < 0.01, "{k} {l}: {entry}");
             }

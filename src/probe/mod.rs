@@ -9,6 +9,7 @@
 pub mod cells;
 pub mod exemplars;
 pub mod factor;
+pub mod finetune;
 pub mod knn;
 pub mod linear;
 pub mod novelty;

@@ -68,7 +68,7 @@ fn the_partner_of_a_pick_is_another_sample_that_the_second_sensor_calls_alike() 
     let spec = ReplaySpec { capacity: 256, fresh: 0, ..Default::default() };
     with_beside(&spec, 0, Beside { len: 2, share: 128 }, |replay| {
         // Eight motions in turn, far apart for the second sensor; neighbours in time are never alike.
-        let motion = |n: u64| [(n % 8) as i8 * 30 - 100, if n % 8 < 4 { -50 } else { 50 }];
+        let motion = |n: u64| [((n % 8) as i32 * 30 - 100) as i8, if n % 8 < 4 { -50 } else { 50 }];
         (0..256).for_each(|n| push_beside(replay, n, 0, [0, 0], &motion(n)));
         let (mut alike, mut chosen) = (0, 0);
         for number in 0..2000 {

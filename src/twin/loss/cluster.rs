@@ -17,9 +17,9 @@ pub(super) fn swapped(rows: Rows, clusters: usize, state: &mut [f32]) -> (f32, V
         prototypes.iter_mut().zip(start).for_each(|(p, s)| *p = s as f32);
     }
     let centred = Centred::of(rows.z, dim, mean, centred::pace(age));
-    let (unit, of) = (centred.unit(), Units::of(prototypes, dim));
-    let cosines: Vec<Vec<f32>> =
-        (0..count).map(|i| (0..clusters).map(|k| dot(unit.row(i), of.row(k))).collect()).collect();
+    let of = Units::of(prototypes, dim);
+    let scores: Vec<Vec<f32>> =
+        (0..count).map(|i| (0..clusters).map(|k| dot(centred.row(i), of.row(k))).collect()).collect();
 
     let sharpness = (1 << CODE_SHIFT) as f32;
     let mut codes = Vec::new();
@@ -30,14 +30,14 @@ pub(super) fn swapped(rows: Rows, clusters: usize, state: &mut [f32]) -> (f32, V
             softmax(&mut code);
             code
         };
-        codes = cosines.iter().map(code).collect::<Vec<_>>();
+        codes = scores.iter().map(code).collect::<Vec<_>>();
         mass = used.to_vec();
         codes.iter().for_each(|code| add(&mut mass, 1.0, code));
         if round < ROUNDS {
             let even = mass.iter().sum::<f32>() / clusters as f32;
             price.iter_mut().zip(&mass).for_each(|(p, m)| *p += (m.max(1.0 / 32768.0) / even).ln() / sharpness);
             let mean = price.iter().sum::<f32>() / clusters as f32;
-            price.iter_mut().for_each(|p| *p = (*p - mean).clamp(-2.0, 2.0));
+            price.iter_mut().for_each(|p| *p = (*p - mean).clamp(-4.0, 4.0));
         }
     }
     let window = (REMEMBERED as usize * clusters) as f32;
@@ -51,13 +51,13 @@ pub(super) fn swapped(rows: Rows, clusters: usize, state: &mut [f32]) -> (f32, V
         let mut target = vec![0.0; clusters];
         let positives = rows.others(i).count().max(1) as f32;
         rows.others(i).for_each(|j| add(&mut target, 1.0 / positives, &codes[j]));
-        let mut errors: Vec<f32> = cosines[i].iter().map(|s| s * inverse).collect();
+        let mut errors: Vec<f32> = scores[i].iter().map(|s| s * inverse).collect();
         let pull = dot(&errors, &target);
         loss += softmax(&mut errors) - pull;
         add(&mut errors, -1.0, &target);
         for (k, &error) in errors.iter().enumerate() {
             add(out, error * inverse / count as f32, of.row(k));
-            add(&mut moves[k * dim..][..dim], error * clusters as f32 / count as f32, unit.row(i));
+            add(&mut moves[k * dim..][..dim], error * clusters as f32 / count as f32, centred.row(i));
         }
     }
     add(prototypes, -1.0 / (1 << RATE_SHIFT) as f32, &moves);

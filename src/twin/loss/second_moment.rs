@@ -10,10 +10,9 @@ pub(super) fn second_moment(rows: Rows, state: &mut [f32]) -> (f32, Vec<f32>) {
     let (mean, moment) = state.split_at_mut(dim);
     let pace = centred::pace(age);
     let centred = Centred::of(rows.z, dim, mean, pace);
-    let unit = centred.unit();
     for (k, line) in moment.chunks_exact_mut(dim).enumerate() {
         for (l, m) in line.iter_mut().enumerate() {
-            let sum: f32 = unit.all().chunks_exact(dim).map(|v| v[k] * v[l]).sum();
+            let sum: f32 = centred.all().chunks_exact(dim).map(|v| v[k] * v[l]).sum();
             *m += (sum / count as f32 - *m) / pace;
         }
     }
@@ -21,11 +20,11 @@ pub(super) fn second_moment(rows: Rows, state: &mut [f32]) -> (f32, Vec<f32>) {
     let mut loss = 0.0;
     for (i, out) in gradient.chunks_exact_mut(dim).enumerate() {
         let positives = rows.others(i).count().max(1) as f32;
-        let moved: Vec<f32> = moment.chunks_exact(dim).map(|line| dot(line, unit.row(i))).collect();
-        let pull: f32 = rows.others(i).map(|j| dot(unit.row(i), unit.row(j))).sum();
-        loss += 1.0 - pull / positives + weight * dot(unit.row(i), &moved);
+        let moved: Vec<f32> = moment.chunks_exact(dim).map(|line| dot(line, centred.row(i))).collect();
+        let pull: f32 = rows.others(i).map(|j| dot(centred.row(i), centred.row(j))).sum();
+        loss += 1.0 - pull / positives + weight * dot(centred.row(i), &moved);
         add(out, 2.0 * weight / count as f32, &moved);
-        rows.others(i).for_each(|j| add(out, -2.0 / positives / count as f32, unit.row(j)));
+        rows.others(i).for_each(|j| add(out, -2.0 / positives / count as f32, centred.row(j)));
     }
     centred.back(&mut gradient);
     (loss / count as f32, gradient)
