@@ -75,6 +75,7 @@ pub fn run(args: &Args) -> Outcome {
         return Err(UsageError(problem).into());
     }
     super::settings::check_order(&spec, source.as_ref())?;
+    super::settings::check_rate(&spec, source.as_ref())?;
     let mut options = args.how.options(&spec, expected);
     if let (Some(device), None) = (&device, args.how.seed) {
         options.seed = device.seed;

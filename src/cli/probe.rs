@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use super::settings::UsageError;
+use super::settings::{self, UsageError};
 use super::{Outcome, Told, finetune, progress};
 use crate::augment::fit;
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
@@ -287,11 +287,13 @@ pub fn run(args: &Args) -> Outcome {
     let mut baseline = if args.learned_only { None } else { Some(Judged::Integer(Box::new(untrained(&spec, args)?))) };
     let options = OpenOptions { seed: args.seed };
     let mut source = open(&args.sources, &options)?;
+    settings::check_rate(&spec, source.as_ref())?;
     let train = read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading")?;
     let test = if args.test_sources.is_empty() {
         None
     } else {
         let mut source = open(&args.test_sources, &options)?;
+        settings::check_rate(&spec, source.as_ref())?;
         Some(read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading the test part")?)
     };
 

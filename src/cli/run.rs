@@ -64,6 +64,7 @@ pub fn run(args: &Args) -> Outcome {
         Some(saved) => saved.spec.clone(),
         None => args.model.load_or(source.device().map(|device| &device.spec))?,
     };
+    super::settings::check_rate(&spec, source.as_ref())?;
     let options = args.how.options(&spec, None);
     let plan = Learner::plan(&spec, &options)?;
     let mut memory = vec![0u8; plan.block_len()];

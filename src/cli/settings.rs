@@ -97,6 +97,23 @@ pub fn check_order(spec: &Spec, source: &dyn Source) -> Result<(), Box<dyn Error
     Ok(())
 }
 
+/// Refuses sound that comes at another rate than the model takes: nothing is resampled.
+///
+/// # Errors
+/// [`UsageError`].
+pub fn check_rate(spec: &Spec, source: &dyn Source) -> Result<(), UsageError> {
+    match source.sound_rate() {
+        Some(rate) if spec.input.kind == InputKind::Audio && rate != spec.input.rate => Err(UsageError(format!(
+            "{} has {rate} samples a second and the model takes {}; convert the sound (sox IN.wav -r {} OUT.wav), or set the \
+             model's input.rate, input.window and input.hop",
+            source.describe(),
+            spec.input.rate,
+            spec.input.rate
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Makes `task` the only one; what the model says of it, or of another one that takes the same keys, is kept.
 pub(super) fn give_task(spec: &mut Spec, task: Task) {
     let named = spec.pretext.iter().find(|p| p.task == task).or(spec.pretext.first()).cloned();
