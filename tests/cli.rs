@@ -158,9 +158,11 @@ fn the_plan_is_printed_to_the_byte() {
 fn a_study_goes_on_where_it_was_left_and_names_what_it_does_not_know() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("study").display().to_string();
-    let study = |more: &[&str]| {
-        [&["study", "pretexts", "--data", "/nowhere", "--set", "sim_log", "--seeds", "1", "--out", &out], more].concat()
-    };
+    fn study<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let common = ["study", "pretexts", "--data", "/nowhere", "--set", "sim_log", "--seeds", "1", "--out", out];
+        [&common, more].concat()
+    }
+    let study = |more| study(&out, more);
     let once = json(&study(&["--task", "raw", "--task", "rotation"]));
     assert_eq!(once["cells_run"], 2);
     let rows = once["rows"].as_array().expect("rows");

@@ -193,9 +193,12 @@ fn check(pretext: &Pretext, spec: &Spec) -> Result<(), PlanError> {
     let (image, tokens) = (spec.input.kind == InputKind::Image, spec.input.kind == InputKind::Tokens);
     match task {
         Task::Rotation if !image => {
-            return needs("images, as there is no other way to turn a window", "contrastive, predictive or denoise");
+            let fit = if tokens { "masked-token or contrastive" } else { "contrastive, predictive or denoise" };
+            return needs("images, as there is no other way to turn a window", fit);
         }
-        Task::Inpaint if !image => return needs("images", "denoise, which masks windows"),
+        Task::Inpaint if !image => {
+            return needs("images", if tokens { "masked-token" } else { "denoise, which masks windows" });
+        }
         Task::Denoise | Task::Variational if tokens => {
             return needs("images or sensor windows", "masked-token or contrastive");
         }
