@@ -4,11 +4,13 @@ mod common;
 
 use common::{Gratings, Run};
 use nestling::kernels::Kernels;
-use nestling::learner::{Alone, Did, Learner, Options};
+use nestling::learner::{Alone, Did, Learner, Options, Pictures};
 use nestling::model;
-use nestling::net::spec::Spec;
+use nestling::net::spec::{InputKind, Spec};
+use nestling::net::task::{PretextSpec, Task};
+use nestling::pretext::inpaint;
 use nestling::sample::{Micros, Sample, Seed, Values};
-use nestling::store::state_hash;
+use nestling::store::{self, state_hash};
 
 /// A small stack: a stem of luma and colour, and units that read four of its channels each.
 fn stack() -> Spec {
@@ -119,4 +121,95 @@ fn the_imu_model_learns_in_29_kilobytes() {
     let options = Options { kernels: Kernels::Reference, lean: true, ..Options::new(Seed(0)) };
     let plan = Learner::plan(&imu(), &options).expect("a sound plan");
     assert!(plan.ram_bytes <= 29 * 1024, "{plan:?}");
+}
+
+/// A small encoder of images and one of windows, each with `task`.
+fn rebuilding(task: Task) -> [Spec; 2] {
+    ["l100", "motion"].map(|name| {
+        let mut spec = model::load(name).expect("a shipped model");
+        spec.layer.iter_mut().for_each(|layer| layer.filters = 16);
+        spec.dictionary.samples = 100;
+        (spec.replay.capacity, spec.guard.canaries, spec.guard.lesson_steps) = (64, 8, 32);
+        spec.pretext = core::iter::once(PretextSpec::new(task)).collect();
+        spec
+    })
+}
+
+/// Gives a learner the samples `numbers` of the stream that fits it.
+fn feed(learner: &mut Learner, numbers: std::ops::Range<u64>) -> Vec<u32> {
+    if learner.spec().input.kind == InputKind::Window {
+        return shake(learner, numbers.start, numbers.end - numbers.start);
+    }
+    let mut stream = Gratings::new(32);
+    stream.skip(numbers.start);
+    let before = learner.counters().loss_running;
+    stream.feed(learner, numbers.end - numbers.start, &Alone);
+    [before, learner.counters().loss_running].map(|loss| (loss >> 4) as u32).to_vec()
+}
+
+#[test]
+fn every_task_that_rebuilds_learns_and_a_cut_run_goes_on_to_the_hash_of_the_uncut_one() {
+    for task in [Task::Inpaint, Task::Denoise, Task::Variational] {
+        for spec in rebuilding(task).into_iter().filter(|s| task != Task::Inpaint || s.input.kind == InputKind::Image) {
+            let options = common::options(2, Some(4000));
+            let uncut = hash_of(&spec, &options, |learner| {
+                feed(learner, 0..400);
+                let first = learner.counters().loss_first;
+                feed(learner, 400..2400);
+                let last = learner.counters().loss_running >> 4;
+                assert!(last + 40 < first, "{task:?}: {first} {last}");
+            });
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("c.safetensors");
+            hash_of(&spec, &options, |learner| {
+                feed(learner, 0..1013);
+                store::write(&path, learner).expect("a checkpoint");
+            });
+            let resumed = hash_of(&spec, &options, |learner| {
+                store::read(&path).expect("a checkpoint").restore(learner).expect("the same model");
+                feed(learner, 1013..2400);
+            });
+            assert_eq!(uncut, resumed, "{task:?} {}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn what_was_learned_is_rebuilt_better_than_what_was_never_seen() {
+    for task in [Task::Inpaint, Task::Denoise, Task::Variational] {
+        let [spec, _] = rebuilding(task);
+        let mut run = Run::new(&spec, 1, Some(3000));
+        run.with(|learner| {
+            let mut noise = vec![0u8; 32 * 32 * 3];
+            noise
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, p)| *p = (i as u32).wrapping_mul(2_654_435_761).rotate_left(9) as u8);
+            let values = Values::Image { pixels: &noise, height: 32, width: 32, channels: 3 };
+            let strange = Sample { values, time: Micros(0), segment: 0 };
+            assert_eq!(learner.rebuild_sample(&strange, 0, None), Ok(None), "nothing is learned yet");
+            Gratings::new(32).feed(learner, 3000, &Alone);
+            let len = learner.network().input.len();
+            let [mut clean, mut hidden, mut rebuilt] = [(); 3].map(|()| vec![0; len]);
+            let mut stream = Gratings::new(32);
+            stream.skip(5000);
+            let known = stream.sample();
+            let pictures = Pictures { clean: &mut clean, hidden: &mut hidden, rebuilt: &mut rebuilt };
+            let loss =
+                learner.rebuild_sample(&known, 0, Some(pictures)).expect("a fitting sample").expect("it learned");
+            let novel = learner.rebuild_sample(&strange, 0, None).expect("a fitting sample").expect("it learned");
+            // A quarter of a nat.
+            assert!(loss + 64 < novel, "{task:?}: {loss} {novel}");
+            assert!(hidden != clean || task == Task::Variational);
+            // Nearer to the sample than its mean colour is.
+            let square = |a: &[i8], b: &[i8]| -> i64 {
+                a.iter().zip(b).map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2)).sum()
+            };
+            let mean: Vec<i8> = (0..len).map(|at| inpaint::mean(&clean, 3, at % 3) as i8).collect();
+            assert!(square(&clean, &rebuilt) * 10 < square(&clean, &mean) * 8, "{task:?}");
+            let mut drawn = vec![0; len];
+            assert_eq!(learner.draw_sample(1, &mut drawn), task == Task::Variational);
+            assert_eq!(drawn.iter().any(|&v| v != 0), task == Task::Variational);
+        });
+    }
 }

@@ -65,7 +65,8 @@ pub fn write(saved: &Saved, folder: &Path, sources: &[String]) -> Result<Vec<Pat
         if !codes.map(|(out, number)| learner.draw_sample(number, out)).fold(true, |all, drawn| all && drawn) {
             return Ok(written);
         }
-        drawn.push([one, two, three]);
+        // A plot has two lines and no background.
+        drawn.push(if kind == InputKind::Image { [one, two, three] } else { [one.clone(), one, two] });
     }
     written.push(folder.join("drawn.png"));
     picture(&drawn).save(&written[1])?;

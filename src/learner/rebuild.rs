@@ -177,11 +177,15 @@ impl Shared<'_> {
         if self.is_blind_to_means() {
             inpaint::remove_means(input, map.channels);
         }
-        let mask = Mask::new(&self.head.pretext, map, self.draws(tensor::MASK, number));
-        let clean = &mut clean[..map.len()];
+        let (clean, mask) = (&mut clean[..map.len()], self.mask(number));
         self.patches().split(input, clean);
         mask.ask(&self.patches(), clean);
         mask.corrupt(input);
+    }
+
+    /// What is hidden of sample `number`.
+    pub fn mask(&self, number: usize) -> Mask {
+        Mask::new(&self.head.pretext, self.network.input, self.draws(tensor::MASK, number))
     }
 
     /// Filters without a mean do not see that of the input.

@@ -20,6 +20,7 @@ pub struct Pictures<'a> {
     pub clean: &'a mut [i8],
     /// As the task hides it; numbers that are equal to those of `clean` were left as they are.
     pub hidden: &'a mut [i8],
+    /// What the decoder gives back; what was not hidden, where some of it was, is left as it is.
     pub rebuilt: &'a mut [i8],
 }
 
@@ -70,6 +71,9 @@ impl Learner<'_> {
         // As well as it can: by the means of a code.
         shared.encode(draw, false, &mut way);
         self.give_back(&shared, &mut way, rebuilt);
+        if head.pretext.mask > 0 {
+            shared.mask(draw).show(hidden, rebuilt);
+        }
         let channels = self.network.input.channels;
         for channel in (0..channels).filter(|_| shared.is_blind_to_means()) {
             let mean = inpaint::mean(clean, channels, channel);

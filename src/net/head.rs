@@ -158,7 +158,10 @@ impl Network {
         };
         let filters = values / map.positions();
         let output = Map { channels: filters, ..map };
-        Ok(Conv { input: map, channels: map.channels, filters, output, ..Conv::dense(map.channels, filters) })
+        let side = decoder_side(spec);
+        let (kernel, padding) = ((side, side), (side / 2, side / 2));
+        let dense = Conv::dense(map.channels, filters);
+        Ok(Conv { input: map, channels: map.channels, filters, output, kernel, padding, ..dense })
     }
 
     /// A weight gradient sums over all positions of all views: where that could pass 2³¹, over as many views as cannot in
@@ -180,6 +183,12 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Positions on a side from which a decoder gives back what one stands for. A position of an image looks about the corner of
+/// its patch: with its neighbours all of the patch is looked about. Of windows it is the one position.
+pub(super) fn decoder_side(spec: &Spec) -> usize {
+    if spec.input.kind == InputKind::Image { 3 } else { 1 }
 }
 
 /// Whether the numbers of a task are in their ranges, and it fits the input.

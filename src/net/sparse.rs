@@ -1,6 +1,7 @@
 //! Sparse update: which part of the layers the pretext trains.
 
 use super::error::PlanError;
+use super::head::decoder_side;
 use super::spec::{InputKind, LayerKind, MAX_LAYERS, Spec};
 use super::task::{Pretext, Task};
 
@@ -73,6 +74,7 @@ fn head_weights(spec: &Spec, pretext: &Pretext, last: usize) -> usize {
         let positions =
             spec.input.height.div_ceil(rows.max(1)).saturating_mul(spec.input.width.div_ceil(strides.max(1)));
         let code = if pretext.task == Task::Variational { 3 * pretext.outputs } else { 0 };
+        let decoder = decoder.saturating_mul(decoder_side(spec).pow(2));
         return decoder.saturating_add(code.saturating_mul(positions.saturating_mul(last)));
     }
     let cells = pretext.head_cells * if spec.input.height == 1 { 1 } else { pretext.head_cells };

@@ -98,6 +98,13 @@ impl Mask {
         });
     }
 
+    /// Copies what is not masked from `input` to `rebuilt`.
+    pub fn show(&self, input: &[i8], rebuilt: &mut [i8]) {
+        let channels = self.input.channels.max(1);
+        let pixels = rebuilt.chunks_mut(channels).zip(input.chunks(channels)).enumerate();
+        pixels.filter(|(at, _)| !self.hides(*at)).for_each(|(_, (to, from))| to.copy_from_slice(from));
+    }
+
     /// Makes a clean input the encoder's: masked blocks at 0, and noise on the others.
     pub fn corrupt(&self, input: &mut [i8]) {
         /// Draws of the noise begin above those of the blocks.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::learner::{Alone, Did, Numbers};
+use crate::net::task::{PretextSpec, Task};
 use crate::sample::{Micros, Values};
 
 const SIDE: usize = 12;
@@ -13,6 +14,16 @@ fn spec(stem: &str) -> Spec {
          [replay]\ncapacity = 64\nfresh = 8\n[guard]\ncanaries = 8\n"
     );
     crate::model::parse("small", &text).expect("a sound model")
+}
+
+/// The same with a task that rebuilds, in steps of `batch`.
+fn rebuilding(task: &str, batch: u16) -> Spec {
+    let (mut spec, task) = (spec("conv"), Task::ALL.into_iter().find(|t| t.name() == task).expect("a task"));
+    let outputs = (task == Task::Variational).then_some(6);
+    let block = (task == Task::Inpaint).then_some(4);
+    let counts = PretextSpec { batch: Some(batch), samples_per_step: Some(batch), ..PretextSpec::new(task) };
+    spec.pretext = std::iter::once(PretextSpec { outputs, block, ..counts }).collect();
+    spec
 }
 
 fn options() -> Options {
@@ -90,6 +101,65 @@ fn gradients_are_those_of_finite_differences() {
             let ratio = own.iter().map(|g| g.abs()).sum::<f32>() * 4e-3 / slopes.iter().map(|g| g.abs()).sum::<f32>();
             assert!((ratio - 1.0).abs() < 0.05, "{kind}, weights from {}: {ratio}", t.weights);
         }
+    }
+}
+
+#[test]
+fn gradients_of_what_is_rebuilt_are_those_of_finite_differences() {
+    for task in ["inpaint", "denoise", "variational"] {
+        // The decoder is trusted by the errors of each sample, so the loss of one has the gradient that is taken.
+        let mut twin = Twin::new(&rebuilding(task, 1), &options()).expect("a sound plan");
+        (0..8).for_each(|n| twin.observe(&sample(&pixels(n), n)).expect("a fitting sample"));
+        let mut scales = twin.objective.clone();
+        let (_, gradients) = twin.gradients(&mut scales).expect("enough samples");
+        let from = twin.network.trained_range().start;
+        for t in twin.network.tensors.clone().iter().skip(twin.network.first_trained) {
+            let (mut own, mut slopes) = (Vec::new(), Vec::new());
+            let weights = t.weight_range();
+            let size = twin.weights[weights.clone()].iter().fold(0.0f32, |m, w| m.max(w.abs()));
+            for at in weights.step_by(t.conv.weights() / 40 + 1) {
+                let before = twin.weights[at];
+                let mut nudged = |by: f32| {
+                    twin.weights[at] = before + by;
+                    let loss = twin.gradients(&mut scales).expect("enough samples").0;
+                    twin.weights[at] = before;
+                    loss
+                };
+                slopes.push(nudged(0.02 * size) - nudged(-0.02 * size));
+                own.push(gradients[at - from]);
+            }
+            let likeness = cosine(&own, &slopes);
+            assert!(likeness > 0.98, "{task}, weights from {}: {likeness}", t.weights);
+        }
+    }
+}
+
+#[test]
+fn the_first_step_of_what_is_rebuilt_is_that_of_the_integer_learner() {
+    for task in ["inpaint", "denoise", "variational"] {
+        let spec = rebuilding(task, 8);
+        let mut twin = Twin::new(&spec, &options()).expect("a sound plan");
+        let mut memory = vec![0; Learner::plan(&spec, &options()).expect("a sound plan").block_len()];
+        let mut learner = Learner::new(&spec, &options(), &mut memory).expect("enough memory");
+        for n in 0..8 {
+            learner.observe(&sample(&pixels(n), n)).expect("a fitting sample");
+            while learner.step(&Alone) != Did::Idle {}
+        }
+        assert_eq!(observe(&mut twin, 0..8).len(), 1);
+        let loss = learner.counters().loss_first as f32 / 256.0;
+        // Predictions of the two start within a factor of 2 of each other.
+        assert!((loss - twin.loss_first()).abs() < 0.4, "{task}: {loss} {}", twin.loss_first());
+        let network = twin.network.clone();
+        learner.visit_state(|name, numbers| {
+            let ("momentum", Numbers::I16(momentum)) = (name, numbers) else { return };
+            let from = network.trained_range().start;
+            for t in network.tensors.iter().skip(network.first_trained) {
+                let own = t.weights - from..t.weights - from + t.conv.weights();
+                let integer: Vec<f32> = momentum[own.clone()].iter().map(|&v| f32::from(v)).collect();
+                let likeness = cosine(&integer, &twin.momentum[own]);
+                assert!(likeness > 0.8, "{task}, weights from {}: {likeness}", t.weights);
+            }
+        });
     }
 }
 
