@@ -251,6 +251,8 @@ pub(super) fn take<'p, 'm>(
 }
 
 /// The largest of what the calls need at one time.
+// Its buffers are not to stand on the stack of what is deeper.
+#[inline(never)]
 fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
     let counted = |take: &dyn Fn(&mut Arena)| {
         let mut arena = Arena::counting();
@@ -286,6 +288,7 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
 }
 
 /// Takes what a step of `head` needs.
+#[inline(never)]
 fn take_for_step(network: &Network, head: &Head, options: &Options, arena: &mut Arena) {
     if head.pretext.task.rebuilds() {
         rebuild::Lane::take_all(network, head, options.lanes, arena);
