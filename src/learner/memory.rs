@@ -137,7 +137,8 @@ pub(super) fn take<'p, 'm>(
     place: &'p mut Option<Learner<'m>>,
 ) -> Result<&'p mut Learner<'m>, PlanError> {
     check(spec, options)?;
-    let mut network = Network::new(spec, options.kernels)?;
+    let mut network = Network::empty(spec, options.kernels);
+    network.lay_out(spec)?;
     if options.lean {
         network.make_lean();
     }
