@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Outcome, Told};
+use super::settings::UsageError;
+use super::{Outcome, Told, pictures};
 use crate::kernels::Kernels;
 use crate::net::network::Network;
 use crate::net::spec::Spec;
@@ -14,12 +15,22 @@ use crate::{model, store};
 pub struct Args {
     /// A checkpoint (.safetensors), a model file (.toml) or the name of a shipped model.
     file: PathBuf,
+    /// Write pictures of what a task that rebuilds gives back into this folder: samples as they are, hidden and rebuilt;
+    /// of a variational encoder also samples drawn from nothing.
+    #[arg(long, value_name = "DIR", requires = "sources")]
+    pictures: Option<PathBuf>,
+    /// Samples for the pictures.
+    #[arg(long = "source", value_name = "URI", requires = "pictures")]
+    sources: Vec<String>,
 }
 
 pub fn run(args: &Args) -> Outcome {
     let name = args.file.to_string_lossy();
     let is_model = name.ends_with(".toml") || model::SHIPPED.iter().any(|(shipped, _)| *shipped == name);
     if is_model {
+        if args.pictures.is_some() {
+            return Err(UsageError(format!("{name} is a model; pictures need a checkpoint that learned it")).into());
+        }
         let spec = model::load(&name)?;
         return Ok(Told { text: layers(&spec)?, json: json!({ "model": spec }) });
     }
@@ -42,6 +53,13 @@ pub fn run(args: &Args) -> Outcome {
     for (name, dtype, len) in &contents {
         text += &format!("  {len:>9} {dtype:<4} {name}\n");
     }
+    let pictures = match &args.pictures {
+        Some(folder) => pictures::write(&saved, folder, &args.sources)?,
+        None => Vec::new(),
+    };
+    for picture in &pictures {
+        text += &format!("  wrote {}\n", picture.display());
+    }
     let tensors: Vec<_> =
         contents.iter().map(|(name, dtype, len)| json!({ "name": name, "dtype": dtype, "len": len })).collect();
     let json = json!({
@@ -52,6 +70,7 @@ pub fn run(args: &Args) -> Outcome {
         "set_aside": saved.set_aside,
         "model": saved.spec,
         "tensors": tensors,
+        "pictures": pictures,
     });
     Ok(Told { text, json })
 }

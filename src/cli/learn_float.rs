@@ -8,8 +8,9 @@ use serde_json::json;
 use super::learn::Args;
 use super::settings::UsageError;
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
-use crate::learner::Options;
+use crate::learner::{ENOUGH_FOR_SIGNS, Options};
 use crate::net::spec::{LayerKind, Spec};
+use crate::net::task::{PretextSpec, Task};
 use crate::runtime::Pool;
 use crate::runtime::drive::Extent;
 use crate::source::{Record, Source};
@@ -19,8 +20,15 @@ use crate::twin::Twin;
 /// Why the twin cannot learn `spec`, where it cannot.
 pub(super) fn refusal(spec: &Spec) -> Option<&'static str> {
     let dictionaries = spec.layer.iter().filter(|l| l.kind == LayerKind::Dictionary).count();
-    if dictionaries > 1 || spec.pretext.iter().any(|p| p.task.rebuilds()) {
-        return Some("the float twin knows the tasks over embeddings and one dictionary; leave out --arithmetic float");
+    let unknown = |p: &PretextSpec| p.task == Task::MaskedToken;
+    if dictionaries > 1 || spec.pretext.iter().any(unknown) {
+        return Some("the float twin knows one dictionary and no masked tokens; leave out --arithmetic float");
+    }
+    let few = |p: &PretextSpec| p.task.rebuilds() && p.resolved_in(spec).is_ok_and(|p| p.batch < ENOUGH_FOR_SIGNS);
+    if spec.pretext.iter().any(few) {
+        return Some(
+            "the float twin rebuilds in steps of 8 samples or more; set pretext.batch=8 and replay.capacity=64",
+        );
     }
     let beside = spec.pretext.iter().any(|p| p.beside.is_some_and(|share| share > 0));
     beside.then_some("the float twin knows no positives that another sensor chose; set pretext.beside to 0")

@@ -12,6 +12,7 @@ mod import;
 mod inspect;
 mod learn;
 mod learn_float;
+mod pictures;
 mod plan;
 mod probe;
 #[cfg(feature = "serial")]

@@ -11,7 +11,7 @@ use crate::kernels::Map;
 use crate::kernels::narrow::{self, Windows};
 use crate::net::forward::{self, Params, Scratch};
 use crate::net::network::Network;
-use crate::net::spec::{InputKind, Spec};
+use crate::net::spec::{InputKind, Spec, ViewSpec};
 use crate::net::task::{Pretext, Task};
 use crate::replay::{Pick, Replay};
 use crate::sample::{Sample, Seed, Values};
@@ -205,19 +205,31 @@ pub fn view_of(
     number: usize,
     out: &mut [i8],
 ) {
+    // All four turns of each sample are in a step.
+    let quarters = (pretext.task == Task::Rotation).then(|| number % pretext.views);
+    view_by(spec, &spec.views, quarters, scales, stored, Draws::new(seed, step, tensor::VIEW + number as u32), out);
+}
+
+/// A view by the changes `views`.
+pub(super) fn view_by(
+    spec: &Spec,
+    views: &ViewSpec,
+    quarters: image::Quarters,
+    scales: &[ChannelScale],
+    stored: &[u8],
+    draws: Draws,
+    out: &mut [i8],
+) {
     let map = Map::new(spec.input.height, spec.input.width, spec.input.channels);
-    let draws = Draws::new(seed, step, tensor::VIEW + number as u32);
     match spec.input.kind {
         InputKind::Image => {
-            // All four turns of each sample are in a step.
-            let quarters = (pretext.task == Task::Rotation).then(|| number % pretext.views);
-            image::view(&spec.views, stored, map, quarters, draws, out);
+            image::view(views, stored, map, quarters, draws, out);
         }
         InputKind::Window => {
-            signal::view(&spec.views, &spec.input, scales, bytemuck::cast_slice(stored), map, draws, out);
+            signal::view(views, &spec.input, scales, bytemuck::cast_slice(stored), map, draws, out);
         }
-        InputKind::Tokens => token::view(spec.input.vocabulary, spec.views.mask, stored, draws, out),
-        InputKind::Audio => audio::view(&spec.views, scales, stored, map, draws, out),
+        InputKind::Tokens => token::view(spec.input.vocabulary, views.mask, stored, draws, out),
+        InputKind::Audio => audio::view(views, scales, stored, map, draws, out),
     }
 }
 

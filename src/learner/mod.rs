@@ -11,6 +11,7 @@ mod map;
 mod memory;
 mod observe;
 mod rebuild;
+mod rebuilt;
 mod stem;
 mod step;
 
@@ -19,6 +20,9 @@ use encoder::Encoder;
 #[cfg(feature = "std")]
 pub(crate) use lesson::DICTIONARY_LESSON;
 pub use memory::{AROUND_SAMPLE, Plan, PlanItem};
+#[cfg(feature = "std")]
+pub(crate) use rebuild::{ENOUGH_FOR_SIGNS, Shared as RebuildStep, sample_of};
+pub use rebuilt::Pictures;
 #[cfg(feature = "std")]
 pub(crate) use step::{objective_len, objective_range, step_size};
 

@@ -5,7 +5,6 @@ use super::lanes::{self, Sums};
 use super::step::step_size;
 use super::{Join, Learner, MAX_LANES, batch, tensor};
 use crate::augment::signal::ChannelScale;
-use crate::augment::{image, signal};
 use crate::fixed::random::Draws;
 use crate::fixed::{LaggedShift, Seen, shift_for};
 use crate::kernels::narrow::{self, Keep};
@@ -22,7 +21,7 @@ use crate::pretext::denoise::{self, Rebuild};
 use crate::pretext::inpaint::{self, Mask, Patches};
 use crate::pretext::masked_token::{self, Told};
 use crate::pretext::variational;
-use crate::replay::Pick;
+use crate::replay::{Pick, Replay};
 use crate::sample::Seed;
 
 /// Samples from which on a step's gradient is taken as momentum and sign, as those of the other tasks are; of fewer it is
@@ -100,6 +99,12 @@ impl<'a> Lane<'a> {
         })
     }
 
+    /// The buffers that take one view forward.
+    pub fn way(&mut self) -> Way<'_, 'a> {
+        let Lane { errors: [first, _], input, activations, code, scores, scratch, .. } = self;
+        Way { clean: first, input, activations, code, scores, scratch }
+    }
+
     /// All lanes of a step.
     pub fn take_all(
         network: &Network,
@@ -120,7 +125,7 @@ impl<'a> Lane<'a> {
 }
 
 /// Buffers that take one view forward.
-pub(super) struct Way<'b, 'm> {
+pub(crate) struct Way<'b, 'm> {
     /// The clean numbers in the decoder's order; the errors at its sums, once they are narrowed.
     pub clean: &'b mut [i8],
     pub input: &'b mut [i8],
@@ -132,7 +137,7 @@ pub(super) struct Way<'b, 'm> {
 
 /// What all lanes read.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'a> {
+pub(crate) struct Shared<'a> {
     pub spec: &'a Spec,
     pub network: &'a Network,
     pub head: &'a Head,
@@ -154,36 +159,40 @@ impl Shared<'_> {
     }
 
     /// A view of a stored sample, not hidden yet.
-    fn view(&self, stored: &[u8], number: usize, out: &mut [i8]) {
-        let (map, draws) = (self.network.input, self.draws(tensor::VIEW, number));
-        match self.spec.input.kind {
+    pub fn view(&self, stored: &[u8], number: usize, out: &mut [i8]) {
+        let views = &self.spec.views;
+        // What is to be rebuilt has no noise and no mask of its own, and an image its own colours.
+        let clean = match self.spec.input.kind {
             InputKind::Image => {
-                // What is to be rebuilt keeps its colours.
-                let clean =
-                    ViewSpec { gain: 0, saturation: 0, grey: 0, offset: 0, noise: 0, ..self.spec.views.clone() };
-                image::view(&clean, stored, map, None, draws, out);
+                ViewSpec { gain: 0, saturation: 0, grey: 0, offset: 0, noise: 0, mask: 0, ..views.clone() }
             }
-            _ => {
-                // What is to be rebuilt has no noise and no mask of its own.
-                let clean = ViewSpec { noise: 0, mask: 0, ..self.spec.views.clone() };
-                signal::view(&clean, &self.spec.input, self.scales, bytemuck::cast_slice(stored), map, draws, out);
-            }
-        }
+            _ => ViewSpec { noise: 0, mask: 0, mask_bands: 0, floor: 0, ..views.clone() },
+        };
+        batch::view_by(self.spec, &clean, None, self.scales, stored, self.draws(tensor::VIEW, number), out);
     }
 
     /// Of the view that stands in the input: what is to be rebuilt, in the decoder's order, and the input hidden.
-    pub fn hide(&self, number: usize, way: &mut Way) {
-        let (network, head) = (self.network, self.head);
-        let (first, map) = (network.layers.first(), network.input);
-        let clean = &mut way.clean[..map.len()];
-        // Filters without a mean do not see that of the input.
-        if first.is_some_and(|l| l.dictionary || network.tensors[l.tensors.start].zero_mean) {
-            inpaint::remove_means(way.input, map.channels);
+    pub fn hide(&self, number: usize, clean: &mut [i8], input: &mut [i8]) {
+        let map = self.network.input;
+        if self.is_blind_to_means() {
+            inpaint::remove_means(input, map.channels);
         }
-        let mask = Mask::new(&head.pretext, map, self.draws(tensor::MASK, number));
-        self.patches().split(way.input, clean);
+        let mask = Mask::new(&self.head.pretext, map, self.draws(tensor::MASK, number));
+        let clean = &mut clean[..map.len()];
+        self.patches().split(input, clean);
         mask.ask(&self.patches(), clean);
-        mask.corrupt(way.input);
+        mask.corrupt(input);
+    }
+
+    /// Filters without a mean do not see that of the input.
+    pub fn is_blind_to_means(&self) -> bool {
+        let first = self.network.layers.first();
+        first.is_some_and(|l| l.dictionary || self.network.tensors[l.tensors.start].zero_mean)
+    }
+
+    /// Noise of the code of sample `number`.
+    pub fn code_draws(&self, number: usize) -> Draws {
+        self.draws(tensor::MASK, number)
     }
 
     /// Takes the input forward to what the decoder reads; `drawn`: by a code that is drawn, not the means.
@@ -193,7 +202,7 @@ impl Shared<'_> {
         if head.code_len() == 0 {
             return (seen, Coded::default());
         }
-        let draws = drawn.then(|| self.draws(tensor::MASK, number));
+        let draws = drawn.then(|| self.code_draws(number));
         (seen, way.code.forward(network, params, head, way.activations, draws, way.scratch))
     }
 
@@ -210,7 +219,7 @@ impl Shared<'_> {
 
     /// Hides the view that stands in the input, and tells the mean square of what is rebuilt and the code's divergence.
     pub fn measure(&self, number: usize, way: &mut Way) -> (u64, u64) {
-        self.hide(number, way);
+        self.hide(number, way.clean, way.input);
         self.encode(number, true, way);
         let prediction = self.params.shifts.heads[self.head.number][shift::PREDICTION].get();
         let mut measure = Rebuild::new(&mut way.clean[..self.network.input.len()], prediction, None);
@@ -232,8 +241,8 @@ impl Shared<'_> {
         let Shared { network, head, params, seed, step, .. } = *self;
         let Lane { errors: [first, second], input, activations, sums, code, scores, scratch, found, .. } = lane;
         self.view(stored, number, input);
+        self.hide(number, first, input);
         let mut way = Way { clean: &mut first[..], input, activations, code, scores, scratch };
-        self.hide(number, &mut way);
         let (seen, coded) = self.encode(number, true, &mut way);
         sums.forward.merge(&seen);
         found.map = found.map.merge(coded.seen);
@@ -269,7 +278,7 @@ impl Shared<'_> {
         };
         let Code { latent, drawn, map, sums: products } = code;
         let scale = error.get() as i32 - prediction.get() as i32 - coded.map as i32;
-        let back = WayBack { latent, draws: self.draws(tensor::MASK, number), scale, mean_square };
+        let back = WayBack { latent, draws: self.code_draws(number), scale, mean_square };
         let mut turn = |narrowed: u32, sums: &mut [i32]| back.turn(narrowed, sums);
         let code = (head.code_len() > 0).then_some(backward::Turn { drawn, map, sums: products, each: &mut turn });
         let gradients = &mut *sums.gradients;
@@ -363,6 +372,20 @@ fn follow(shifts: &mut Shifts, network: &Network, head: &Head, lane: &Lane, numb
     }
 }
 
+/// Sample `sample` of step `step`: the newest first, then others.
+pub(crate) fn sample_of<'a>(
+    newest: &'a [u8],
+    replay: &'a Replay,
+    seed: Seed,
+    step: u64,
+    sample: usize,
+) -> Option<&'a [u8]> {
+    match sample {
+        0 => Some(newest),
+        _ => Some(replay.sample(batch::drawn(replay, seed, step, sample)?, 0)),
+    }
+}
+
 impl Learner<'_> {
     /// One step; the loss in 1/256 nat. `None` where the replay buffer is still empty.
     #[inline(never)]
@@ -378,10 +401,7 @@ impl Learner<'_> {
         // Of the layers, of the head's first tensor, of its others.
         let mut halved = [0; 3];
         let newest = &self.stored[..self.stored.len() - super::memory::inbox_slack(self.lean)];
-        let stored = |sample: usize| match sample {
-            0 => Some(newest),
-            _ => Some(self.replay.sample(batch::drawn(&self.replay, seed, number, sample)?, 0)),
-        };
+        let stored = |sample: usize| sample_of(newest, &self.replay, seed, number, sample);
         // Where there is one, there are all.
         stored(samples - 1)?;
         let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };

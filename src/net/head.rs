@@ -100,8 +100,10 @@ impl Network {
     }
 
     /// Adds the layers of a pretext above the last layer, `map`.
+    // By itself, so that its stack is gone when the learner starts.
+    #[inline(never)]
     pub(super) fn add_head(&mut self, spec: &Spec, number: usize, map: Map) -> Result<(), PlanError> {
-        let pretext = spec.pretext[number].resolved_for(spec.input.kind)?;
+        let pretext = spec.pretext[number].resolved_in(spec)?;
         check(&pretext, spec)?;
         if self.first_trained == self.tensors.len() && number == 0 {
             return Err(PlanError::NothingToTrain);

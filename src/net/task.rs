@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::PlanError;
-use super::spec::InputKind;
+use super::spec::{InputKind, Spec};
 
 /// Most pretext tasks over one encoder.
 pub const MAX_PRETEXTS: usize = 2;
@@ -132,7 +132,7 @@ impl Task {
             Task::Predictive => Pretext { neighbours: 1, ..embeds },
             Task::Rotation => Pretext { views: 4, outputs: 4, ..embeds },
             Task::Cluster => Pretext { prototypes: 64, ..embeds },
-            Task::Denoise => Pretext { batch: 1, samples_per_step: 1, mask: 102, block: 8, ..rebuilds },
+            Task::Denoise => Pretext { mask: 102, block: 8, ..rebuilds },
             Task::Inpaint => Pretext { mask: 128, block: 8, ..rebuilds },
             Task::MaskedToken => Pretext { mask: 38, ..rebuilds },
             Task::Variational => Pretext { outputs: 32, ..rebuilds },
@@ -215,19 +215,21 @@ numbers! {
 }
 
 impl PretextSpec {
-    /// As [`PretextSpec::resolved`], over an input of this kind: of images it is noise on every pixel that is taken off,
-    /// where the model does not say otherwise, as hiding blocks of them has a task of its own.
+    /// As [`PretextSpec::resolved`], in the model `spec`: without a replay buffer a step that rebuilds has the newest sample
+    /// alone; and of images it is noise on every pixel that denoising takes off, as hiding blocks of them has a task of
+    /// its own.
     ///
     /// # Errors
     /// As [`PretextSpec::resolved`].
-    pub fn resolved_for(&self, kind: InputKind) -> Result<Pretext, PlanError> {
+    pub fn resolved_in(&self, spec: &Spec) -> Result<Pretext, PlanError> {
         /// Standard deviation of 16 steps of 256.
         const NOISE: usize = 256;
         let mut pretext = self.resolved()?;
-        if kind == InputKind::Image && self.task == Task::Denoise {
-            let many = Task::Inpaint.defaults();
-            pretext.batch = self.batch.map_or(many.batch, usize::from);
-            pretext.samples_per_step = self.samples_per_step.map_or(many.samples_per_step, usize::from);
+        if self.task.rebuilds() && spec.replay.capacity == 0 {
+            pretext.batch = self.batch.map_or(1, usize::from);
+            pretext.samples_per_step = self.samples_per_step.map_or(1, usize::from);
+        }
+        if spec.input.kind == InputKind::Image && self.task == Task::Denoise {
             pretext.mask = self.mask.map_or(0, usize::from);
             pretext.noise = self.noise.map_or(NOISE, usize::from);
         }

@@ -29,7 +29,7 @@ fn deviation(log_variance: i8) -> i32 {
 
 /// Standard normal noise for `element`, Q8: within ±3.45.
 #[inline]
-fn normal(draws: Draws, element: u32) -> i32 {
+pub(crate) fn normal(draws: Draws, element: u32) -> i32 {
     noise(draws, element, 16 << 8)
 }
 

@@ -10,6 +10,7 @@ mod conv;
 mod dictionary;
 mod loss;
 mod net;
+mod rebuild;
 mod store;
 mod update;
 
@@ -51,7 +52,7 @@ pub struct Twin {
     /// Of the trained tensors, in the integer masters' unit.
     masters: Vec<f32>,
     momentum: Vec<f32>,
-    /// What the losses keep, one head after the other.
+    /// What the losses keep, one head after the other; then the scales of those that rebuild, two a head.
     objective: Vec<f32>,
     banks: Vec<Bank>,
     scales: &'static mut [ChannelScale],
@@ -84,7 +85,7 @@ impl Twin {
             weights: vec![0.0; network.weights_len],
             masters: vec![0.0; network.trained_range().len()],
             momentum: vec![0.0; network.trained_range().len()],
-            objective: vec![0.0; objective_len(&network)],
+            objective: vec![0.0; objective_len(&network) + rebuild::SCALES * network.heads.len()],
             banks: stem.map(bank).collect(),
             scales,
             replay,
@@ -206,8 +207,12 @@ impl Twin {
         let (loss, gradients) = step?;
         let step_size = step_size(&self.counters, &self.spec.optimizer);
         let head = self.network.due(self.counters.steps)?;
-        for number in self.network.chain(head) {
-            update::tensor(&self.network, number, &gradients, &mut self.masters, &mut self.momentum, step_size);
+        let chain: Vec<usize> = self.network.chain(head).collect();
+        for number in chain {
+            let (masters, momentum) = (&mut self.masters, &mut self.momentum);
+            if update::tensor(&self.network, number, &gradients, masters, momentum, step_size) {
+                self.halved(number);
+            }
         }
         self.use_masters();
         Some(loss)
@@ -218,6 +223,10 @@ impl Twin {
     fn gradients(&self, objective: &mut [f32]) -> Option<(f32, Vec<f32>)> {
         let head = self.network.due(self.counters.steps)?;
         let pretext = &head.pretext;
+        if pretext.task.rebuilds() {
+            let from = rebuild::scales_at(&self.network, head);
+            return self.rebuild(head, &mut objective[from..from + rebuild::SCALES]);
+        }
         let (replay, seed, step) = (self.replay.as_ref()?, Seed(self.counters.seed), self.counters.steps);
         let picks: Option<Vec<Pick>> =
             (0..pretext.batch).map(|number| pick_of(&self.spec, replay, seed, step, number)).collect();

@@ -17,7 +17,7 @@ pub(super) struct View {
     /// Layers of a head; the last one is what the loss reads.
     pub head: Vec<Vec<f32>>,
     /// Unfolded patches, overwritten by every convolution.
-    columns: Vec<f32>,
+    pub columns: Vec<f32>,
 }
 
 impl View {
@@ -91,17 +91,45 @@ impl View {
         let (Some(grid), Some(last)) = (head.grid, network.layers.last()) else { return };
         let trained_from = network.trained_range().start;
         let mut error = error.to_vec();
-        for index in network.chain(head) {
+        for index in head.tensors.clone().rev() {
             let tensor = &network.tensors[index];
-            let place = index.checked_sub(head.tensors.start);
-            let below: &[f32] = match place {
-                Some(0) => &self.head_input,
-                Some(place) => &self.head[place - 1],
-                None => match network.layers.iter().position(|l| l.tensors.contains(&index)) {
-                    Some(0) | None => &self.input,
-                    Some(layer) => &self.activations[network.layers[layer - 1].activations..],
-                },
-            };
+            let place = index - head.tensors.start;
+            let below: &[f32] = if place == 0 { &self.head_input } else { &self.head[place - 1] };
+            let own = &mut gradients[tensor.weights - trained_from..][..tensor.conv.weights()];
+            conv::weight_grad(&tensor.conv, below, &error, own, &mut self.columns);
+            if index == network.first_trained {
+                return;
+            }
+            let mut next = vec![0.0; tensor.conv.input.len()];
+            conv::input_grad(&tensor.conv, &error, &weights[tensor.weight_range()], &mut next, &mut self.columns);
+            let mut active = below;
+            if place == 0 {
+                // The head's input is pooled: the mask is that of the map below.
+                let mut map = vec![0.0; last.output.len()];
+                conv::pool_grad(&grid, &next, &mut map);
+                next = map;
+                active = &self.activations[last.activations..];
+            }
+            if place == 0 || !head.is_signed(index - 1) {
+                next.iter_mut().zip(active).for_each(|(e, &a)| *e = if a > 0.0 { *e } else { 0.0 });
+            }
+            error = next;
+        }
+        self.back_through_layers(network, weights, error, gradients);
+    }
+
+    /// Adds the gradients of the layers' weights, given the error at the last one's sums.
+    pub fn back_through_layers(
+        &mut self,
+        network: &Network,
+        weights: &[f32],
+        mut error: Vec<f32>,
+        gradients: &mut [f32],
+    ) {
+        let trained_from = network.trained_range().start;
+        let layers = network.layers.last().map_or(0, |l| l.tensors.end);
+        for index in (network.first_trained..layers).rev() {
+            let tensor = &network.tensors[index];
             if tensor.lookup {
                 let width = tensor.conv.channels;
                 let own = &mut gradients[tensor.weights - trained_from..];
@@ -110,6 +138,10 @@ impl View {
                 }
                 break;
             }
+            let below: &[f32] = match network.layers.iter().position(|l| l.tensors.contains(&index)) {
+                Some(0) | None => &self.input,
+                Some(layer) => &self.activations[network.layers[layer - 1].activations..],
+            };
             let below = &below[..tensor.conv.input.len()];
             let own = &mut gradients[tensor.weights - trained_from..][..tensor.conv.weights()];
             conv::weight_grad(&tensor.conv, below, &error, own, &mut self.columns);
@@ -118,18 +150,9 @@ impl View {
             }
             let mut next = vec![0.0; tensor.conv.input.len()];
             conv::input_grad(&tensor.conv, &error, &weights[tensor.weight_range()], &mut next, &mut self.columns);
-            let over_rows = network.is_embedding(0) && network.layers[1].tensors.contains(&index);
-            let signed = over_rows || (place > Some(0) && head.is_signed(index - 1));
-            let mut active = below;
-            if place == Some(0) {
-                // The head's input is pooled: the mask is that of the map below.
-                let mut map = vec![0.0; last.output.len()];
-                conv::pool_grad(&grid, &next, &mut map);
-                next = map;
-                active = &self.activations[last.activations..];
-            }
-            if !signed {
-                next.iter_mut().zip(active).for_each(|(e, &a)| *e = if a > 0.0 { *e } else { 0.0 });
+            // Rows that were looked up have signs.
+            if !(network.is_embedding(0) && network.layers[1].tensors.contains(&index)) {
+                next.iter_mut().zip(below).for_each(|(e, &a)| *e = if a > 0.0 { *e } else { 0.0 });
             }
             error = next;
         }

@@ -46,7 +46,7 @@ pub(super) fn normaliser(max: f32) -> f32 {
     2f32.powi((9 - exponent).clamp(-126, 127))
 }
 
-/// One step for tensor `number`. All slices hold all trained weights.
+/// One step for tensor `number`; whether the tensor was halved. All slices hold all trained weights.
 pub(super) fn tensor(
     network: &Network,
     number: usize,
@@ -54,7 +54,7 @@ pub(super) fn tensor(
     masters: &mut [f32],
     momentum: &mut [f32],
     step_size: u16,
-) {
+) -> bool {
     let t = &network.tensors[number];
     let from = t.weights - network.trained_range().start;
     let range = from..from + t.conv.weights();
@@ -70,7 +70,9 @@ pub(super) fn tensor(
         remove_filter_means(t.conv.fan_in(), masters);
     }
     let saturated = masters.iter().filter(|w| w.abs() >= SATURATED).count();
-    if saturated * 100 > masters.len() {
+    let halved = saturated * 100 > masters.len();
+    if halved {
         masters.iter_mut().for_each(|w| *w /= 2.0);
     }
+    halved
 }

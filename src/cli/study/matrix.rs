@@ -175,7 +175,9 @@ mod tests {
 
     #[test]
     fn every_set_of_the_matrix_has_a_model_and_sources_that_parse() {
+        let mut names = std::collections::HashSet::new();
         for set in sets(&[], Path::new("/a,b")).unwrap() {
+            assert!(names.insert(set.name.clone()), "{} is there twice", set.name);
             for uri in set.learn.iter().chain(&set.train).chain(&set.test) {
                 uri.parse::<Uri>().unwrap_or_else(|e| panic!("{}: {e}", set.name));
             }
