@@ -139,17 +139,15 @@ mod tests {
         let draws = Draws::new(Seed(3), 0, 0);
         let full = 1 << 30;
         for n in [4, 32, 256, 2048] {
-            let tone = move |t: usize| ((TAU * 3.3 * t as f64 / n as f64).sin() * f64::from(full)) as i32;
-            let square = move |t: usize| if t * 8 / n % 2 == 0 { full } else { -full };
-            let signals: [(&str, Box<dyn Fn(usize) -> i32>); 5] = [
-                ("noise", Box::new(move |t| draws.between(t as u32, 1 - full, full - 1))),
-                ("quiet", Box::new(move |t| draws.between(t as u32, -40, 40))),
-                ("tone", Box::new(tone)),
-                ("square", Box::new(square)),
-                ("level", Box::new(move |_| full)),
+            let all = |signal: &dyn Fn(usize) -> i32| (0..n).map(signal).collect::<Vec<_>>();
+            let signals = [
+                ("noise", all(&|t| draws.between(t as u32, 1 - full, full - 1))),
+                ("quiet", all(&|t| draws.between(t as u32, -40, 40))),
+                ("tone", all(&|t| ((TAU * 3.3 * t as f64 / n as f64).sin() * f64::from(full)) as i32)),
+                ("square", all(&|t| if (t * 8 / n).is_multiple_of(2) { full } else { -full })),
+                ("level", all(&|_| full)),
             ];
-            for (name, signal) in signals {
-                let x: Vec<i32> = (0..n).map(signal).collect();
+            for (name, x) in signals {
                 let largest = x.iter().map(|v| v.abs()).max().map_or(0.0, f64::from);
                 let mut work = x.clone();
                 let spectrum = Spectrum::of(&mut work);

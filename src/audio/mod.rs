@@ -84,6 +84,10 @@ impl LogMel {
         if !(1..=65535).contains(&hop) {
             return Err(AudioError::Hop);
         }
+        // More bands than bins.
+        if bands > window / 2 {
+            return Err(AudioError::NarrowBand { band: 0 });
+        }
         let over_knee = |hertz: u64| ONE + hertz * ONE / KNEE;
         let first = over_knee(u64::from(LOWEST));
         let last = over_knee(u64::from(rate / 2));
@@ -120,7 +124,7 @@ impl LogMel {
 
     /// Samples that the map stands for.
     pub const fn samples(&self) -> usize {
-        self.columns.saturating_sub(1) * self.hop + self.window
+        self.columns.saturating_sub(1).saturating_mul(self.hop).saturating_add(self.window)
     }
 
     /// Numbers that [`LogMel::column`] needs to work with.

@@ -129,7 +129,9 @@ fn a_map_that_cannot_be_is_refused_with_the_reason() {
     assert_eq!(new(8000, 400, 128, 16, 8), Err(AudioError::Window));
     assert_eq!(new(8000, 4096, 128, 16, 8), Err(AudioError::Window));
     assert_eq!(new(8000, 256, 0, 16, 8), Err(AudioError::Hop));
-    assert_eq!(new(8000, 64, 32, 60, 8), Err(AudioError::NarrowBand { band: 0 }));
+    for bands in [31, 60, usize::MAX] {
+        assert!(matches!(new(48_000, 64, 32, bands, 8), Err(AudioError::NarrowBand { .. })), "{bands} bands");
+    }
 }
 
 proptest::proptest! {

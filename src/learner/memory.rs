@@ -137,7 +137,8 @@ pub(super) fn take<'p, 'm>(
     place: &'p mut Option<Learner<'m>>,
 ) -> Result<&'p mut Learner<'m>, PlanError> {
     check(spec, options)?;
-    let mut network = Network::new(spec, options.kernels)?;
+    let mut network = Network::empty(spec, options.kernels);
+    network.lay_out(spec)?;
     if options.lean {
         network.make_lean();
     }
@@ -251,6 +252,8 @@ pub(super) fn take<'p, 'm>(
 }
 
 /// The largest of what the calls need at one time.
+// Its buffers are not to stand on the stack of what is deeper.
+#[inline(never)]
 fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
     let counted = |take: &dyn Fn(&mut Arena)| {
         let mut arena = Arena::counting();
@@ -286,6 +289,7 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
 }
 
 /// Takes what a step of `head` needs.
+#[inline(never)]
 fn take_for_step(network: &Network, head: &Head, options: &Options, arena: &mut Arena) {
     if head.pretext.task.rebuilds() {
         rebuild::Lane::take_all(network, head, options.lanes, arena);

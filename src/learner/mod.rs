@@ -20,8 +20,10 @@ use encoder::Encoder;
 #[cfg(feature = "std")]
 pub(crate) use lesson::DICTIONARY_LESSON;
 pub use memory::{AROUND_SAMPLE, Plan, PlanItem};
+#[cfg(feature = "cli")]
+pub(crate) use rebuild::ENOUGH_FOR_SIGNS;
 #[cfg(feature = "std")]
-pub(crate) use rebuild::{ENOUGH_FOR_SIGNS, Shared as RebuildStep, sample_of};
+pub(crate) use rebuild::{Shared as RebuildStep, sample_of};
 pub use rebuilt::Pictures;
 #[cfg(feature = "std")]
 pub(crate) use step::{objective_len, objective_range, step_size};

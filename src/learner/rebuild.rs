@@ -71,8 +71,8 @@ impl Found {
 
     /// Loss of so many samples in 1/256 nat: for each number that is rebuilt, with its share of the code's divergence.
     fn loss(&self, samples: usize, network: &Network) -> u32 {
-        if self.told.asked > 0 {
-            return (self.told.loss / self.told.asked) as u32;
+        if let Some(mean) = self.told.loss.checked_div(self.told.asked) {
+            return mean as u32;
         }
         let samples = samples.max(1) as u64;
         denoise::loss(self.squares / samples) + (self.divergence / (samples * network.input.len() as u64)) as u32

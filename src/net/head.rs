@@ -100,6 +100,8 @@ impl Network {
     }
 
     /// Adds the layers of a pretext above the last layer, `map`.
+    // By itself, so that its stack is gone when the learner starts.
+    #[inline(never)]
     pub(super) fn add_head(&mut self, spec: &Spec, number: usize, map: Map) -> Result<(), PlanError> {
         let pretext = spec.pretext[number].resolved_in(spec)?;
         check(&pretext, spec)?;

@@ -124,7 +124,46 @@ impl Network {
     /// # Errors
     /// [`PlanError`], naming the layer or the key.
     pub fn new(spec: &Spec, kernels: Kernels) -> Result<Self, PlanError> {
-        let mut input = Map::new(spec.input.height, spec.input.width, spec.input.channels);
+        let mut network = Network::empty(spec, kernels);
+        network.lay_out(spec)?;
+        Ok(network)
+    }
+
+    /// A network without a layer.
+    pub fn empty(spec: &Spec, kernels: Kernels) -> Self {
+        Network {
+            kernels,
+            input: Map::new(spec.input.height, spec.input.width, spec.input.channels),
+            tensors: heapless::Vec::new(),
+            layers: heapless::Vec::new(),
+            heads: heapless::Vec::new(),
+            feature: heapless::Vec::new(),
+            weights_len: 0,
+            packed_len: 0,
+            packed_back_len: 0,
+            activations_len: 0,
+            first_trained: 0,
+            feature_dim: 0,
+            views_at_a_time: kernels.views_at_a_time(),
+            wide_len: 0,
+            base: 0,
+            pools_last: false,
+            two_at_a_time: false,
+            judged: spec.guard.canaries > 0,
+            describes: spec.replay.policy == ReplayPolicy::Redundancy,
+            log_mel: None,
+        }
+    }
+
+    /// As [`Network::new`], in the place of an empty one: a network is some kilobytes, and a copy of it more than a small
+    /// stack may hold.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    #[inline(never)]
+    pub fn lay_out(&mut self, spec: &Spec) -> Result<(), PlanError> {
+        let network = self;
+        let mut input = network.input;
         if spec.layer.is_empty() {
             return Err(PlanError::NoLayers);
         }
@@ -151,31 +190,10 @@ impl Network {
                 return Err(PlanError::Embedding { layer: 0 });
             }
         }
-        let mut network = Network {
-            kernels,
-            input,
-            tensors: heapless::Vec::new(),
-            layers: heapless::Vec::new(),
-            heads: heapless::Vec::new(),
-            feature: heapless::Vec::new(),
-            weights_len: 0,
-            packed_len: 0,
-            packed_back_len: 0,
-            activations_len: 0,
-            first_trained: 0,
-            feature_dim: 0,
-            views_at_a_time: kernels.views_at_a_time(),
-            wide_len: 0,
-            base: 0,
-            pools_last: false,
-            two_at_a_time: false,
-            judged: spec.guard.canaries > 0,
-            describes: spec.replay.policy == ReplayPolicy::Redundancy,
-            log_mel: match spec.input.kind {
-                InputKind::Audio => Some(spec.input.log_mel().map_err(PlanError::Audio)?),
-                _ => None,
-            },
-        };
+        network.input = input;
+        if spec.input.kind == InputKind::Audio {
+            network.log_mel = Some(spec.input.log_mel().map_err(PlanError::Audio)?);
+        }
         let sparse = SparseUpdate::of(spec)?;
         let mut map = input;
         for (index, layer) in spec.layer.iter().enumerate() {
@@ -195,7 +213,7 @@ impl Network {
         if spec.replay.latents {
             network.base = network.base_of_latents(spec)?;
         }
-        Ok(network)
+        Ok(())
     }
 
     /// Stores no last layer that is only pooled.

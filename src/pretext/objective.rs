@@ -67,7 +67,11 @@ pub fn loss(
         Buffers::Contrastive(buffers) => {
             contrastive::nt_xent(kernels, z, pretext.views, pretext.temperature_shift as u32, buffers)
         }
-        _ => kernels.run(Loss { pretext, z, targets, state, learn, buffers }),
+        _ => {
+            let loss = Loss { pretext, z, targets, state, learn, buffers };
+            // Firmware has no room for a copy for each instruction set, and no wide registers that it would pay for.
+            if cfg!(feature = "std") { kernels.run(loss) } else { loss.of_task() }
+        }
     }
 }
 
@@ -84,6 +88,13 @@ impl Work for Loss<'_, '_> {
     type Output = u32;
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> u32 {
+        self.of_task()
+    }
+}
+
+impl Loss<'_, '_> {
+    #[inline(always)]
+    fn of_task(self) -> u32 {
         let Loss { pretext: &Pretext { views, temperature_shift, .. }, z, targets, state, learn, buffers } = self;
         match buffers {
             Buffers::SecondMoment(b) => second_moment::second_moment(z, views, state, learn, b),

@@ -207,7 +207,7 @@ mod tests {
                 let leaves = |class: usize, feature: &[i8]| left.push((class, feature[0]));
                 bank.learn(&[0, 0], &[n as i8], class, EncoderVersion(0), leaves).expect("it fits");
             }
-            assert_eq!(left, [(1, 1), (1, 2), (0, 0), (2, 4)]);
+            assert_eq!(left, [(1, 1), (0, 0), (1, 2), (2, 4)]);
             assert_eq!(bank.features().filter(|e| e.class == 2).count(), 2);
         });
     }

@@ -14,7 +14,7 @@ use crate::kernels::Kernels;
 use crate::kernels::narrow::{self, Random};
 use crate::learner::{Learner, input_of, view_of};
 use crate::net::arena::Arena;
-use crate::net::backward;
+use crate::net::backward::{self, BackwardSeen};
 use crate::net::error::PlanError;
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch, Shifts};
 use crate::net::head::MAX_HEAD_TENSORS;
@@ -186,19 +186,57 @@ impl<'m> FineTuner<'m> {
     /// One step over [`VIEWS`] views of samples: `sample(n)` gives the n-th as the learner stores it, and its class.
     /// Returns the loss in 1/256 nat.
     pub fn step<'s>(&mut self, sample: impl Fn(usize) -> (&'s [u8], usize)) -> u32 {
+        // Before the first step one view sets all shifts that are not known: what is narrowed at a time must not matter.
+        let starts = self.step == 0;
+        if starts {
+            let seen = self.forward(1, &sample);
+            self.follow_forward(&seen, true);
+        }
+        let seen = self.forward(VIEWS, &sample);
+        let labels = &*self.labels;
+        let loss = softmax::scaled_cross_entropy(self.logits, |row| labels[row] as usize, &mut self.loss);
+        let draws = Draws::new(self.course.seed, u64::from(self.step), LOGITS);
+        let shift = shift_for(narrow::largest(self.logits), 8);
+        narrow::feed(self.logits, &mut Random::new(shift, draws, 0, None, self.errors[0]));
+        if starts {
+            let seen = self.backward(1);
+            self.follow_backward(&seen);
+        }
+        let backward_seen = self.backward(VIEWS);
+
+        let Some(head) = self.network.heads.first() else { return loss };
+        let (network, size, encoder_too) = (&self.network, self.step_size(), self.teaches_encoder());
+        let from = network.trained_range().start;
+        let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
+        for number in network.chain(head).filter(|number| encoder_too || head.tensors.contains(number)) {
+            let t = &network.tensors[number];
+            let gradients = &self.gradients[t.weights - from..][..t.conv.weights()];
+            update::tensor(network, number, gradients, &mut trained, size, self.course.seed, u64::from(self.step));
+        }
+        self.follow_forward(&seen, false);
+        self.follow_backward(&backward_seen);
+        self.step += 1;
+        self.narrow();
+        loss
+    }
+
+    /// Whether this step changes the encoder.
+    fn teaches_encoder(&self) -> bool {
+        match self.course.depth {
+            Depth::Head => false,
+            Depth::HeadFirst => self.step >= self.course.steps / 3,
+            Depth::Whole => true,
+        }
+    }
+
+    /// The first `count` views of a step, to their logits.
+    fn forward<'s>(&mut self, count: usize, sample: &impl Fn(usize) -> (&'s [u8], usize)) -> ForwardSeen {
         let network = &self.network;
-        let Some(head) = network.heads.first() else { return 0 };
-        let (input_len, step_len, classes) =
-            (network.input.len(), network.step_len(), self.logits.len() / VIEWS.max(1));
-        let params = Params {
-            flash: &[],
-            weights: self.weights,
-            packed: self.packed,
-            thresholds: self.thresholds,
-            shifts: &self.shifts,
-        };
         let mut seen = ForwardSeen::default();
-        for number in 0..VIEWS {
+        let Some(head) = network.heads.first() else { return seen };
+        let (input_len, step_len, classes) = (network.input.len(), network.step_len(), self.logits.len() / VIEWS);
+        let params = params(self.weights, self.packed, self.thresholds, &self.shifts);
+        for number in 0..count {
             let (stored, class) = sample(number);
             self.labels[number] = class as u32;
             let input = &mut self.inputs[number * input_len..][..input_len];
@@ -211,21 +249,27 @@ impl<'m> FineTuner<'m> {
             of_head.head[0] = forward::pool(network, params, head, activations, pooled, &mut self.scratch);
             seen.merge(&of_head);
         }
-        let mut at = HeadActivations { input: self.head_inputs, inner: self.inner, top: self.logits };
+        let mut at = HeadActivations {
+            input: &mut self.head_inputs[..count * head.input_len()],
+            inner: &mut self.inner[..count * network.inner_len(head)],
+            top: &mut self.logits[..count * classes],
+        };
         let of_head = forward::head(network, params, head, &mut at, &mut self.scratch);
         seen.merge(&ForwardSeen { head: of_head, ..Default::default() });
+        seen
+    }
 
-        let labels = &*self.labels;
-        let loss = softmax::scaled_cross_entropy(self.logits, |row| labels[row] as usize, &mut self.loss);
-        let draws = Draws::new(self.course.seed, u64::from(self.step), LOGITS);
-        let [errors, current, next] = &mut self.errors;
-        let shift = shift_for(narrow::largest(self.logits), 8);
-        narrow::feed(self.logits, &mut Random::new(shift, draws, 0, None, errors));
-
+    /// Gradients of the first `count` views of a step, whose errors at the logits are known.
+    fn backward(&mut self, count: usize) -> BackwardSeen {
+        let network = &self.network;
+        let mut seen = [Seen::default(); MAX_TENSORS];
         self.gradients.fill(0);
-        let mut backward_seen = [Seen::default(); MAX_TENSORS];
-        for first in (0..VIEWS).step_by(network.views_at_a_time) {
-            let count = network.views_at_a_time.min(VIEWS - first);
+        let Some(head) = network.heads.first() else { return seen };
+        let (input_len, step_len, classes) = (network.input.len(), network.step_len(), self.logits.len() / VIEWS);
+        let params = params(self.weights, self.packed, self.thresholds, &self.shifts);
+        let [errors, current, next] = &mut self.errors;
+        for first in (0..count).step_by(network.views_at_a_time) {
+            let count = network.views_at_a_time.min(count - first);
             let mut inner: [&[i8]; MAX_HEAD_TENSORS - 1] = [&[]; MAX_HEAD_TENSORS - 1];
             let mut from = 0;
             for (layer, tensor) in inner.iter_mut().zip(head.inner()) {
@@ -258,35 +302,29 @@ impl<'m> FineTuner<'m> {
                 &mut buffers,
                 &mut self.scratch,
             );
-            backward_seen.iter_mut().zip(saw).for_each(|(a, b)| *a = a.merge(b));
+            seen.iter_mut().zip(saw).for_each(|(a, b)| *a = a.merge(b));
         }
+        seen
+    }
 
-        let size = self.step_size();
-        let encoder_too = match self.course.depth {
-            Depth::Head => false,
-            Depth::HeadFirst => self.step >= self.course.steps / 3,
-            Depth::Whole => true,
-        };
-        let from = network.trained_range().start;
-        let mut trained = update::Trained { masters: self.masters, momentum: self.momentum };
-        for number in network.chain(head).filter(|number| encoder_too || head.tensors.contains(number)) {
-            let t = &network.tensors[number];
-            let gradients = &self.gradients[t.weights - from..][..t.conv.weights()];
-            update::tensor(network, number, gradients, &mut trained, size, self.course.seed, u64::from(self.step));
-        }
-        for ((shift, seen), layer) in self.shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
-            if encoder_too && !layer.dictionary {
+    /// Lets the forward shifts follow what a step saw; `unknown`: those alone that are not known yet.
+    fn follow_forward(&mut self, seen: &ForwardSeen, unknown: bool) {
+        let layers_too = self.teaches_encoder();
+        let heads = self.network.heads.first().map_or(0, |head| head.tensors.len());
+        let layers = self.shifts.layers.iter_mut().zip(&seen.layers).zip(&self.network.layers);
+        for ((shift, seen), layer) in layers {
+            if !layer.dictionary && if unknown { !shift.is_set() } else { layers_too } {
                 shift.follow(*seen);
             }
         }
-        let inner = head.tensors.len();
-        self.shifts.heads[0].iter_mut().zip(&seen.head).take(inner).for_each(|(shift, seen)| shift.follow(*seen));
-        for tensor in network.chain(head).filter(|&t| t > network.first_trained) {
-            self.shifts.errors[tensor].follow(backward_seen[tensor]);
+        self.shifts.heads[0].iter_mut().zip(&seen.head).take(heads).for_each(|(shift, seen)| shift.follow(*seen));
+    }
+
+    fn follow_backward(&mut self, seen: &BackwardSeen) {
+        let Some(head) = self.network.heads.first() else { return };
+        for tensor in self.network.chain(head).filter(|&t| t > self.network.first_trained) {
+            self.shifts.errors[tensor].follow(seen[tensor]);
         }
-        self.step += 1;
-        self.narrow();
-        loss
     }
 
     /// The model's own step size, falling over the last two thirds.
@@ -302,13 +340,7 @@ impl<'m> FineTuner<'m> {
         let Some(head) = network.heads.first() else { return 0 };
         let input = &mut self.inputs[..network.input.len()];
         input_of(&self.spec, self.scales, stored, input);
-        let params = Params {
-            flash: &[],
-            weights: self.weights,
-            packed: self.packed,
-            thresholds: self.thresholds,
-            shifts: &self.shifts,
-        };
+        let params = params(self.weights, self.packed, self.thresholds, &self.shifts);
         let activations = &mut self.activations[..network.step_len()];
         forward::layers(network, params, input, activations, &mut self.scratch);
         let pooled = &mut self.head_inputs[..head.input_len()];
@@ -322,6 +354,10 @@ impl<'m> FineTuner<'m> {
         forward::head(network, params, head, &mut at, &mut self.scratch);
         super::largest_of(self.logits[..classes].iter().map(|&l| i64::from(l))).unwrap_or(0)
     }
+}
+
+fn params<'a>(weights: &'a [i8], packed: &'a [i16], thresholds: &'a [i32], shifts: &'a Shifts) -> Params<'a> {
+    Params { flash: &[], weights, packed, thresholds, shifts }
 }
 
 #[cfg(test)]

@@ -148,8 +148,10 @@ impl<'m> Novelty<'m> {
     /// [`ProbeError::FeatureLength`].
     pub fn observe(&mut self, feature: &[i8]) -> Result<u8, ProbeError> {
         of_length(self.dim, feature)?;
-        let Some((distance, place)) = self.nearest(feature) else {
-            self.place_at(0, feature);
+        // The first ones of all are where the prototypes start: from one alone, in the middle of all, none would be far.
+        let free = self.counts.iter().position(|&n| n == 0);
+        let (Some((distance, place)), None) = (self.nearest(feature), free) else {
+            self.place_at(free.unwrap_or(0), feature);
             return Ok(USUAL);
         };
         let score = self.surprise.observe(distance);

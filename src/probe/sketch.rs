@@ -26,7 +26,10 @@ impl Sketch {
     pub const fn new(dim: usize, width: usize) -> Self {
         let width = if width < dim { width } else { dim };
         // A sum of n numbers of either sign is about √n times as large as one.
-        let shift = if width == 0 { 0 } else { (bit_length((dim / width) as u32) - 1) / 2 };
+        let shift = match dim.checked_div(width) {
+            Some(share) => bit_length(share as u32).saturating_sub(1) / 2,
+            None => 0,
+        };
         Sketch { dim, width, shift, draws: Draws::new(Seed(0), 0, SKETCH) }
     }
 
