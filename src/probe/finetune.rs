@@ -2,7 +2,7 @@
 //! net's own integer passes and update.
 //!
 //! The head pools the last layer, has one hidden layer, and ends in a logit for each class; the loss is the
-//! cross-entropy of [`softmax`](crate::pretext::softmax). A learned encoder is held still while the head is taught for
+//! cross-entropy of [`softmax`]. A learned encoder is held still while the head is taught for
 //! the first third of the steps, so that a head of chance does not spoil it (Kumar et al. 2022, arXiv:2202.10054).
 //!
 //! The learner itself is not changed: the encoder is a copy.
