@@ -7,7 +7,7 @@ use super::{Join, Learner, MAX_LANES, batch, tensor};
 use crate::augment::signal::ChannelScale;
 use crate::fixed::random::Draws;
 use crate::fixed::{LaggedShift, Seen, shift_for};
-use crate::kernels::narrow::{self, Keep};
+use crate::kernels::narrow::{self, Keep, Sink};
 use crate::net::arena::Arena;
 use crate::net::backward;
 use crate::net::forward::{self, Params, Scratch, Shifts};
@@ -211,13 +211,7 @@ impl Shared<'_> {
     }
 
     /// The decoder's sums into `sink`.
-    pub fn decode<S: crate::kernels::narrow::Sink>(
-        &self,
-        activations: &[i8],
-        code: &Code,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) {
+    pub fn decode<S: Sink>(&self, activations: &[i8], code: &Code, scratch: &mut Scratch, sink: &mut S) {
         decode(self.network, self.params, self.head, activations, code, sink, scratch);
     }
 
