@@ -61,8 +61,8 @@ pub fn write(saved: &Saved, folder: &Path, sources: &[String]) -> Result<Vec<Pat
     let mut drawn = Vec::new();
     for number in 0..SHOWN as u64 {
         let [mut one, mut two, mut three] = [(); 3].map(|()| vec![0; input.len()]);
-        let mut codes = [&mut one, &mut two, &mut three].into_iter().zip(3 * number..);
-        if !codes.all(|(out, number)| learner.draw_sample(number, out)) {
+        let places = [&mut one, &mut two, &mut three].into_iter();
+        if !places.zip(3 * number..).all(|(out, number)| learner.draw_sample(number, out)) {
             return Ok(written);
         }
         // A plot has two lines and no background.
