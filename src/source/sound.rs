@@ -60,20 +60,21 @@ pub(super) fn open_pcm(uri: &Uri) -> Result<Signal, SourceError> {
     let rows = Box::new(PcmRows { path: path.to_owned(), file, bytes: Vec::new() });
     // The parser has seen to it that there is a rate, and that it is whole.
     let sound = uri.query.rate.map(|rate| rate as u32);
-    Signal::cut(
-        uri,
-        path,
-        Cut {
-            rows,
-            stretches,
-            labels: RowLabels::None,
-            names,
-            time_of: None,
-            window: WINDOW,
-            note: String::new(),
-            sound,
-        },
-    )
+    cut(uri, path, rows, stretches, names, sound)
+}
+
+/// Sound of `rate` samples a second, whose stretches have their own labels.
+fn cut(
+    uri: &Uri,
+    path: &str,
+    rows: Box<dyn Rows>,
+    stretches: Vec<Stretch>,
+    names: Vec<String>,
+    rate: Option<u32>,
+) -> Result<Signal, SourceError> {
+    let labels = RowLabels::None;
+    let note = String::new();
+    Signal::cut(uri, path, Cut { rows, stretches, labels, names, time_of: None, window: WINDOW, note, sound: rate })
 }
 
 /// The clips that a table lists, with the names of their classes.
@@ -230,20 +231,7 @@ pub(super) fn open_wav(uri: &Uri) -> Result<Signal, SourceError> {
     let names = if uri.query.label.is_some() { about.labels.names().to_vec() } else { classes };
     let sound = files.first().map(|file| file.spec.sample_rate);
     let rows = Box::new(WavRows { files, open: None });
-    Signal::cut(
-        uri,
-        path,
-        Cut {
-            rows,
-            stretches,
-            labels: RowLabels::None,
-            names,
-            time_of: None,
-            window: WINDOW,
-            note: String::new(),
-            sound,
-        },
-    )
+    cut(uri, path, rows, stretches, names, sound)
 }
 
 /// Format and length of a WAV file, whose samples must all be there.
