@@ -46,6 +46,8 @@ pub mod state;
 pub mod cli;
 
 #[cfg(feature = "std")]
+pub mod board;
+#[cfg(feature = "std")]
 pub mod demo;
 #[cfg(feature = "std")]
 pub mod evaluate;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong use.
 
 mod board;
+mod daemon;
 mod demo;
 mod device;
 mod export;
@@ -30,6 +31,8 @@ use std::sync::atomic::AtomicBool;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
+use crate::runtime::machine::peak_rss_bytes;
+
 /// Self-supervised learning on the device, in integer arithmetic only.
 #[derive(Parser)]
 #[command(name = "nestling", version, about, max_term_width = 100)]
@@ -51,6 +54,16 @@ enum Verb {
     Probe(probe::Args),
     /// Perceive and learn from a stream; one JSON feature a line on standard output.
     Run(run::Args),
+    /// Tell how a running `nestling run` is.
+    Status(daemon::Args),
+    /// Have a running `nestling run` learn nothing until `thaw`; features go on.
+    Freeze(daemon::Args),
+    /// Have it learn again.
+    Thaw(daemon::Args),
+    /// Have it write its checkpoint now.
+    Save(daemon::Args),
+    /// Have it go back by so many published lessons, or to an older checkpoint.
+    Rollback(daemon::Rollback),
     /// Tell what is in a checkpoint or a model.
     Inspect(inspect::Args),
     /// Write a checkpoint as the image that a board's firmware holds.
@@ -84,6 +97,11 @@ pub fn main() -> ExitCode {
         Verb::Learn(args) => learn::run(args),
         Verb::Probe(args) => probe::run(args),
         Verb::Run(args) => run::run(args),
+        Verb::Status(args) => daemon::status(args),
+        Verb::Freeze(args) => daemon::freeze(args),
+        Verb::Thaw(args) => daemon::thaw(args),
+        Verb::Save(args) => daemon::save(args),
+        Verb::Rollback(args) => daemon::rollback(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Import(args) => import::run(args),
@@ -137,14 +155,6 @@ fn interrupts() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     Ok(interrupted)
-}
-
-/// Largest memory that the process has held, in bytes; 0 where the system does not tell.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 /// `value` with `places` decimals, as JSON.

@@ -1,6 +1,10 @@
 //! What runs a learner on a machine with an operating system: worker threads, and the loop over a source.
 
+pub mod budget;
+pub mod daemon;
 pub mod drive;
+pub mod machine;
+pub mod mailbox;
 pub mod perceiver;
 
 use crate::learner::Join;
@@ -23,8 +27,17 @@ impl Pool {
     /// # Errors
     /// Where the system gives no threads; the message is its own.
     pub fn new(threads: usize) -> Result<Self, String> {
+        Self::nice(threads, 0)
+    }
+
+    /// A pool of `threads` workers that yield to others by `nice`.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn nice(threads: usize, nice: i32) -> Result<Self, String> {
         let name = |n| format!("nestling-{n}");
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name);
+        let pool = if nice == 0 { pool } else { pool.start_handler(move |_| machine::be_nice(nice)) }.build();
         pool.map(Pool).map_err(|e| format!("cannot start {threads} worker threads: {e}"))
     }
 

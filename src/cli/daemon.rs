@@ -1,0 +1,167 @@
+//! `nestling status`, `freeze`, `thaw` and `rollback`: speak to a running `nestling run`.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Outcome, Told};
+use crate::runtime::daemon::control::{Command, ask, default_socket};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The daemon's control socket, where it is not the usual one.
+    #[arg(long, value_name = "FILE")]
+    control: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct Rollback {
+    /// Published lessons to go back.
+    #[arg(default_value_t = 1, conflicts_with = "generation")]
+    lessons: usize,
+    /// Go back to the checkpoint so many generations before the newest instead.
+    #[arg(long, value_name = "N")]
+    generation: Option<usize>,
+    #[command(flatten)]
+    at: Args,
+}
+
+fn say(args: &Args, command: Command) -> Result<Value, Box<dyn std::error::Error>> {
+    Ok(ask(&args.control.clone().unwrap_or_else(default_socket), command)?)
+}
+
+pub fn freeze(args: &Args) -> Outcome {
+    let json = say(args, Command::Freeze)?;
+    Ok(Told { text: "learning is frozen; features go on. `nestling thaw` ends it".into(), json })
+}
+
+pub fn thaw(args: &Args) -> Outcome {
+    let json = say(args, Command::Thaw)?;
+    Ok(Told { text: "learning goes on".into(), json })
+}
+
+pub fn save(args: &Args) -> Outcome {
+    let json = say(args, Command::Save)?;
+    Ok(Told { text: "a checkpoint is being written; `nestling status` tells how that went".into(), json })
+}
+
+pub fn rollback(args: &Rollback) -> Outcome {
+    let lessons = args.generation.is_none().then_some(args.lessons);
+    let json = say(&args.at, Command::Rollback { lessons, generation: args.generation })?;
+    let to = match args.generation {
+        Some(n) => format!("the checkpoint {n} generations before the newest"),
+        None => format!("what it was {} lessons ago", args.lessons),
+    };
+    Ok(Told { text: format!("the encoder is {to}, and has version {} now", json["encoder"]), json })
+}
+
+pub fn status(args: &Args) -> Outcome {
+    let json = say(args, Command::Status)?;
+    let text = text(&json);
+    Ok(Told { text, json })
+}
+
+/// What people read of a status.
+pub(super) fn text(s: &Value) -> String {
+    let number = |pointer: &str| s.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0);
+    let word = |pointer: &str| s.pointer(pointer).and_then(Value::as_str).unwrap_or("");
+    let (features, learning) = (number("/features/perceived"), number("/learning/observed"));
+    let mut lines = vec![format!(
+        "nestling {} (process {}), model {}, up {}",
+        word("/name"),
+        number("/pid"),
+        word("/model"),
+        span(number("/uptime_s"))
+    )];
+    let problem = word("/source/problem");
+    let open = match (s.pointer("/source/open").and_then(Value::as_bool), problem) {
+        (Some(true), _) => "open".to_string(),
+        (_, "") => "not open".to_string(),
+        (_, problem) => format!("not open: {}", problem.lines().next().unwrap_or(problem)),
+    };
+    lines.push(format!(
+        "  source     {open}; {} samples, {} missed, {} damaged, opened again {} times",
+        number("/source/samples"),
+        number("/source/missed"),
+        number("/source/damaged"),
+        number("/source/reopened")
+    ));
+    let age = match s["age_us"].as_f64() {
+        Some(age) => format!("the newest {:.0} ms old", age / 1e3),
+        None => "none yet".to_string(),
+    };
+    let stale = if s.pointer("/features/stale").and_then(Value::as_bool) == Some(true) { ", STALE" } else { "" };
+    lines.push(format!(
+        "  features   {features}, {age}{stale}; {:.1} ms from sample to feature (99 %: {:.1} ms), {} late, {} unread, {} refused",
+        number("/features/latency_us/p50") / 1e3,
+        number("/features/latency_us/p99") / 1e3,
+        number("/features/late"),
+        number("/features/unread"),
+        number("/features/refused"),
+    ));
+    let why = match word("/learning/why") {
+        "" => String::new(),
+        why => format!(" ({why})"),
+    };
+    let heat = match s.pointer("/learning/temperature").and_then(Value::as_f64) {
+        Some(t) => format!(", {t:.0} °C"),
+        None => String::new(),
+    };
+    lines.push(format!(
+        "  learning   {}{why}; {learning} samples, {} without time for them; {} steps, loss {:.2}{heat}",
+        word("/learning/state"),
+        number("/learning/not_learned"),
+        number("/learning/steps"),
+        number("/learning/loss"),
+    ));
+    lines.push(format!(
+        "  lessons    {} published, {} undone, {} can be gone back; encoder {}",
+        number("/learning/lessons_published"),
+        number("/learning/lessons_rolled_back"),
+        number("/learning/lessons_kept"),
+        number("/learning/encoder"),
+    ));
+    let guard = s.pointer("/learning/guard").and_then(Value::as_object);
+    let meters: Vec<String> = guard.into_iter().flatten().filter_map(|(name, value)| meter(name, value)).collect();
+    lines.push(format!("  guard      {}", meters.join(", ")));
+    lines.push(match s["store"].as_object() {
+        None => "  store      none: what is learned is lost at the end; start it with --state FILE".to_string(),
+        Some(_) => store_text(s),
+    });
+    lines.push(format!(
+        "  memory     {:.1} MB planned, {:.1} MB resident ({:.1} MB at most)",
+        number("/memory/planned_bytes") / 1e6,
+        number("/memory/rss_bytes") / 1e6,
+        number("/memory/peak_rss_bytes") / 1e6
+    ));
+    lines.join("\n")
+}
+
+fn meter(name: &str, value: &Value) -> Option<String> {
+    Some(format!("{} {:.2}", name.replace('_', " "), value.as_f64()?))
+}
+
+fn store_text(s: &Value) -> String {
+    let number = |pointer: &str| s.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0);
+    let problem = match s.pointer("/store/problem").and_then(Value::as_str) {
+        Some(problem) => format!("\n             not written the last time: {problem}"),
+        None => String::new(),
+    };
+    format!(
+        "  store      {}: {} checkpoints written, {} failed; {:.1} MB in the last hour of {:.0} MB{problem}",
+        s.pointer("/store/path").and_then(Value::as_str).unwrap_or(""),
+        number("/store/saves"),
+        number("/store/failures"),
+        number("/store/bytes_last_hour") / 1e6,
+        number("/store/bytes_per_hour") / 1e6,
+    )
+}
+
+fn span(seconds: f64) -> String {
+    match seconds as u64 {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7200 => format!("{} min", s / 60),
+        s if s < 172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}

@@ -1,0 +1,212 @@
+//! The control socket: one JSON object a line in, one out. `{"command":"status"}`, `freeze`, `thaw`, `save`,
+//! `{"command":"rollback","lessons":1}` or `{"command":"rollback","generation":1}`.
+//!
+//! It is a Unix socket that its owner alone may open; the kernel's word on who is at the other end is asked for too.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::status::Shared;
+
+/// Longest request.
+const MOST_BYTES: u64 = 4096;
+/// Callers served at one time.
+const MOST_CALLERS: usize = 16;
+/// A caller that says nothing for so long is left.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a daemon can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Command {
+    Status,
+    /// Learn nothing until told to.
+    Freeze,
+    Thaw,
+    /// Write a checkpoint now.
+    Save,
+    /// Go back by so many published lessons, or to the checkpoint so many generations before the newest.
+    Rollback {
+        #[serde(default)]
+        lessons: Option<usize>,
+        #[serde(default)]
+        generation: Option<usize>,
+    },
+}
+
+/// What came of it.
+pub type Reply = Result<Value, String>;
+
+/// A command on its way to the learning thread.
+pub struct Request {
+    pub command: Command,
+    pub reply: SyncSender<Reply>,
+}
+
+/// Why the socket cannot be opened or asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    #[error("{path}: another nestling listens there; end it, or give this one another --control FILE")]
+    InUse { path: String },
+    #[error("{path}: {source}")]
+    Io {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "{path}: no nestling listens there ({source})\n  what to do: start `nestling run`, or name its socket with --control FILE"
+    )]
+    NobodyThere {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{0}")]
+    Refused(String),
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ControlError + '_ {
+    move |source| ControlError::Io { path: path.display().to_string(), source }
+}
+
+/// Where a daemon listens unless it is told otherwise: `nestling.sock` in the folder that the system gives this service
+/// or this user for sockets, else in a folder of the user's own among temporary files.
+pub fn default_socket() -> PathBuf {
+    let of = |key| std::env::var_os(key).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folder = of("RUNTIME_DIRECTORY").or_else(|| of("XDG_RUNTIME_DIR"));
+    let own = || std::env::temp_dir().join(format!("nestling-{}", rustix::process::getuid().as_raw()));
+    folder.unwrap_or_else(own).join("nestling.sock")
+}
+
+/// A socket that listens; its file goes with it.
+pub struct Control {
+    path: PathBuf,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // A socket file that stays is found to be dead by the next daemon.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Control {
+    /// Listens at `path`, on a thread of its own, until the process ends. Commands other than `status` go to `commands`.
+    ///
+    /// # Errors
+    /// [`ControlError::InUse`], [`ControlError::Io`].
+    pub fn listen(path: &Path, shared: Arc<Shared>, commands: Sender<Request>) -> Result<Self, ControlError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
+        }
+        let listener = match UnixListener::bind(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(path).is_ok() {
+                    return Err(ControlError::InUse { path: path.display().to_string() });
+                }
+                // Left by a daemon that was killed.
+                std::fs::remove_file(path).map_err(io(path))?;
+                UnixListener::bind(path)
+            }
+            bound => bound,
+        }
+        .map_err(io(path))?;
+        let control = Control { path: path.into() };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io(path))?;
+        let callers = Arc::new(AtomicUsize::new(0));
+        let accept = move || {
+            for stream in listener.incoming().flatten() {
+                if callers.fetch_add(1, Ordering::Relaxed) >= MOST_CALLERS {
+                    callers.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                let (shared, commands, served) = (shared.clone(), commands.clone(), callers.clone());
+                let serve = move || {
+                    // A caller that goes away is no concern of ours.
+                    let _ = serve(&stream, &shared, &commands);
+                    served.fetch_sub(1, Ordering::Relaxed);
+                };
+                if std::thread::Builder::new().name("nestling-caller".into()).spawn(serve).is_err() {
+                    callers.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::Builder::new().name("nestling-control".into()).spawn(accept).map_err(io(path))?;
+        Ok(control)
+    }
+}
+
+/// Only its own user, and root, may command a daemon.
+fn is_welcome(stream: &UnixStream) -> bool {
+    let peer = rustix::net::sockopt::socket_peercred(stream);
+    peer.is_ok_and(|peer| peer.uid == rustix::process::getuid() || peer.uid.is_root())
+}
+
+fn serve(stream: &UnixStream, shared: &Shared, commands: &Sender<Request>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if lines.by_ref().take(MOST_BYTES).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let reply = if is_welcome(stream) { answer(&line, shared, commands) } else { Err("not your daemon".into()) };
+        let reply = match reply {
+            Ok(value) => json!({ "ok": true, "value": value }),
+            Err(problem) => json!({ "ok": false, "error": problem }),
+        };
+        writeln!(&*stream, "{reply}")?;
+        if !line.ends_with('\n') {
+            return Ok(());
+        }
+    }
+}
+
+fn answer(line: &str, shared: &Shared, commands: &Sender<Request>) -> Reply {
+    let command = serde_json::from_str(line).map_err(|e| {
+        format!("this is no command: {e}; write {{\"command\":\"status\"}}, freeze, thaw, save or rollback")
+    })?;
+    if command == Command::Status {
+        return serde_json::to_value(shared.status()).map_err(|e| e.to_string());
+    }
+    let (reply, answer) = sync_channel(1);
+    let gone = "the daemon is ending";
+    commands.send(Request { command, reply }).map_err(|_| gone)?;
+    answer.recv_timeout(PATIENCE).map_err(|_| gone)?
+}
+
+/// Says `command` to the daemon at `path`.
+///
+/// # Errors
+/// [`ControlError`]
+pub fn ask(path: &Path, command: Command) -> Result<Value, ControlError> {
+    let stream = UnixStream::connect(path)
+        .map_err(|source| ControlError::NobodyThere { path: path.display().to_string(), source })?;
+    let say = || -> std::io::Result<String> {
+        stream.set_read_timeout(Some(2 * PATIENCE))?;
+        writeln!(&stream, "{}", serde_json::to_string(&command)?)?;
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    let line = say().map_err(io(path))?;
+    let reply: Value = serde_json::from_str(&line)
+        .map_err(|e| ControlError::Refused(format!("{}: the answer is no JSON: {e}", path.display())))?;
+    match reply["ok"].as_bool() {
+        Some(true) => Ok(reply["value"].clone()),
+        _ => Err(ControlError::Refused(reply["error"].as_str().unwrap_or("refused").to_string())),
+    }
+}

@@ -1,0 +1,248 @@
+//! The learning thread: all that is due after each sample, as far as the budget goes; publishing, saving, and what the
+//! daemon is told to do.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::control::{Command, Reply, Request};
+use super::history::History;
+use super::saver::Saver;
+use super::status::Shared;
+use super::status::Watched;
+use crate::board::Profile;
+use crate::learner::{Did, Join, Learner};
+use crate::runtime::budget::Budget;
+use crate::runtime::machine::{Machine, processors, thread_time};
+use crate::runtime::perceiver::Exchange;
+use crate::source::Record;
+
+/// Longest that a command, or the end, waits for an idle learner.
+const TICK: Duration = Duration::from_millis(20);
+/// The machine is felt this often.
+const FEEL: Duration = Duration::from_secs(2);
+/// Features that come late within this time count once.
+const LATE: Duration = Duration::from_millis(100);
+
+/// What the threads share beside what they tell.
+pub struct Links<'a> {
+    pub exchange: &'a Exchange,
+    pub shared: &'a Shared,
+    pub profile: &'a Watched<Profile>,
+    /// Features that came late so far.
+    pub late: &'a AtomicU64,
+    pub stop: &'a AtomicBool,
+}
+
+/// See the module.
+pub struct Learning<'a, 'm> {
+    learner: &'a mut Learner<'m>,
+    links: Links<'a>,
+    saver: Option<Saver>,
+    history: History,
+    machine: Machine,
+    budget: Budget,
+    lanes: u32,
+    begun: Instant,
+    felt: Instant,
+    late: (u64, Instant),
+    refused: u64,
+}
+
+impl<'a, 'm> Learning<'a, 'm> {
+    pub fn new(learner: &'a mut Learner<'m>, links: Links<'a>, saver: Option<Saver>, lanes: usize) -> Self {
+        let limits = links.profile.get().learn;
+        let now = Instant::now();
+        let mut learning = Learning {
+            history: History::new(limits.lessons),
+            machine: Machine::new(),
+            budget: Budget::new(&limits, processors(), Duration::ZERO),
+            lanes: lanes as u32,
+            begun: now,
+            felt: now.checked_sub(FEEL).unwrap_or(now),
+            late: (0, now),
+            refused: 0,
+            learner,
+            links,
+            saver,
+        };
+        learning.history.keep(learning.learner);
+        learning.tell();
+        learning
+    }
+
+    /// Learns from what comes until nothing comes any more or it is told to stop; then saves.
+    pub fn run(
+        mut self,
+        from_stream: &Receiver<Record>,
+        give_back: &SyncSender<Record>,
+        requests: &Receiver<Request>,
+        workers: &impl Join,
+    ) {
+        loop {
+            self.obey(requests);
+            if self.links.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            self.feel();
+            match from_stream.recv_timeout(TICK) {
+                Ok(record) => {
+                    self.take(&record, requests, workers);
+                    let _ = give_back.try_send(record);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if let Some(saver) = &mut self.saver {
+                saver.save_if_due(self.learner, &self.links.profile.get().store);
+            }
+        }
+        if let Some(saver) = self.saver.take() {
+            saver.finish(self.learner);
+        }
+        self.tell();
+    }
+
+    /// Feels the machine, and what became of the features meanwhile.
+    fn feel(&mut self) {
+        if self.felt.elapsed() >= FEEL {
+            self.felt = Instant::now();
+            self.budget.feel(self.machine.feel());
+            self.budget.set_limits(&self.links.profile.get().learn);
+        }
+        let late = self.links.late.load(Ordering::Relaxed);
+        if late > self.late.0 && self.late.1.elapsed() > LATE {
+            self.late = (late, Instant::now());
+            self.budget.late();
+        }
+    }
+
+    /// Waits until learning may go on; `false` where it is to stop meanwhile.
+    fn may_go_on(&mut self, requests: &Receiver<Request>) -> bool {
+        loop {
+            self.feel();
+            let wait = self.budget.wait(self.begun.elapsed());
+            if self.links.stop.load(Ordering::Relaxed) || self.learner.frozen().is_some() {
+                return false;
+            }
+            if wait.is_zero() {
+                return true;
+            }
+            std::thread::sleep(wait.min(TICK));
+            self.obey(requests);
+        }
+    }
+
+    fn take(&mut self, record: &Record, requests: &Receiver<Request>, workers: &impl Join) {
+        let version = self.learner.version();
+        let taken = self.learner.stand_beside(&record.beside).and_then(|()| self.learner.observe(&record.sample()));
+        if taken.is_err() {
+            self.refused += 1;
+            return;
+        }
+        while self.may_go_on(requests) {
+            let (before, begun) = (thread_time(), Instant::now());
+            let did = self.learner.step(workers);
+            self.budget.spend((thread_time() - before) * self.lanes);
+            match did {
+                Did::Idle => break,
+                Did::Trained { .. } => {
+                    let micros = begun.elapsed().as_micros() as u64;
+                    self.links.shared.learning.change(|s| s.step_us.add(micros));
+                }
+                Did::Published { .. } => self.history.keep(self.learner),
+                Did::Undone { .. } => {}
+            }
+        }
+        if self.learner.version() != version {
+            self.links.exchange.publish(self.learner);
+        }
+        self.tell();
+    }
+
+    fn obey(&mut self, requests: &Receiver<Request>) {
+        while let Ok(request) = requests.try_recv() {
+            let reply = self.do_as_told(request.command);
+            self.tell();
+            let _ = request.reply.try_send(reply);
+        }
+    }
+
+    fn do_as_told(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Status => return Err("status is answered elsewhere".into()),
+            Command::Freeze => self.learner.freeze(),
+            Command::Thaw => self.learner.thaw(),
+            Command::Save => {
+                let saver = self.saver.as_mut().ok_or("no checkpoint is kept: start it with --state FILE")?;
+                saver.save_now(self.learner)?;
+            }
+            Command::Rollback { lessons, generation } => {
+                self.go_back(lessons, generation)?;
+                self.links.exchange.publish(self.learner);
+                self.history.keep(self.learner);
+                // A restart is not to bring the lesson back.
+                if let Some(saver) = &mut self.saver {
+                    saver.save_now(self.learner)?;
+                }
+            }
+        }
+        Ok(json!({ "encoder": self.learner.version().0, "frozen": self.learner.frozen().is_some() }))
+    }
+
+    fn go_back(&mut self, lessons: Option<usize>, generation: Option<usize>) -> Result<(), String> {
+        let after = self.learner.version();
+        match (lessons, generation) {
+            (Some(_), Some(_)) => return Err("go back by lessons or to a generation, not both".into()),
+            (_, Some(generation)) => {
+                let saver = self.saver.as_ref().ok_or("no checkpoint is kept: start it with --state FILE")?;
+                saver.restore(generation, self.learner)?;
+            }
+            (lessons, None) => {
+                let back = lessons.unwrap_or(1);
+                let kept = self.history.kept();
+                if !self.history.go_back(back, self.learner) {
+                    return Err(format!(
+                        "{kept} lessons are kept in memory ([learn] lessons); for older ones go back to a generation of the \
+                         store (--generation N)"
+                    ));
+                }
+            }
+        }
+        self.learner.republish(after);
+        Ok(())
+    }
+
+    /// Writes down how learning stands.
+    fn tell(&self) {
+        let (c, health) = (*self.learner.counters(), self.learner.health());
+        let (pressure, slowed_by) = self.budget.pressure();
+        let frozen = self.learner.frozen();
+        let by_profile = self.links.profile.get().learn.frozen;
+        let temperature = self.budget.temperature();
+        self.links.shared.learning.change(|s| {
+            (s.state, s.why) = match (frozen, slowed_by) {
+                _ if by_profile => ("frozen", Some("the profile says so".to_string())),
+                (Some(why), _) => ("frozen", Some(why.to_string())),
+                (None, Some(why)) => ("yielding", Some(why.to_string())),
+                (None, None) => ("learning", None),
+            };
+            s.observed = c.observed;
+            s.refused = self.refused;
+            s.steps = c.steps;
+            s.loss = c.loss_running as f64 / 4096.0;
+            s.encoder = c.version;
+            s.lessons_published = c.lessons_published;
+            s.lessons_rolled_back = c.lessons_rolled_back;
+            s.lessons_kept = self.history.kept();
+            s.pressure = pressure;
+            s.temperature = temperature;
+            s.guard.effective_rank = f64::from(health.effective_rank) / 256.0;
+            s.guard.spread = f64::from(health.spread) / 32768.0;
+            s.guard.loss = f64::from(health.loss) / 256.0;
+            s.guard.saturation = f64::from(health.saturation) / 65536.0;
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! `nestling run`: perceive, learn, publish and save, for months, whatever the source, the disk and the machine do.
+//!
+//! ```text
+//! reader ─► mailbox ─► perceive (the calling thread) ─► writer: features, one JSON object a line
+//!                            └─► ring ─► learning ─► saver: the store
+//! control socket, metrics ─► status of all; commands to learning
+//! ```
+//!
+//! Perceiving never waits for learning, saving or the reader of features; what is passed over is counted.
+
+pub mod control;
+mod history;
+mod learning;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod output;
+mod perceive;
+mod reader;
+mod saver;
+pub mod status;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use control::{Control, ControlError};
+use learning::{Learning, Links};
+use output::Output;
+use perceive::Perceive;
+pub use reader::{is_live, opens_late};
+use reader::{Arrived, Reading, SourceStatus};
+use saver::Saver;
+use status::{FeatureStatus, LearningStatus, Shared, Status, Watched};
+
+use super::Pool;
+use super::mailbox::Mailbox;
+use super::perceiver::Exchange;
+use crate::board::Profile;
+use crate::learner::{Learner, SampleError};
+use crate::source::{Record, Source, SourceError};
+use crate::store::Store;
+
+/// Samples that may wait for the learner.
+const RING: usize = 64;
+
+/// Why a daemon ended that nobody told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the model and the source do not fit: {0}")]
+    Sample(#[from] SampleError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("{0}")]
+    System(String),
+}
+
+/// Becomes true when the daemon is to end, and when it is to read its profile again.
+#[derive(Clone, Default)]
+pub struct Signals {
+    pub stop: Arc<AtomicBool>,
+    pub reload: Arc<AtomicBool>,
+}
+
+/// What a daemon is made of.
+pub struct Setup {
+    pub profile: Profile,
+    /// Reads the profile again, with what was said on the command line.
+    pub reload: Box<dyn Fn() -> Result<Profile, String>>,
+    /// The source, where it was opened before.
+    pub opened: Option<Box<dyn Source>>,
+    pub store: Option<Store>,
+    /// The socket must be there; otherwise a daemon whose socket is in use goes without.
+    pub must_control: bool,
+    /// Samples to perceive at most.
+    pub samples: Option<u64>,
+    /// Lanes that the learner was made for.
+    pub lanes: usize,
+    /// Bytes of the learner's plan.
+    pub planned_bytes: usize,
+    pub signals: Signals,
+}
+
+/// Runs `learner` until the source ends or a signal comes; features go to `out`.
+///
+/// # Errors
+/// [`DaemonError`]; the store holds what was learned all the same.
+pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static) -> Result<Status, DaemonError> {
+    let Setup { profile, opened, signals, .. } = setup;
+    let (uris, live) = (profile.source.clone(), is_live(&profile.source) || profile.perceive.pace);
+    let source_status = Arc::new(Watched::new(SourceStatus { uri: uris.clone(), ..SourceStatus::default() }));
+    let shared = Arc::new(Shared {
+        name: profile.name.clone(),
+        model: learner.spec().name.to_string(),
+        started: Instant::now(),
+        planned_bytes: setup.planned_bytes,
+        source: source_status.clone(),
+        features: Watched::new(FeatureStatus::default()),
+        learning: Watched::new(LearningStatus::default()),
+        store: Arc::new(Watched::new(None)),
+    });
+    let (commands, requests) = channel();
+    let _control = open_control(&profile, setup.must_control, &shared, commands)?;
+    #[cfg(feature = "metrics")]
+    if let Some(address) = profile.control.metrics {
+        metrics::serve(address, shared.clone()).map_err(DaemonError::System)?;
+    }
+    #[cfg(not(feature = "metrics"))]
+    if profile.control.metrics.is_some() {
+        let remedy = "build it with `--features metrics`, or leave control.metrics away";
+        return Err(DaemonError::System(format!("this program was built without metrics: {remedy}")));
+    }
+
+    let saver = setup.store.map(|store| Saver::start(store, &profile.store, shared.store.clone())).transpose();
+    let saver = saver.map_err(|e| DaemonError::System(format!("cannot start the saving thread: {e}")))?;
+    let (exchange, perceiver) = Exchange::new(learner);
+    let mailbox = Arc::new(Mailbox::new(Arrived::default()));
+    let failure = Arc::new(Mutex::new(None));
+    let reading = Reading {
+        uris,
+        seed: profile.seed.unwrap_or(0),
+        live: is_live(&profile.source),
+        pace: profile.perceive.pace,
+        reopen_at_most: Duration::from_millis(profile.perceive.reopen_ms),
+    };
+    // Nobody waits for this thread: a source may sleep in the kernel for ever.
+    let (into, told, failed) = (mailbox.clone(), source_status, failure.clone());
+    let read = move || {
+        if let Err(problem) = reading.run(opened, &into, &told) {
+            *failed.lock().unwrap_or_else(|p| p.into_inner()) = Some(problem);
+        }
+    };
+    spawn("nestling-source", read)?;
+
+    let output = Output::start(out, live).map_err(DaemonError::System)?;
+    let (to_learner, from_stream) = sync_channel::<Record>(RING);
+    let (give_back, spare) = sync_channel::<Record>(RING + 2);
+    for _ in 0..RING {
+        let _ = give_back.try_send(Record::default());
+    }
+    let nice = profile.learn.nice;
+    let pool = Pool::nice(setup.lanes, nice).map_err(DaemonError::System)?;
+    let (limits, late) = (Watched::new(profile), AtomicU64::new(0));
+    // Learning ends when nothing comes any more, or at once when it is told to.
+    let end_learning = AtomicBool::new(false);
+    let perceived = std::thread::scope(|scope| {
+        let links =
+            Links { exchange: &exchange, shared: &shared, profile: &limits, late: &late, stop: &end_learning };
+        let learning = Learning::new(learner, links, saver, setup.lanes);
+        let learn = || {
+            pool.run(move |workers| learning.run(&from_stream, &give_back, &requests, workers));
+        };
+        let learn = std::thread::Builder::new().name("nestling-learn".into()).spawn_scoped(scope, learn);
+        let learn = learn.map_err(|e| DaemonError::System(format!("cannot start the learning thread: {e}")))?;
+        let perceive = Perceive {
+            perceiver,
+            exchange: &exchange,
+            shared: &shared,
+            profile: &limits,
+            reload: setup.reload,
+            late: &late,
+            signals: &signals,
+            samples: setup.samples,
+            live,
+            output,
+            to_learner: &to_learner,
+            spare: &spare,
+        };
+        let perceived = perceive.run(&mailbox);
+        if signals.stop.load(Ordering::Relaxed) || perceived.is_err() {
+            end_learning.store(true, Ordering::Relaxed);
+        }
+        drop(to_learner);
+        mailbox.close();
+        learn.join().map_err(|_| DaemonError::System("the learning thread stopped unexpectedly".into()))?;
+        perceived
+    });
+    let problem = failure.lock().unwrap_or_else(|p| p.into_inner()).take();
+    perceived?;
+    match problem {
+        Some(problem) => Err(problem.into()),
+        None => Ok(shared.status()),
+    }
+}
+
+fn open_control(
+    profile: &Profile,
+    must: bool,
+    shared: &Arc<Shared>,
+    commands: std::sync::mpsc::Sender<control::Request>,
+) -> Result<Option<Control>, DaemonError> {
+    let path = profile.control.socket.clone().unwrap_or_else(control::default_socket);
+    match Control::listen(&path, shared.clone(), commands) {
+        Ok(control) => Ok(Some(control)),
+        Err(problem) if must => Err(problem.into()),
+        Err(problem) => {
+            eprintln!("nestling: going on without control: {problem}");
+            Ok(None)
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), DaemonError> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map(|_| ()).map_err(|e| DaemonError::System(format!("cannot start the thread {name}: {e}")))
+}

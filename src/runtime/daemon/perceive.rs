@@ -1,0 +1,234 @@
+//! The perceiving loop: a feature for each sample, at the sample's own pace; staleness, the watchdog, and what signals ask
+//! for.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use super::output::Output;
+use super::reader::Arrived;
+use super::status::{Shared, Watched};
+use super::{DaemonError, Signals};
+use crate::board::Profile;
+use crate::runtime::mailbox::{Mailbox, Taken};
+use crate::runtime::perceiver::{Exchange, Perceiver};
+use crate::source::Record;
+
+/// Longest wait for a sample before signals and staleness are looked at.
+const TICK: Duration = Duration::from_millis(20);
+
+/// See the module.
+pub struct Perceive<'a> {
+    pub perceiver: Perceiver,
+    pub exchange: &'a Exchange,
+    pub shared: &'a Shared,
+    pub profile: &'a Watched<Profile>,
+    pub reload: Box<dyn Fn() -> Result<Profile, String>>,
+    /// Features that came late so far.
+    pub late: &'a AtomicU64,
+    pub signals: &'a Signals,
+    pub samples: Option<u64>,
+    pub live: bool,
+    pub output: Output,
+    pub to_learner: &'a SyncSender<Record>,
+    pub spare: &'a Receiver<Record>,
+}
+
+/// What the service manager is told.
+struct Manager {
+    watchdog: Option<Duration>,
+    fed: Instant,
+}
+
+impl Manager {
+    fn new() -> Self {
+        tell_manager(&[NotifyState::Ready]);
+        let watchdog = sd_notify::watchdog_enabled();
+        Manager { watchdog, fed: Instant::now() }
+    }
+
+    /// Tells that this loop is alive, four times as often as it must.
+    fn feed(&mut self) {
+        if self.watchdog.is_some_and(|patience| self.fed.elapsed() >= patience / 4) {
+            self.fed = Instant::now();
+            tell_manager(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Without a service manager nobody is told.
+fn tell_manager(what: &[NotifyState]) {
+    let _ = sd_notify::notify(what);
+}
+
+impl Perceive<'_> {
+    /// Perceives until the source ends, its reader leaves, enough was perceived, or a signal comes.
+    ///
+    /// # Errors
+    /// [`DaemonError::Sample`] where the first sample does not fit the model.
+    pub fn run(mut self, mailbox: &Mailbox<Arrived>) -> Result<(), DaemonError> {
+        let mut feature = vec![0i8; self.perceiver.feature_dim()];
+        let mut hand = Arrived::default();
+        let (mut limits, mut frozen) = self.limits();
+        let mut perceived = 0;
+        let mut next_due = None;
+        let mut manager = Manager::new();
+        while self.samples.is_none_or(|most| perceived < most) && !self.output.reader_left() {
+            manager.feed();
+            if self.signals.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if self.signals.reload.swap(false, Ordering::Relaxed) {
+                self.reload();
+                (limits, frozen) = self.limits();
+            }
+            hand = match mailbox.take(hand, TICK) {
+                Taken::Item(item) => item,
+                Taken::Nothing(back) => {
+                    self.look_for_staleness(limits.stale());
+                    hand = back;
+                    continue;
+                }
+                Taken::Closed => break,
+            };
+            if limits.rate > 0.0 && self.live && !is_due(&mut next_due, limits.rate) {
+                self.shared.features.change(|s| s.passed_over += 1);
+                continue;
+            }
+            self.perceiver.refresh(self.exchange);
+            if let Err(problem) = self.perceiver.perceive(&hand.record.sample(), &mut feature) {
+                // The first sample tells whether model and source fit; a later misfit is a fault of the stream.
+                if perceived == 0 {
+                    return Err(problem.into());
+                }
+                self.shared.features.change(|s| s.refused += 1);
+                continue;
+            }
+            perceived += 1;
+            self.give_out(&hand, &feature, limits.deadline());
+            if !frozen && self.pass_on(&mut hand.record) {
+                break;
+            }
+        }
+        tell_manager(&[NotifyState::Stopping]);
+        self.output.finish();
+        Ok(())
+    }
+
+    /// What the profile says of perceiving, and whether it forbids learning.
+    fn limits(&self) -> (crate::board::Perceive, bool) {
+        let profile = self.profile.get();
+        (profile.perceive, profile.learn.frozen)
+    }
+
+    /// Gives a feature out and notes when it came.
+    fn give_out(&self, hand: &Arrived, feature: &[i8], deadline: Duration) {
+        let age = hand.at.elapsed();
+        let read = self.output.line(|line| write_line(line, &hand.record, age, &self.perceiver, feature));
+        let latency = hand.at.elapsed();
+        // A recording is no live stream: its features are as old as its reader lets them be.
+        let late = self.live && latency > deadline;
+        if late {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
+        self.shared.features.change(|s| {
+            s.perceived += 1;
+            s.late += u64::from(late);
+            s.unread += u64::from(!read);
+            s.stale = false;
+            s.encoder = self.perceiver.version().0;
+            s.latency_us.add(latency.as_micros() as u64);
+            s.newest = Some(hand.at);
+        });
+    }
+
+    /// Passes a record on to be learned from, in exchange for another. `true`: nobody learns any more.
+    fn pass_on(&self, record: &mut Record) -> bool {
+        // Records circulate, so that a running stream allocates nothing.
+        let next = if self.live { self.spare.try_recv().ok() } else { self.spare.recv().ok() };
+        let Some(next) = next else {
+            self.shared.learning.change(|s| s.not_learned += 1);
+            return false;
+        };
+        let full = std::mem::replace(record, next);
+        match self.to_learner.try_send(full) {
+            Ok(()) => false,
+            Err(TrySendError::Full(full)) if !self.live => self.to_learner.send(full).is_err(),
+            Err(TrySendError::Full(_)) => {
+                self.shared.learning.change(|s| s.not_learned += 1);
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => true,
+        }
+    }
+
+    /// Tells readers when the newest feature is older than it may be.
+    fn look_for_staleness(&self, bound: Duration) {
+        let stale = self.live
+            && self.shared.features.change(|s| {
+                let is_stale = s.newest.is_some_and(|at| at.elapsed() > bound);
+                let goes_stale = is_stale && !s.stale;
+                s.stale |= is_stale;
+                s.went_stale += u64::from(goes_stale);
+                goes_stale
+            });
+        if stale {
+            let age = self.shared.features.get().newest.map_or(0, |at| at.elapsed().as_micros());
+            self.output.line(|line| writeln!(line, "{{\"stale\":true,\"age_us\":{age}}}"));
+        }
+    }
+
+    fn reload(&self) {
+        let old = self.profile.get();
+        let new = (self.reload)().and_then(|new| old.may_become(&new).map(|()| new).map_err(|e| e.to_string()));
+        match new {
+            Ok(new) => {
+                self.profile.change(|profile| *profile = new);
+                eprintln!("nestling: the profile was read again");
+            }
+            Err(problem) => eprintln!("nestling: going on as before: {problem}"),
+        }
+    }
+}
+
+/// Whether a feature is due at `rate` a second; the next one is then planned.
+fn is_due(next: &mut Option<Instant>, rate: f64) -> bool {
+    let now = Instant::now();
+    let interval = Duration::from_secs_f64(1.0 / rate);
+    match *next {
+        // An eighth of grace: samples come with some unrest.
+        Some(due) if now + interval / 8 < due => false,
+        Some(due) => {
+            *next = Some((due + interval).max(now));
+            true
+        }
+        None => {
+            *next = Some(now + interval);
+            true
+        }
+    }
+}
+
+/// One feature: time of its sample, age, version of its encoder, blocks with their exponents, numbers.
+fn write_line(
+    line: &mut Vec<u8>,
+    record: &Record,
+    age: Duration,
+    perceiver: &Perceiver,
+    feature: &[i8],
+) -> std::io::Result<()> {
+    let (time, age, version) = (record.time.0, age.as_micros(), perceiver.version().0);
+    write!(line, "{{\"t_us\":{time},\"age_us\":{age},\"encoder\":{version},\"blocks\":[")?;
+    for (i, (len, exponent)) in perceiver.exponents().enumerate() {
+        write!(line, "{}[{len},{exponent}]", if i > 0 { "," } else { "" })?;
+    }
+    line.extend_from_slice(b"],\"feature\":[");
+    for (i, v) in feature.iter().enumerate() {
+        write!(line, "{}{v}", if i > 0 { "," } else { "" })?;
+    }
+    line.extend_from_slice(b"]}\n");
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What a running daemon tells of itself: written by its threads, read by the control socket and the metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
+
+use super::reader::SourceStatus;
+use super::saver::StoreStatus;
+use crate::runtime::machine;
+
+/// A value that one thread changes and others look at. Nobody holds it for longer than a copy takes.
+pub struct Watched<T>(Mutex<T>);
+
+impl<T: Clone> Watched<T> {
+    pub fn new(value: T) -> Self {
+        Watched(Mutex::new(value))
+    }
+
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn get(&self) -> T {
+        self.change(|value| value.clone())
+    }
+}
+
+/// Times of one kind, in µs.
+#[derive(Clone)]
+pub struct Times(Histogram<u64>);
+
+impl Times {
+    /// A minute is the longest that is told apart; memory is taken here only.
+    const LONGEST: u64 = 60_000_000;
+
+    pub fn new() -> Self {
+        // These bounds are sound ones.
+        Times(Histogram::new_with_bounds(1, Self::LONGEST, 2).unwrap_or_else(|_| Histogram::new(1).expect("1 digit")))
+    }
+
+    pub fn add(&mut self, micros: u64) {
+        self.0.saturating_record(micros);
+    }
+
+    pub fn quantile(&self, q: f64) -> u64 {
+        self.0.value_at_quantile(q)
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Serialize for Times {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let of = |q| self.quantile(q);
+        serde_json::json!({ "p50": of(0.5), "p99": of(0.99), "max": self.0.max() }).serialize(to)
+    }
+}
+
+/// The perceiving side.
+#[derive(Clone, Default, Serialize)]
+pub struct FeatureStatus {
+    pub perceived: u64,
+    /// Samples that came faster than features may.
+    pub passed_over: u64,
+    /// Samples that do not fit the model.
+    pub refused: u64,
+    /// Features that were ready after their deadline.
+    pub late: u64,
+    /// The newest feature is older than features may be.
+    pub stale: bool,
+    /// Times that features went stale.
+    pub went_stale: u64,
+    /// Features that the reader of the output had no time for.
+    pub unread: u64,
+    /// Version of the encoder of the newest feature.
+    pub encoder: u32,
+    /// From the arrival of a sample to its feature.
+    pub latency_us: Times,
+    /// When the newest feature's sample came.
+    #[serde(skip)]
+    pub newest: Option<Instant>,
+}
+
+/// The learning side.
+#[derive(Clone, Default, Serialize)]
+pub struct LearningStatus {
+    /// `learning`, `frozen` or `yielding`.
+    pub state: &'static str,
+    /// Why it does not learn, or not at full speed.
+    pub why: Option<String>,
+    /// Samples taken in, and those that it had no time for.
+    pub observed: u64,
+    pub not_learned: u64,
+    pub refused: u64,
+    pub steps: u64,
+    pub loss: f64,
+    pub encoder: u64,
+    pub lessons_published: u64,
+    pub lessons_rolled_back: u64,
+    /// Lessons that one can go back to.
+    pub lessons_kept: usize,
+    /// Share of what it may take that learning takes, by heat, load and late features.
+    pub pressure: f64,
+    pub temperature: Option<f64>,
+    pub step_us: Times,
+    pub guard: GuardStatus,
+}
+
+/// The meters of the encoder that is read.
+#[derive(Clone, Default, Serialize)]
+pub struct GuardStatus {
+    pub effective_rank: f64,
+    pub spread: f64,
+    pub loss: f64,
+    pub saturation: f64,
+}
+
+impl GuardStatus {
+    /// Names, explanations and values of the meters.
+    #[cfg(feature = "metrics")]
+    pub fn rows(&self) -> [(&'static str, &'static str, f64); 4] {
+        [
+            ("effective_rank", "Effective rank of the canaries' features", self.effective_rank),
+            ("spread", "Variance of the canaries' unit features", self.spread),
+            ("canary_loss", "Loss on the canaries, in nat", self.loss),
+            ("weight_saturation", "Share of weights at their largest value", self.saturation),
+        ]
+    }
+}
+
+/// Memory of the process.
+#[derive(Clone, Default, Serialize)]
+pub struct MemoryStatus {
+    pub planned_bytes: usize,
+    pub rss_bytes: u64,
+    pub peak_rss_bytes: u64,
+}
+
+/// All of it.
+#[derive(Serialize)]
+pub struct Status {
+    pub pid: u32,
+    pub uptime_s: f64,
+    pub name: String,
+    pub model: String,
+    pub source: SourceStatus,
+    pub features: FeatureStatus,
+    /// Age of the newest feature's sample.
+    pub age_us: Option<u64>,
+    pub learning: LearningStatus,
+    pub store: Option<StoreStatus>,
+    pub memory: MemoryStatus,
+}
+
+/// Where the threads write what they have to tell.
+pub struct Shared {
+    pub name: String,
+    pub model: String,
+    pub started: Instant,
+    pub planned_bytes: usize,
+    pub source: Arc<Watched<SourceStatus>>,
+    pub features: Watched<FeatureStatus>,
+    pub learning: Watched<LearningStatus>,
+    pub store: Arc<Watched<Option<StoreStatus>>>,
+}
+
+impl Shared {
+    pub fn status(&self) -> Status {
+        let features = self.features.get();
+        Status {
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            name: self.name.clone(),
+            model: self.model.clone(),
+            source: self.source.get(),
+            age_us: features.newest.map(|at| at.elapsed().as_micros() as u64),
+            features,
+            learning: self.learning.get(),
+            store: self.store.get(),
+            memory: MemoryStatus {
+                planned_bytes: self.planned_bytes,
+                rss_bytes: machine::rss_bytes(),
+                peak_rss_bytes: machine::peak_rss_bytes(),
+            },
+        }
+    }
+}

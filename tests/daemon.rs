@@ -1,0 +1,480 @@
+//! `nestling run` as a service: what it promises while sources, disks, readers and people do what they do.
+#![cfg(all(feature = "cli", target_os = "linux"))]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Longest wait for what must come; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A model that publishes a lesson every few samples.
+const QUICK: &str = "name = 'quick'\n[input]\nkind = 'image'\nheight = 16\nwidth = 16\nchannels = 1\n\
+    [[layer]]\nkind = 'dictionary'\nfilters = 8\nkernel = 3\nstride = 2\n[[layer]]\nfilters = 8\nstride = 2\n\
+    [dictionary]\nsamples = 40\n[pretext]\ntask = 'contrastive'\nbatch = 8\nhidden = 8\noutputs = 8\n\
+    samples_per_step = 2\n[replay]\ncapacity = 64\nfresh = 2\n[guard]\nlesson_steps = 8\ncanaries = 16\n";
+
+struct Daemon {
+    child: Child,
+    folder: tempfile::TempDir,
+    log: Arc<Mutex<String>>,
+}
+
+impl Daemon {
+    /// Starts `nestling run` in a folder of its own, with what `prepare` adds. `FOLDER` in arguments is that folder.
+    fn start(arguments: &[&str], prepare: impl FnOnce(&Path, &mut Command)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("quick.toml"), QUICK).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nestling"));
+        let named = folder.path().display().to_string();
+        command.arg("run").args(arguments.iter().map(|a| a.replace("FOLDER", &named)));
+        command.args(["--control", &format!("{named}/control")]).current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        prepare(folder.path(), &mut command);
+        let mut child = command.spawn().expect("it starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, into) = (child.stderr.take().expect("a pipe"), log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = into.lock().expect("no panic");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Daemon { child, folder, log }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<Value, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nestling"));
+        command.args(words).arg("--control").arg(self.path("control")).arg("--json");
+        let output = command.output().expect("it runs");
+        match output.status.success() {
+            true => Ok(serde_json::from_slice(&output.stdout).expect("JSON")),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    fn status(&self) -> Option<Value> {
+        self.ask(&["status"]).ok()
+    }
+
+    /// The status once `fits`.
+    fn once(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut last = None;
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.status() {
+                if fits(&status) {
+                    return status;
+                }
+                last = Some(status);
+            }
+            assert!(begun.elapsed() < PATIENCE, "waited in vain for: {what}\n{last:#?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it lives");
+    }
+
+    /// Ends it as a service manager would; how long that took, and whether it called that success.
+    fn end(mut self) -> (Duration, bool, String) {
+        let begun = Instant::now();
+        self.signal(Signal::TERM);
+        let status = until("the end", || self.child.try_wait().expect("a child"));
+        // The last line of the log comes on another thread.
+        std::thread::sleep(Duration::from_millis(50));
+        (begun.elapsed(), status.success(), self.log())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Frames of 16x16 grey pixels into a FIFO, at some 200 a second, until it is dropped or `most` went out.
+struct Camera {
+    off: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Camera {
+    fn on(fifo: &Path, most: usize) -> Self {
+        let off = Arc::new(AtomicBool::new(false));
+        let (is_off, fifo) = (off.clone(), fifo.to_path_buf());
+        let thread = std::thread::spawn(move || {
+            let mut out = fs::OpenOptions::new().write(true).open(fifo).expect("a FIFO with a reader");
+            for n in 0..most {
+                if is_off.load(Ordering::Relaxed) {
+                    return;
+                }
+                let frame: Vec<u8> = (0..256).map(|i| ((n * 37 + i * (n % 7 + 1) + i * i / 16) % 251) as u8).collect();
+                if out.write_all(&frame).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Camera { off, thread: Some(thread) }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.off.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().expect("mkfifo");
+    assert!(made.success());
+}
+
+const FROM_FIFO: [&str; 4] = ["--source", "pipe:FOLDER/frames?format=gray8&width=16&height=16", "--model", "quick.toml"];
+
+fn with_fifo(more: &[&str]) -> Daemon {
+    let daemon = Daemon::start(&[&FROM_FIFO, more].concat(), |folder, _| make_fifo(&folder.join("frames")));
+    until("the control socket", || daemon.status().map(|_| ()));
+    daemon
+}
+
+#[test]
+fn a_camera_that_vanishes_comes_back_and_features_say_that_they_are_stale() {
+    let daemon = with_fifo(&[]);
+    let camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("features", |s| s["features"]["perceived"].as_u64() > Some(20));
+    drop(camera);
+    let gone = daemon.once("staleness", |s| s["features"]["stale"] == true && s["source"]["open"] == false);
+    assert!(gone["age_us"].as_u64() > Some(400_000), "{gone}");
+    let before = gone["features"]["perceived"].as_u64();
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    let back = daemon.once("its return", |s| s["features"]["perceived"].as_u64() > before.map(|n| n + 20));
+    assert_eq!(back["features"]["stale"], false);
+    assert_eq!(back["features"]["went_stale"], 1);
+    assert!(back["source"]["reopened"].as_u64() >= Some(1));
+    let (_, ended_well, log) = daemon.end();
+    assert!(ended_well && log.contains("will be opened again") && log.contains("open again"), "{log}");
+}
+
+#[test]
+fn sigterm_ends_it_with_a_checkpoint_that_the_next_one_goes_on_from() {
+    let daemon = with_fifo(&["--state", "state"]);
+    let camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("lessons", |s| s["learning"]["lessons_published"].as_u64() > Some(2));
+    drop(camera);
+    // Even while the source sleeps in the kernel.
+    let folder = daemon.folder.path().to_path_buf();
+    let kept = tempfile::tempdir().expect("a folder");
+    daemon.signal(Signal::TERM);
+    let mut daemon = daemon;
+    let begun = Instant::now();
+    until("the end", || daemon.child.try_wait().expect("a child"));
+    println!("ended {:?} after SIGTERM", begun.elapsed());
+    fs::copy(folder.join("state"), kept.path().join("state")).expect("a checkpoint");
+    let state = kept.path().join("state").display().to_string();
+    let seen = |more: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_nestling")).args(["inspect", more, "--json"]).output();
+        let told: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
+        told["samples"].as_u64().unwrap_or_else(|| panic!("{told}"))
+    };
+    let before = seen(&state);
+    assert!(before > 40, "{before}");
+    let next = with_fifo(&["--state", &state]);
+    let _camera = Camera::on(&next.path("frames"), usize::MAX);
+    next.once("more samples", |s| s["learning"]["observed"].as_u64() > Some(before + 5));
+}
+
+#[test]
+fn it_is_frozen_thawed_and_rolled_back_while_features_go_on() {
+    let daemon = with_fifo(&["--state", "state"]);
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("lessons", |s| s["learning"]["lessons_kept"].as_u64() >= Some(3));
+    daemon.ask(&["freeze"]).expect("it freezes");
+    let frozen = daemon.once("ice", |s| s["learning"]["state"] == "frozen");
+    let later = daemon.once("features", |s| {
+        s["features"]["perceived"].as_u64() > frozen["features"]["perceived"].as_u64().map(|n| n + 30)
+    });
+    assert_eq!(frozen["learning"]["steps"], later["learning"]["steps"]);
+    let version = later["learning"]["encoder"].as_u64().expect("a version");
+    let back = daemon.ask(&["rollback", "2"]).expect("two lessons are kept");
+    assert_eq!(back["encoder"].as_u64(), Some(version + 1), "a version names one encoder only");
+    daemon.once("the older encoder", |s| s["features"]["encoder"].as_u64() == Some(version + 1));
+    let problem = daemon.ask(&["rollback", "500"]).expect_err("so many are not kept");
+    assert!(problem.contains("kept in memory") && problem.contains("--generation"), "{problem}");
+    daemon.ask(&["thaw"]).expect("it thaws");
+    daemon.once("steps", |s| s["learning"]["steps"].as_u64() > later["learning"]["steps"].as_u64());
+    // The checkpoint of the roll-back is one generation; the first one of all is another.
+    daemon.ask(&["save"]).expect("it saves");
+    daemon.once("a save", |s| s["store"]["saves"].as_u64() >= Some(2));
+    daemon.ask(&["rollback", "--generation", "1"]).expect("two generations are kept");
+    let problem = daemon.ask(&["rollback", "--generation", "90"]).expect_err("so many are not kept");
+    assert!(problem.contains("90"), "{problem}");
+}
+
+#[test]
+fn learning_goes_on_in_memory_while_the_disk_is_gone_and_is_saved_when_it_is_back() {
+    let daemon = with_fifo(&["--state", "disk/state", "--save-every", "1"]);
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("a save", |s| s["store"]["saves"].as_u64() >= Some(1));
+    // A file where the folder was: as root, permissions stop nobody.
+    fs::remove_dir_all(daemon.path("disk")).expect("a folder");
+    fs::write(daemon.path("disk"), "in the way").expect("a file");
+    let failed = daemon.once("a failure", |s| s["store"]["failures"].as_u64() >= Some(1));
+    assert!(failed["store"]["problem"].as_str().is_some_and(|p| p.contains("disk")), "{failed}");
+    let steps = failed["learning"]["steps"].as_u64();
+    daemon.once("steps", |s| s["learning"]["steps"].as_u64() > steps.map(|n| n + 5));
+    fs::remove_file(daemon.path("disk")).expect("a file");
+    fs::create_dir(daemon.path("disk")).expect("a folder");
+    daemon.once("a save", |s| s["store"]["problem"].is_null() && s["store"]["saves"].as_u64() >= Some(2));
+    assert_eq!(daemon.log().matches("was not written").count(), 1, "{}", daemon.log());
+}
+
+#[test]
+fn sighup_reads_the_profile_again_or_says_why_not_and_goes_on() {
+    let profile = "name = 'bench'\nsource = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n";
+    let daemon = Daemon::start(&["--board", "board.toml"], |folder, _| {
+        make_fifo(&folder.join("frames"));
+        fs::write(folder.join("board.toml"), profile).expect("a file");
+    });
+    until("the control socket", || daemon.status().map(|_| ()));
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("learning", |s| s["learning"]["state"] == "learning" && s["name"] == "bench");
+    let say = |more: &str| {
+        fs::write(daemon.path("board.toml"), format!("{profile}{more}")).expect("a file");
+        daemon.signal(Signal::HUP);
+    };
+    say("[learn]\nfrozen = true\n");
+    daemon.once("ice", |s| s["learning"]["state"] == "frozen");
+    say("[learn]\nfreeze = true\n");
+    until("a refusal", || daemon.log().contains("going on as before").then_some(()));
+    assert!(daemon.log().contains("line 5"), "{}", daemon.log());
+    say("[learn]\nthreads = 2\n");
+    until("another refusal", || daemon.log().contains("learn.threads cannot change while running").then_some(()));
+    let before = daemon.once("still ice", |s| s["learning"]["state"] == "frozen");
+    say("");
+    daemon.once("a thaw", |s| {
+        s["learning"]["state"] == "learning" && s["learning"]["observed"].as_u64() > before["learning"]["observed"].as_u64()
+    });
+}
+
+#[test]
+fn the_service_manager_hears_that_it_is_ready_and_alive() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let daemon = Daemon::start(&FROM_FIFO, |folder, command| {
+        make_fifo(&folder.join("frames"));
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    });
+    let hear = || {
+        let mut bytes = [0; 256];
+        let len = manager.recv(&mut bytes).expect("a word in time");
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    assert!(hear().contains("READY=1"));
+    // No sample ever comes: the perceiving loop is alive all the same.
+    for _ in 0..3 {
+        assert!(hear().contains("WATCHDOG=1"));
+    }
+    daemon.signal(Signal::TERM);
+    until("its farewell", || hear().contains("STOPPING=1").then_some(()));
+}
+
+#[test]
+fn a_reader_that_sleeps_holds_nothing_up() {
+    let mut daemon = Daemon::start(&FROM_FIFO, |folder, command| {
+        make_fifo(&folder.join("frames"));
+        // Nobody reads this pipe.
+        command.stdout(Stdio::piped());
+    });
+    until("the control socket", || daemon.status().map(|_| ()));
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    let stuck = daemon.once("unread features", |s| s["features"]["unread"].as_u64() > Some(20));
+    assert!(stuck["features"]["perceived"].as_u64() > stuck["features"]["unread"].as_u64());
+    // Whatever the reader then gets are whole lines.
+    let stdout = daemon.child.stdout.take().expect("a pipe");
+    for line in BufReader::new(stdout).lines().take(50) {
+        let line: Value = serde_json::from_str(&line.expect("text")).expect("a whole line");
+        assert!(line["feature"].is_array() && line["age_us"].is_u64(), "{line}");
+    }
+}
+
+#[test]
+fn nothing_but_its_own_socket_is_opened_and_no_frame_is_written() {
+    let daemon = with_fifo(&[]);
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("lessons", |s| s["learning"]["lessons_published"].as_u64() >= Some(1));
+    let pid = daemon.child.id();
+    let sockets_of = |kind: &str| -> Vec<String> {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{kind}")).unwrap_or_default();
+        table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9)).map(String::from).collect()
+    };
+    let on_a_network: Vec<String> =
+        ["tcp", "tcp6", "udp", "udp6", "raw", "raw6", "icmp"].into_iter().flat_map(sockets_of).collect();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").flatten() {
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = target.display().to_string();
+        if let Some(inode) = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')) {
+            assert!(!on_a_network.iter().any(|other| other == inode), "a socket on a network");
+        }
+        // Files of its own folder, opened for writing.
+        let flags = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display())).unwrap_or_default();
+        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim).unwrap_or("0");
+        let writes = u32::from_str_radix(flags, 8).expect("octal") & 3 != 0;
+        let is_file = fs::metadata(&target).is_ok_and(|m| m.is_file());
+        assert!(!(writes && is_file), "{target} is open for writing");
+    }
+    let mut files: Vec<String> = fs::read_dir(daemon.folder.path())
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().display().to_string())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["control", "frames", "quick.toml"]);
+    // Only its own user may speak to it.
+    let socket = fs::metadata(daemon.path("control")).expect("a socket");
+    assert!(socket.file_type().is_socket());
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_checkpoint_is_for_its_owner_only() {
+    let daemon = with_fifo(&["--state", "state", "--save-every", "1"]);
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("two saves", |s| s["store"]["saves"].as_u64() >= Some(2));
+    for name in ["state", "state.1"] {
+        let mode = fs::metadata(daemon.path(name)).expect("a checkpoint").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name} holds samples");
+    }
+}
+
+#[test]
+fn garbage_on_the_control_socket_is_answered_and_disturbs_nothing() {
+    let daemon = with_fifo(&[]);
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    let say = |words: &[u8]| {
+        let mut stream = UnixStream::connect(daemon.path("control")).expect("it listens");
+        let _ = stream.write_all(words);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let long = vec![b'x'; 100_000];
+    for words in [b"{}\n".as_slice(), b"\xff\xfe\n", b"{\"command\":\"halt\"}\n", b"{\"command\":\"rollback\",\"lessons\":-1}\n",
+                  b"{\"command\":\"rollback\",\"lessons\":1,\"generation\":1}\n", b"no newline", &long] {
+        let answer = say(words);
+        assert!(answer.is_empty() || answer.contains("\"ok\":false"), "{answer}");
+    }
+    // More callers than are served, who say nothing.
+    let callers: Vec<_> = (0..40).map(|_| UnixStream::connect(daemon.path("control"))).collect();
+    let before = daemon.log();
+    drop(callers);
+    daemon.once("features", |s| s["features"]["perceived"].as_u64() > Some(20));
+    assert_eq!(before, daemon.log());
+    // A second daemon finds the place taken.
+    let mut second = Command::new(env!("CARGO_BIN_EXE_nestling"));
+    second.args(["run", "--source", "sim:rover?samples=1", "--control"]).arg(daemon.path("control"));
+    let output = second.output().expect("it runs");
+    let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && problem.contains("another nestling listens"), "{problem}");
+    // And whoever asks where nobody listens is told what to do.
+    let nobody = daemon.path("nobody");
+    let output = Command::new(env!("CARGO_BIN_EXE_nestling")).args(["status", "--control"]).arg(nobody).output();
+    let problem = String::from_utf8_lossy(&output.expect("it runs").stderr).into_owned();
+    assert!(problem.contains("nestling run") && problem.contains("nobody"), "{problem}");
+}
+
+#[test]
+fn features_keep_their_rate_while_learning_is_far_too_slow() {
+    // The largest shipped model on every frame, which no machine here can follow.
+    let daemon = Daemon::start(
+        &["--source", "sim:rover?width=64&height=48", "--model", "l400", "--set", "pretext.samples_per_step=1",
+          "--set", "dictionary.samples=20", "--pace"], |_, _| {});
+    let status = daemon.once("learning that is behind", |s| {
+        s["learning"]["steps"].as_u64() > Some(3) && s["features"]["perceived"].as_u64() > Some(200)
+    });
+    let count = |key: &str, of: &str| status[of][key].as_u64().expect("a count");
+    let (samples, perceived) = (count("samples", "source"), count("perceived", "features"));
+    println!(
+        "{samples} samples, {perceived} perceived, {} learned from; latency {}, steps {}",
+        count("observed", "learning"), status["features"]["latency_us"], status["learning"]["step_us"]
+    );
+    // Whatever else this machine does: nearly all are perceived, and all are accounted for.
+    assert!(perceived + 2 + count("missed", "source") >= samples, "{status}");
+    assert!(perceived * 10 >= samples * 9, "{status}");
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_are_for_prometheus_on_this_machine_and_not_for_pages_of_other_sites() {
+    use std::net::{TcpListener, TcpStream};
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let daemon = Daemon::start(&["--board", "board.toml"], |folder, _| {
+        make_fifo(&folder.join("frames"));
+        let profile = format!(
+            "source = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n\
+             [control]\nmetrics = '127.0.0.1:{port}'\n"
+        );
+        fs::write(folder.join("board.toml"), profile).expect("a file");
+    });
+    until("the control socket", || daemon.status().map(|_| ()));
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon.once("features", |s| s["features"]["perceived"].as_u64() > Some(5));
+    let get = |path: &str, headers: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    };
+    let sound = get("/metrics", &format!("Host: 127.0.0.1:{port}\r\n"));
+    assert!(sound.starts_with("HTTP/1.1 200"), "{sound}");
+    for line in ["nestling_features_total ", "nestling_feature_latency_p99_seconds ", "nestling_effective_rank ", "# EOF"] {
+        assert!(sound.contains(line), "{line} in {sound}");
+    }
+    assert!(get("/metrics", "Host: evil.example\r\n").starts_with("HTTP/1.1 421"));
+    assert!(get("/metrics", "Host: localhost\r\nOrigin: http://evil.example\r\n").starts_with("HTTP/1.1 403"));
+    assert!(get("/", "Host: localhost\r\n").starts_with("HTTP/1.1 404"));
+    // Loopback alone: the table of sockets says so.
+    let table = fs::read_to_string(format!("/proc/{}/net/tcp", daemon.child.id())).expect("a table");
+    let listens = format!(":{port:04X}");
+    let places: Vec<&str> = table.lines().filter_map(|l| l.split_whitespace().nth(1)).filter(|a| a.ends_with(&listens)).collect();
+    assert!(!places.is_empty() && places.iter().all(|place| place.starts_with("0100007F")), "{places:?}");
+}
