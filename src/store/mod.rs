@@ -251,12 +251,16 @@ impl Store {
         }
         let (bytes, checksum) = snapshot.sealed(self.parent);
         let begun = Instant::now();
-        self.put(bytes)?;
+        self.save_bytes(bytes)?;
         self.parent = checksum;
         Ok(Written { checksum, bytes: bytes.len() as u64, took: begun.elapsed() })
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Writes `bytes`, which are no learner's (the float twin's), as the newest generation.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_bytes(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let outcome = rotation::replace(self.disk.as_ref(), &self.path, self.generations, bytes);
         // What failed may have been written all the same.
         self.budget.wrote(bytes.len() as u64, Instant::now());
@@ -327,14 +331,6 @@ pub fn read(path: &Path) -> Result<Saved, StoreError> {
 pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
     let mut snapshot = Snapshot::of(learner)?;
     Store::open(path, &StoreOptions::default())?.save(&mut snapshot).map(|_| ())
-}
-
-/// Writes `bytes` to `path` once, as [`write()`] does.
-///
-/// # Errors
-/// As [`Store::open`], or [`StoreError::Io`].
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    Store::open(path, &StoreOptions::default())?.put(bytes)
 }
 
 /// Where the generation before the newest is kept.
