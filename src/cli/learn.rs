@@ -11,6 +11,7 @@ use super::settings::{ModelArgs, RunArgs, UsageError};
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::learner::{Did, Learner};
 use crate::runtime::{Pool, drive};
+use crate::source::fault::{Counts, Fault};
 use crate::source::{OpenOptions, open};
 use crate::store::{self, Saved, Snapshot, Store, StoreError, StoreOptions};
 
@@ -106,7 +107,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut cut = false;
     let pool = Pool::new(options.lanes)?;
     let extent = drive::Extent { epochs: args.epochs, samples: args.samples };
-    pool.run(|workers| {
+    let refused = pool.run(|workers| {
         drive::learn(&mut learner, source.as_mut(), extent, workers, |learner, did| {
             match did {
                 None => bar.set_position(learner.counters().observed),
@@ -154,6 +155,7 @@ pub fn run(args: &Args) -> Outcome {
     told.json["saves"] = usage.saves.into();
     told.json["saves_failed"] = usage.saves_failed.into();
     told.json["bytes_written"] = usage.bytes_written.into();
+    tell_faults(&mut told, refused, source.injected());
     if let Some(comparison) = comparison {
         comparison.tell(&mut told);
     }
@@ -164,6 +166,27 @@ pub fn run(args: &Args) -> Outcome {
 fn resume(store: &mut Store, path: &Path) -> Result<Saved, StoreError> {
     let own = if path == store.path() { store.newest()? } else { None };
     own.map_or_else(|| store::read(path), Ok)
+}
+
+/// Samples that did not fit, and what was done to them on purpose.
+fn tell_faults(told: &mut Told, refused: u64, injected: Option<Counts>) {
+    told.json["refused"] = refused.into();
+    if refused > 0 {
+        told.text += &format!("\n  refused       {refused} samples that do not fit the model");
+    }
+    let Some(counts) = injected else { return };
+    let met = Fault::ALL.into_iter().filter(|fault| counts.of(*fault) > 0);
+    let met: Vec<_> = met.map(|fault| (fault.name(), counts.of(fault))).collect();
+    let list: Vec<_> = met.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    told.text +=
+        &format!("\n  faults        {}; {} read, {} passed on", list.join(", "), counts.read, counts.delivered);
+    let faults: serde_json::Map<_, _> = met.into_iter().map(|(name, n)| (name.into(), n.into())).collect();
+    told.json["injected"] = json!({
+        "read": counts.read,
+        "delivered": counts.delivered,
+        "held": counts.held,
+        "faults": faults,
+    });
 }
 
 fn told(
