@@ -1,6 +1,6 @@
 //! `nestling learn`: a source in, a checkpoint out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,9 @@ use super::settings::{ModelArgs, RunArgs, UsageError};
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::learner::{Did, Learner};
 use crate::runtime::{Pool, drive};
+use crate::source::fault::{Counts, Fault};
 use crate::source::{OpenOptions, open};
-use crate::store;
+use crate::store::{self, Saved, Snapshot, Store, StoreError, StoreOptions};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -44,6 +45,9 @@ pub struct Args {
     /// Write the checkpoint each time this many seconds have passed. 0: at the end only.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     save_every: u64,
+    /// Write it each time this many samples were taken in, too: no more than these are lost at a power cut.
+    #[arg(long, value_name = "N")]
+    save_samples: Option<u64>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,9 @@ pub fn run(args: &Args) -> Outcome {
         (None, Some(a), Some(b)) => Some(a.min(b)),
         (None, a, b) => a.or(b),
     };
-    let saved = args.resume.as_deref().map(store::read).transpose()?;
+    // As often as it is asked to: somebody waits for this run to end.
+    let mut store = Store::open(&args.out, &StoreOptions { bytes_per_hour: None, ..StoreOptions::default() })?;
+    let saved = args.resume.as_deref().map(|path| resume(&mut store, path)).transpose()?;
     if let Some(reason) = saved.as_ref().and_then(|s| s.set_aside.as_ref()) {
         eprintln!("nestling: going on from the generation before, as the newest cannot be used: {reason}");
     }
@@ -81,13 +87,14 @@ pub fn run(args: &Args) -> Outcome {
         options.seed = device.seed;
     }
     if args.arithmetic == Arithmetic::Float {
-        return super::learn_float::run(args, &spec, &options, source.as_mut());
+        return super::learn_float::run(args, &mut store, &spec, &options, source.as_mut());
     }
     let plan = Learner::plan(&spec, &options)?;
     let mut memory = vec![0u8; plan.block_len()];
     let mut learner = Learner::new(&spec, &options, &mut memory)?;
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
+        store.follows(saved);
     }
     let mut comparison = device.as_ref().map(|device| Comparison::begin(device, &learner)).transpose()?;
 
@@ -95,12 +102,12 @@ pub fn run(args: &Args) -> Outcome {
     let bar = progress(expected, "learning");
     let already = learner.counters().observed;
     let begun = Instant::now();
-    let mut last_saved = begun;
-    let mut failure = None;
+    let (mut last_saved, mut samples_saved) = (begun, already);
+    let mut snapshot = Snapshot::default();
     let mut cut = false;
     let pool = Pool::new(options.lanes)?;
     let extent = drive::Extent { epochs: args.epochs, samples: args.samples };
-    pool.run(|workers| {
+    let refused = pool.run(|workers| {
         drive::learn(&mut learner, source.as_mut(), extent, workers, |learner, did| {
             match did {
                 None => bar.set_position(learner.counters().observed),
@@ -113,21 +120,26 @@ pub fn run(args: &Args) -> Outcome {
                 Some(Did::Undone { fault, .. }) => bar.set_message(format!("lesson undone: {fault:?}")),
                 Some(_) => {}
             }
-            if did.is_none() && args.save_every > 0 && last_saved.elapsed() > Duration::from_secs(args.save_every) {
-                last_saved = Instant::now();
-                failure = store::write(&args.out, learner).err();
+            let samples = learner.counters().observed;
+            let due = args.save_every > 0 && last_saved.elapsed() > Duration::from_secs(args.save_every)
+                || args.save_samples.is_some_and(|n| samples - samples_saved >= n);
+            if did.is_none() && due {
+                (last_saved, samples_saved) = (Instant::now(), samples);
+                // Learning goes on in memory when the disk fails; the last good checkpoint is untouched.
+                let outcome = snapshot.take(learner).and_then(|()| store.save(&mut snapshot));
+                if let Err(problem) = outcome
+                    && store.usage(last_saved).saves_failed == 1
+                {
+                    bar.suspend(|| eprintln!("nestling: the checkpoint was not written, learning goes on: {problem}"));
+                }
             }
             if let (None, Some(comparison)) = (did, &mut comparison) {
                 comparison.compare(learner, false);
             }
-            cut = interrupted.load(Ordering::Relaxed)
-                || args.stop_after.is_some_and(|n| learner.counters().observed >= n);
-            !cut && failure.is_none()
+            cut = interrupted.load(Ordering::Relaxed) || args.stop_after.is_some_and(|n| samples >= n);
+            !cut
         })
     })?;
-    if let Some(failure) = failure {
-        return Err(failure.into());
-    }
     if !cut {
         learner.finish();
         if let Some(comparison) = &mut comparison {
@@ -136,12 +148,45 @@ pub fn run(args: &Args) -> Outcome {
     }
     bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
-    store::write(&args.out, &mut learner)?;
+    snapshot.take(&mut learner)?;
+    store.save(&mut snapshot)?;
+    let usage = store.usage(Instant::now());
     let mut told = told(args, &mut learner, source.as_ref(), plan.ram_bytes, already, seconds, cut);
+    told.json["saves"] = usage.saves.into();
+    told.json["saves_failed"] = usage.saves_failed.into();
+    told.json["bytes_written"] = usage.bytes_written.into();
+    tell_faults(&mut told, refused, source.injected());
     if let Some(comparison) = comparison {
         comparison.tell(&mut told);
     }
     Ok(told)
+}
+
+/// What the checkpoint at `path`, which may be the one that is to be written, holds.
+fn resume(store: &mut Store, path: &Path) -> Result<Saved, StoreError> {
+    let own = if path == store.path() { store.newest()? } else { None };
+    own.map_or_else(|| store::read(path), Ok)
+}
+
+/// Samples that did not fit, and what was done to them on purpose.
+fn tell_faults(told: &mut Told, refused: u64, injected: Option<Counts>) {
+    told.json["refused"] = refused.into();
+    if refused > 0 {
+        told.text += &format!("\n  refused       {refused} samples that do not fit the model");
+    }
+    let Some(counts) = injected else { return };
+    let met = Fault::ALL.into_iter().filter(|fault| counts.of(*fault) > 0);
+    let met: Vec<_> = met.map(|fault| (fault.name(), counts.of(fault))).collect();
+    let list: Vec<_> = met.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    told.text +=
+        &format!("\n  faults        {}; {} read, {} passed on", list.join(", "), counts.read, counts.delivered);
+    let faults: serde_json::Map<_, _> = met.into_iter().map(|(name, n)| (name.into(), n.into())).collect();
+    told.json["injected"] = json!({
+        "read": counts.read,
+        "delivered": counts.delivered,
+        "held": counts.held,
+        "faults": faults,
+    });
 }
 
 fn told(

@@ -14,7 +14,7 @@ use crate::net::task::{PretextSpec, Task};
 use crate::runtime::Pool;
 use crate::runtime::drive::Extent;
 use crate::source::{Record, Source};
-use crate::store;
+use crate::store::Store;
 use crate::twin::Twin;
 
 /// Why the twin cannot learn `spec`, where it cannot.
@@ -59,7 +59,7 @@ pub(super) fn learn(
     Ok(())
 }
 
-pub fn run(args: &Args, spec: &Spec, options: &Options, source: &mut dyn Source) -> Outcome {
+pub fn run(args: &Args, store: &mut Store, spec: &Spec, options: &Options, source: &mut dyn Source) -> Outcome {
     if let Some(reason) = refusal(spec) {
         return Err(UsageError(reason.into()).into());
     }
@@ -70,7 +70,7 @@ pub fn run(args: &Args, spec: &Spec, options: &Options, source: &mut dyn Source)
     learn(&mut twin, source, extent, options.lanes, |twin| bar.set_position(twin.observed()))?;
     bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
-    store::replace(&args.out, &twin.to_bytes()?)?;
+    store.save_bytes(&twin.to_bytes()?)?;
     let rate = twin.observed() as f64 / seconds.max(1e-9);
     let json = json!({
         "arithmetic": "float",

@@ -134,7 +134,8 @@ pub fn store_sample(
     match (sample.values, spec.input.kind) {
         (Values::Image { pixels, height, width, channels }, InputKind::Image) => {
             let values = pixels.len();
-            if !matches!(channels, 1 | 3) || height == 0 || width == 0 || values != height * width * channels {
+            let wanted = height.checked_mul(width).and_then(|n| n.checked_mul(channels));
+            if !matches!(channels, 1 | 3) || values == 0 || Some(values) != wanted {
                 return Err(SampleError::Image { height, width, channels, values });
             }
             fit::resize(pixels, height, width, channels, network.input, stored);

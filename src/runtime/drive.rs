@@ -3,12 +3,16 @@
 use crate::learner::{Did, Join, Learner, SampleError};
 use crate::source::{Record, Source, SourceError};
 
+/// A stream is given up when none of its first samples fits.
+const PATIENCE: u64 = 16;
+
 /// Why learning stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriveError {
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// No sample fits; this is what is wrong with the first.
     #[error("sample {index} of {source_name}: {problem}")]
     Sample { index: u64, source_name: String, problem: SampleError },
     #[error("{0}: the source gave no sample\n  what to do: check ?range= and the file")]
@@ -20,13 +24,16 @@ pub enum DriveError {
 pub struct Extent {
     /// Passes over the source.
     pub epochs: u64,
-    /// Samples at most, over all passes.
+    /// Samples that are learned from at most, over all passes.
     pub samples: Option<u64>,
 }
 
 /// Takes `learner` through `source`, doing all that is due after each sample. Samples that the learner's state already
 /// holds (a resumed run) are read and passed over, so that an uncut run and a resumed one see the same stream. The first
 /// sample of a board's recording is number [`DeviceInfo::first`](crate::source::link::DeviceInfo::first) of its stream.
+///
+/// A sample that does not fit, of a damaged stream or a faulty sensor, is refused: the learner is as it was, and the
+/// stream goes on. Returns how many were.
 ///
 /// `watch` is called with all that the learner did, and with `None` when all that was due after a sample is done: then
 /// the state can be saved and gone on from, and `false` stops the loop.
@@ -39,9 +46,11 @@ pub fn learn(
     extent: Extent,
     join: &impl Join,
     mut watch: impl FnMut(&mut Learner, Option<Did>) -> bool,
-) -> Result<(), DriveError> {
+) -> Result<u64, DriveError> {
     let mut record = Record::default();
-    let mut index = source.device().map_or(0, |device| device.first);
+    // Samples of the stream that fit: those that the learner has taken in, once it has caught up.
+    let first = source.device().map_or(0, |device| device.first);
+    let (mut index, mut refused, mut problem) = (first, 0, None);
     let done = learner.counters().observed;
     for epoch in 0..extent.epochs {
         if epoch > 0 {
@@ -49,16 +58,24 @@ pub fn learn(
         }
         let before = index;
         while extent.samples.is_none_or(|most| index < most) && source.read_next(&mut record)? {
-            index += 1;
-            if index <= done {
+            let (sample, caught_up) = (record.sample(), index >= done);
+            // What was refused before the run was cut is refused again.
+            let taken = learner.stand_beside(&record.beside).and_then(|()| match caught_up {
+                true => learner.observe(&sample),
+                false => learner.hold(&sample),
+            });
+            if let Err(misfit) = taken {
+                refused += 1;
+                let problem = *problem.get_or_insert(misfit);
+                if index == first && refused >= PATIENCE {
+                    return Err(DriveError::Sample { index, source_name: source.describe(), problem });
+                }
                 continue;
             }
-            let taken = learner.stand_beside(&record.beside).and_then(|()| learner.observe(&record.sample()));
-            taken.map_err(|problem| DriveError::Sample {
-                index: index - 1,
-                source_name: source.describe(),
-                problem,
-            })?;
+            index += 1;
+            if !caught_up {
+                continue;
+            }
             loop {
                 let did = learner.step(join);
                 if did == Did::Idle {
@@ -67,12 +84,16 @@ pub fn learn(
                 watch(learner, Some(did));
             }
             if !watch(learner, None) {
-                return Ok(());
+                return Ok(refused);
             }
         }
         if index == before && extent.samples.is_none_or(|most| index < most) {
-            return Err(DriveError::Empty(source.describe()));
+            let source_name = source.describe();
+            return Err(match problem {
+                Some(problem) if index == first => DriveError::Sample { index, source_name, problem },
+                _ => DriveError::Empty(source_name),
+            });
         }
     }
-    Ok(())
+    Ok(refused)
 }

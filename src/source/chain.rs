@@ -1,5 +1,6 @@
 //! Streams that follow one another as one stream: their segments, groups and times are moved apart, their classes joined by name.
 
+use super::fault::Counts;
 use super::{Data, Label, Record, Source, SourceError};
 use crate::sample::Micros;
 
@@ -124,6 +125,10 @@ impl Source for Chain {
 
     fn class_names(&self) -> &[String] {
         &self.names
+    }
+
+    fn injected(&self) -> Option<Counts> {
+        self.sources.iter().filter_map(|s| s.injected()).reduce(Counts::and)
     }
 
     fn sound_rate(&self) -> Option<u32> {

@@ -8,6 +8,7 @@ pub mod sim;
 use crate::sample::{Micros, Sample, Values};
 
 pub mod chain;
+pub mod fault;
 pub mod images;
 mod jpeg;
 mod labels;
@@ -122,9 +123,46 @@ pub trait Source: Send {
     fn sound_rate(&self) -> Option<u32> {
         None
     }
+    /// What was done to the samples on purpose, where something was.
+    fn injected(&self) -> Option<fault::Counts> {
+        None
+    }
     /// The board that took the samples in, where they come from one.
     fn device(&self) -> Option<&link::DeviceInfo> {
         None
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+    fn len_hint(&self) -> Option<u64> {
+        (**self).len_hint()
+    }
+    fn read_next(&mut self, record: &mut Record) -> Result<bool, SourceError> {
+        (**self).read_next(record)
+    }
+    fn rewind(&mut self) -> Result<(), SourceError> {
+        (**self).rewind()
+    }
+    fn in_order(&self) -> bool {
+        (**self).in_order()
+    }
+    fn skipped(&self) -> u64 {
+        (**self).skipped()
+    }
+    fn class_names(&self) -> &[String] {
+        (**self).class_names()
+    }
+    fn sound_rate(&self) -> Option<u32> {
+        (**self).sound_rate()
+    }
+    fn injected(&self) -> Option<fault::Counts> {
+        (**self).injected()
+    }
+    fn device(&self) -> Option<&link::DeviceInfo> {
+        (**self).device()
     }
 }
 

@@ -1,6 +1,7 @@
 //! From URIs to a source: the one place that knows every scheme.
 
 use super::chain::Chain;
+use super::fault::FaultSource;
 use super::images::Images;
 use super::link::LinkFile;
 use super::mjpeg::Mjpeg;
@@ -13,6 +14,7 @@ use super::sim::{LogSource, RoverSource, WorldConfig};
 use super::sound_pipe::SoundPipe;
 use super::uri::{Format, Scheme, Sensor, Uri};
 use super::{Indexed, Source, SourceError, signal_csv, signal_npy, sound, tokens};
+use crate::sample::Seed;
 use std::fs::File;
 
 /// What the caller, not the URI, decides.
@@ -37,6 +39,13 @@ pub fn open(uris: &[String], options: &OpenOptions) -> Result<Box<dyn Source>, S
 }
 
 fn open_one(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    let source = open_whole(uri, options)?;
+    let Some(rates) = uri.query.fault else { return Ok(source) };
+    let seed = Seed(uri.query.fault_seed.unwrap_or(options.seed));
+    Ok(Box::new(FaultSource::new(source, rates, seed)))
+}
+
+fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
     match uri.scheme {
         Scheme::Pipe => match uri.paths[0].as_str() {
             "-" => pipe(std::io::stdin(), uri),
@@ -104,8 +113,8 @@ pub fn attach(uri: &Uri) -> Result<super::link::Board<serial2::SerialPort>, Sour
     super::link::attach_serial(&uri.paths[0], uri.query.baud.unwrap_or(115_200))
 }
 
-/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:`, `images:`, `pcm:` and `wav:`. `order` and
-/// `range` are not applied.
+/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:`, `images:`, `pcm:` and `wav:`. `order`,
+/// `range` and `fault` are not applied.
 ///
 /// # Errors
 /// As [`open`]; other schemes have no random access.

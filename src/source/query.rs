@@ -1,6 +1,7 @@
 //! The queries of a source URI, typed: what `?key=value` may say, whatever the scheme. [`super::uri`] decides which scheme knows which.
 
 use super::SourceError;
+use super::fault::{Fault, Rates};
 use super::sim::LogForm;
 use std::ops::RangeInclusive;
 
@@ -114,6 +115,9 @@ pub struct Query {
     pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
     pub form: Option<LogForm>,
+    /// Faults on purpose, and the seed that they are drawn from.
+    pub fault: Option<Rates>,
+    pub fault_seed: Option<u64>,
     /// The simulated camera's frames come with what the IMU says.
     pub beside_imu: bool,
 }
@@ -172,6 +176,14 @@ impl Query {
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
             "beside" => self.beside_imu = choice(&["imu"])? == 0,
             "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
+            "fault" => {
+                self.fault = Some(Rates::parse(&value).map_err(|problem| {
+                    let names = Fault::ALL.map(Fault::name).join(", ");
+                    let remedy = format!("write for example fault=drop:0.01,corrupt:0.001; there are {names}");
+                    SourceError::uri(uri, format!("fault={value}: {problem}"), remedy)
+                })?);
+            }
+            "fault_seed" => self.fault_seed = Some(number(0..=u64::MAX)?),
             "seed" => self.seed = Some(number(0..=u64::MAX)?),
             "samples" => self.samples = Some(number(1..=u64::MAX)?),
             "baud" => self.baud = Some(number(1..=100_000_000)? as u32),

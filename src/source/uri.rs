@@ -121,6 +121,9 @@ const SCHEMES: &[SchemeRow] = &[
     SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
 ];
 
+/// What every scheme knows.
+const OF_ALL: [&str; 2] = ["fault", "fault_seed"];
+
 /// A parsed source URI.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Uri {
@@ -158,7 +161,7 @@ impl FromStr for Uri {
             let (key, value) = part.split_once('=').ok_or_else(|| {
                 SourceError::uri(text, format!("query '{part}' has no value"), "write ?key=value&key=value")
             })?;
-            if !row.queries.contains(&key) {
+            if !row.queries.contains(&key) && !OF_ALL.contains(&key) {
                 return Err(unknown_key(text, row, key));
             }
             if seen.contains(&key) {
@@ -174,7 +177,7 @@ impl FromStr for Uri {
 }
 
 fn unknown_key(text: &str, row: &SchemeRow, key: &str) -> SourceError {
-    let mut remedy = format!("{}: knows {}", row.name, row.queries.join(", "));
+    let mut remedy = format!("{}: knows {}", row.name, [row.queries, &OF_ALL].concat().join(", "));
     if row.scheme == Scheme::Pipe && matches!(key, "order" | "range" | "range_of" | "seed") {
         remedy += "; a pipe is played once, as it comes: record it to a file to reorder it";
     }
@@ -207,6 +210,8 @@ impl Uri {
             )
         } else if self.scheme != Scheme::Sim && q.seed.is_some() && q.order != Some(Order::Shuffled) {
             ("seed without order=shuffled", "add &order=shuffled or leave seed out")
+        } else if q.fault_seed.is_some() && q.fault.is_none() {
+            ("fault_seed without fault", "add &fault=drop:0.01")
         } else if q.range_of.is_some() && q.range.is_none() {
             ("range_of without range", "add &range=0.0..0.8")
         } else if self.scheme == Scheme::Sim && !matches!(self.paths[0].as_str(), "rover" | "log") {
@@ -297,6 +302,8 @@ mod tests {
             ("npy:f?range=0.8..0.2", &["range=0.8..0.2", "range=0.0..0.8"]),
             ("npy:f?seed=1", &["order=shuffled"]),
             ("npy:f?window", &["'window' has no value"]),
+            ("sim:rover?fault=dorp:0.1", &["no fault is called 'dorp'", "there are drop, repeat, delay"]),
+            ("link:f?fault_seed=1", &["fault_seed without fault"]),
             ("csv:f?rate=nan", &["rate=nan"]),
             ("pcm:f", &["rate=8000"]),
             ("pcm:f?rate=8000.5", &["a whole number"]),

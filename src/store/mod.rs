@@ -1,24 +1,34 @@
-//! Checkpoints: the whole state of a learner in one safetensors file, replaced atomically, the last two kept.
+//! Checkpoints: the whole state of a learner in one safetensors file, replaced atomically, the last few kept.
 //!
-//! The file opens in Python with `safetensors.numpy.load_file`. Its metadata holds the model as TOML and a BLAKE3 hash
-//! of all state; nothing in the file is believed before its size and the hash were checked.
+//! The file opens in Python with `safetensors.numpy.load_file`. Its metadata holds the model as TOML, a checksum over
+//! every byte of the file, and the checksum of the state that this one came from; nothing in it is believed before it was
+//! checked. It holds all that a lesson needs to go on exactly: weights, optimizer, replay, the guard's meters, counters.
+//! There is no random generator with a state of its own, as all random bits are a function of the seed and the counters.
+//!
+//! [`Store`] is for the one process that writes, [`read`] for those that look. Beside `NAME` there are `NAME.1` and so on,
+//! the generations before; `NAME.lock`, which the writer holds; while it writes `NAME.new`; and, if that ever happened,
+//! `NAME.damaged`, the newest file that could not be used.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+mod budget;
+pub mod disk;
+mod format;
+mod rotation;
+mod saved;
+
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize};
+pub use format::Snapshot;
+pub use rotation::generation_path;
+pub use saved::Saved;
 
-use crate::learner::{Learner, Numbers, Options};
+use budget::Budget;
+use disk::{Disk, RealDisk};
+
+use crate::learner::Learner;
 use crate::net::error::PlanError;
-use crate::net::spec::Spec;
-
-/// What this version writes and reads.
-const FORMAT: &str = "nestling checkpoint 2";
-/// A checkpoint larger than this is not opened.
-const MOST_BYTES: u64 = 4 << 30;
+use crate::state::Hash;
 
 /// Why a checkpoint cannot be written or used.
 #[derive(Debug, thiserror::Error)]
@@ -30,18 +40,45 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "{path}: another process is writing this checkpoint\n  what to do: stop it (it holds {path}.lock), or name another \
+         file"
+    )]
+    Locked { path: String },
     #[error("{path}: this is no checkpoint that can be used: {problem}\n  what to do: {remedy}")]
     Damaged { path: String, problem: String, remedy: String },
+    #[error(
+        "{path}: its format is \"{found}\" and this nestling reads \"{}\"\n  what to do: use the nestling that wrote it, or \
+         move it away and learn anew",
+        format::FORMAT
+    )]
+    Format { path: String, found: String },
     #[error("{path}: {source}")]
     Plan {
         path: String,
         #[source]
         source: PlanError,
     },
+    /// A mistake in nestling itself.
+    #[error("the model cannot be written down, which is a mistake in nestling: {0}")]
+    Model(String),
+    #[error("the snapshot is empty, which is a mistake in nestling: take one before it is saved")]
+    Empty,
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError + '_ {
     move |source| StoreError::Io { path: path.display().to_string(), source }
+}
+
+fn damaged(path: &Path, problem: impl ToString, remedy: &str) -> StoreError {
+    StoreError::Damaged { path: path.display().to_string(), problem: problem.to_string(), remedy: remedy.into() }
+}
+
+impl StoreError {
+    /// Whether there is no such file.
+    fn is_missing(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
 }
 
 /// The hash of all learner state ([`crate::state::hash`]) in hex.
@@ -49,203 +86,261 @@ pub fn state_hash(learner: &mut Learner) -> String {
     crate::state::hash(learner).to_string()
 }
 
-/// Where the older of two generations is kept.
-pub fn previous(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".previous");
-    path.with_file_name(name)
+/// How a store keeps what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Files kept, the newest among them; at least 1. With 1 nothing serves where the newest is damaged.
+    pub generations: usize,
+    /// Bytes that may be written an hour, in the long run; `None`: as many as are asked for.
+    ///
+    /// The default, 100 MB, is 2.4 GB a day and 0.88 TB a year. A consumer SD card of 32 GB whose cells take 500 writes, and
+    /// which writes each byte four times over (whole blocks are erased for parts of them), takes 32 GB · 500 / 4 = 4 TB: four
+    /// and a half years. Such numbers are seldom in data sheets; a card sold for endurance takes several times that.
+    pub bytes_per_hour: Option<u64>,
 }
 
-/// Writes `learner` to `path`; what was there becomes [`previous`]. At every instant one of the two is whole.
-///
-/// # Errors
-/// [`StoreError::Io`]; the last good checkpoint is then untouched.
-pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
-    let bytes = to_bytes(learner).map_err(|problem| damaged(path, problem, "this is a mistake in nestling itself"))?;
-    replace(path, &bytes)
-}
-
-/// Writes `bytes` to `path` as [`write()`] does.
-///
-/// # Errors
-/// [`StoreError::Io`].
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(io(folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io(folder))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
-    if path.exists() {
-        fs::rename(path, previous(path)).map_err(io(path))?;
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions { generations: 3, bytes_per_hour: Some(100_000_000) }
     }
-    file.persist(path).map_err(|e| StoreError::Io { path: path.display().to_string(), source: e.error })?;
-    // The names themselves must survive a power cut too.
-    File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))
 }
 
-fn to_bytes(learner: &mut Learner) -> Result<Vec<u8>, String> {
-    let hash = state_hash(learner);
-    let mut tensors: Vec<(&'static str, Dtype, Vec<u8>)> = Vec::new();
-    learner.visit_state(|name, mut numbers| {
-        let dtype = match numbers {
-            Numbers::I8(_) => Dtype::I8,
-            Numbers::I16(_) => Dtype::I16,
-            Numbers::I32(_) => Dtype::I32,
-            Numbers::Bytes(_) => Dtype::U8,
-        };
-        if !numbers.bytes().is_empty() {
-            tensors.push((name, dtype, numbers.bytes().to_vec()));
+/// A save that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Checksum of the file, which the next one names as its parent.
+    pub checksum: Hash,
+    pub bytes: u64,
+    /// How long the disk took.
+    pub took: Duration,
+}
+
+/// What a store wrote since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub saves: u64,
+    pub saves_failed: u64,
+    pub bytes_written: u64,
+    /// Bytes written within the last hour, to the minute.
+    pub bytes_last_hour: u64,
+    /// Until the next save is within the budget.
+    pub wait: Duration,
+}
+
+/// A checkpoint and the generations before it, for one writer. The lock is freed with the store, or by the kernel when
+/// the process ends in whatever way.
+///
+/// ```no_run
+/// # use nestling::store::{Snapshot, Store, StoreError, StoreOptions};
+/// # fn main_(learner: &mut nestling::learner::Learner) -> Result<(), StoreError> {
+/// let mut store = Store::open("robot.safetensors".as_ref(), &StoreOptions::default())?;
+/// if let Some(saved) = store.newest()? {
+///     saved.restore(learner)?;
+///     store.follows(&saved);
+/// }
+/// let mut snapshot = Snapshot::of(learner)?; // on the learner's thread
+/// let written = store.save(&mut snapshot)?; // on any other
+/// # Ok(()) }
+/// ```
+pub struct Store {
+    disk: Box<dyn Disk>,
+    path: PathBuf,
+    generations: usize,
+    budget: Budget,
+    parent: Hash,
+    saves: u64,
+    saves_failed: u64,
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the store of the checkpoint `path`, which need not be there; makes its folder and removes what a killed process
+    /// had begun to write.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another process has it open, [`StoreError::Io`] where the disk cannot be written.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        rotation::make_folder(&RealDisk, rotation::folder(path))?;
+        let lock_path = rotation::beside(path, "lock");
+        let mut how = OpenOptions::new();
+        let lock = how.write(true).create(true).truncate(false).open(&lock_path).map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.display().to_string() }),
+            Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
         }
-    });
-    let views = tensors.iter().map(|(name, dtype, bytes)| {
-        let shape = vec![bytes.len() / (dtype.bitsize() / 8)];
-        TensorView::new(*dtype, shape, bytes).map(|view| (*name, view)).map_err(|e| e.to_string())
-    });
-    let counters = learner.counters();
-    let spec = toml::to_string(learner.spec()).map_err(|e| e.to_string())?;
-    let metadata = HashMap::from([
-        ("format".into(), FORMAT.into()),
-        ("spec".into(), spec),
-        ("encoder_version".into(), counters.version.to_string()),
-        ("samples".into(), counters.observed.to_string()),
-        ("steps".into(), counters.steps.to_string()),
-        ("state_hash".into(), hash),
-    ]);
-    serialize(views.collect::<Result<Vec<_>, _>>()?, Some(metadata)).map_err(|e| e.to_string())
+        Ok(Store { _lock: Some(lock), ..Self::over(Box::new(RealDisk), path, options)? })
+    }
+
+    /// As [`Store::open`], over any disk and without a lock: for one whose power is cut by a test.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn over(disk: Box<dyn Disk>, path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        rotation::make_folder(disk.as_ref(), rotation::folder(path))?;
+        rotation::clear(disk.as_ref(), path)?;
+        let now = Instant::now();
+        let mut budget = Budget::new(options.bytes_per_hour, now);
+        budget.owe(disk.open(path).map_or(0, |(len, _)| len), now);
+        Ok(Store {
+            disk,
+            path: path.into(),
+            generations: options.generations.max(1),
+            budget,
+            parent: Hash([0; 32]),
+            saves: 0,
+            saves_failed: 0,
+            _lock: None,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest generation that can be used, `None` where there is none at all. Those before it that are damaged are kept
+    /// as `NAME.damaged` (the newest of them), and [`Saved::set_aside`] tells why.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the newest file where there are some and none can be used, and where it is of another format: then
+    /// nothing is touched.
+    pub fn newest(&mut self) -> Result<Option<Saved>, StoreError> {
+        let found = newest(self.disk.as_ref(), &self.path, self.generations)?;
+        if let Some((_, passed)) = &found {
+            let damaged = rotation::beside(&self.path, "damaged");
+            for file in passed.iter().rev() {
+                self.disk.rename(file, &damaged).map_err(io(file))?;
+            }
+            if !passed.is_empty() {
+                let folder = rotation::folder(&self.path);
+                self.disk.sync_folder(folder).map_err(io(folder))?;
+            }
+        }
+        Ok(found.map(|(saved, _)| saved))
+    }
+
+    /// The generation `back` before the newest, of those that are there; `None` where there are not so many.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be used.
+    pub fn generation(&self, back: usize) -> Result<Option<Saved>, StoreError> {
+        let mut left = back;
+        for place in 0..self.generations {
+            match saved::read_one(self.disk.as_ref(), &generation_path(&self.path, place)) {
+                Err(problem) if problem.is_missing() => {}
+                outcome if left == 0 => return outcome.map(Some),
+                _ => left -= 1,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The learner went on from `saved`: the next save names it as its parent.
+    pub fn follows(&mut self, saved: &Saved) {
+        self.parent = saved.checksum;
+    }
+
+    /// Writes `snapshot` as the newest generation. When this returns the state is safe from a power cut. It never waits for
+    /// the budget, as a save at the end cannot; ask [`Store::wait`] before one that can.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the last good generation is then untouched, and a later save may well work.
+    pub fn save(&mut self, snapshot: &mut Snapshot) -> Result<Written, StoreError> {
+        if snapshot.is_empty() {
+            return Err(StoreError::Empty);
+        }
+        let (bytes, checksum) = snapshot.sealed(self.parent);
+        let begun = Instant::now();
+        self.save_bytes(bytes)?;
+        self.parent = checksum;
+        Ok(Written { checksum, bytes: bytes.len() as u64, took: begun.elapsed() })
+    }
+
+    /// Writes `bytes`, which are no learner's (the float twin's), as the newest generation.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_bytes(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let outcome = rotation::replace(self.disk.as_ref(), &self.path, self.generations, bytes);
+        // What failed may have been written all the same.
+        self.budget.wrote(bytes.len() as u64, Instant::now());
+        match outcome {
+            Ok(()) => self.saves += 1,
+            Err(_) => self.saves_failed += 1,
+        }
+        outcome
+    }
+
+    /// How long until the next save is within the budget.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.budget.wait(now)
+    }
+
+    pub fn usage(&mut self, now: Instant) -> Usage {
+        Usage {
+            saves: self.saves,
+            saves_failed: self.saves_failed,
+            bytes_written: self.budget.bytes,
+            bytes_last_hour: self.budget.last_hour(now),
+            wait: self.budget.wait(now),
+        }
+    }
 }
 
-fn damaged(path: &Path, problem: impl ToString, remedy: &str) -> StoreError {
-    StoreError::Damaged { path: path.display().to_string(), problem: problem.to_string(), remedy: remedy.into() }
+/// The newest usable generation, and the damaged files that were passed over.
+fn newest(disk: &dyn Disk, path: &Path, generations: usize) -> Result<Option<(Saved, Vec<PathBuf>)>, StoreError> {
+    let (mut first, mut passed) = (None, Vec::new());
+    for back in 0..generations {
+        let file = generation_path(path, back);
+        match saved::read_one(disk, &file) {
+            Ok(mut saved) => {
+                saved.set_aside = first.map(|problem: StoreError| problem.to_string());
+                return Ok(Some((saved, passed)));
+            }
+            Err(problem) if problem.is_missing() => {}
+            Err(problem @ StoreError::Format { .. }) => return Err(first.unwrap_or(problem)),
+            Err(problem) => {
+                // A disk that cannot be read now may be readable later.
+                if !matches!(problem, StoreError::Io { .. }) {
+                    passed.push(file);
+                }
+                first = first.or(Some(problem));
+            }
+        }
+    }
+    first.map_or(Ok(None), Err)
+}
+
+/// Reads the checkpoint at `path`, or, where that is missing or damaged, the newest generation before it. For those who
+/// only look: no lock is taken and nothing is changed.
+///
+/// # Errors
+/// [`StoreError`] of the newest file where none can be used.
+pub fn read(path: &Path) -> Result<Saved, StoreError> {
+    match newest(&RealDisk, path, StoreOptions::default().generations)? {
+        Some((saved, _)) => Ok(saved),
+        // To say why there is none.
+        None => saved::read_one(&RealDisk, path),
+    }
+}
+
+/// Writes `learner` to `path` once, as the newest generation.
+///
+/// # Errors
+/// As [`Store::open`] and [`Store::save`].
+pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
+    let mut snapshot = Snapshot::of(learner)?;
+    Store::open(path, &StoreOptions::default())?.save(&mut snapshot).map(|_| ())
+}
+
+/// Where the generation before the newest is kept.
+pub fn previous(path: &Path) -> PathBuf {
+    generation_path(path, 1)
 }
 
 /// Whether the file at `path` was written by the float twin and not by the learner.
 pub fn is_float_twin(path: &Path) -> bool {
-    let bytes = File::open(path).and_then(|file| {
-        let mut bytes = Vec::new();
-        file.take(MOST_BYTES).read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let header = bytes.ok().and_then(|bytes| SafeTensors::read_metadata(&bytes).ok());
-    let metadata = header.and_then(|(_, header)| header.metadata().clone());
-    metadata.is_some_and(|m| m.get("format").is_some_and(|format| format == crate::twin::FORMAT))
-}
-
-/// A checkpoint file that was read and whose header is sound.
-pub struct Saved {
-    path: PathBuf,
-    bytes: Vec<u8>,
-    pub spec: Spec,
-    pub metadata: HashMap<String, String>,
-    /// Why the newest generation was passed over, where this is the one before.
-    pub set_aside: Option<String>,
-}
-
-/// Reads the checkpoint at `path`, or, where that is missing or damaged, the generation before it.
-///
-/// # Errors
-/// [`StoreError`] of the newest generation where neither can be used.
-pub fn read(path: &Path) -> Result<Saved, StoreError> {
-    let newest = read_one(path).and_then(|saved| saved.verify().map(|()| saved));
-    let problem = match newest {
-        Ok(saved) => return Ok(saved),
-        Err(problem) => problem,
-    };
-    let older = read_one(&previous(path)).and_then(|saved| saved.verify().map(|()| saved));
-    match older {
-        Ok(saved) => Ok(Saved { set_aside: Some(problem.to_string()), ..saved }),
-        Err(_) => Err(problem),
-    }
-}
-
-fn read_one(path: &Path) -> Result<Saved, StoreError> {
-    let file = File::open(path).map_err(io(path))?;
-    let length = file.metadata().map_err(io(path))?.len();
-    if length > MOST_BYTES {
-        return Err(damaged(path, format!("it has {length} bytes"), "name a checkpoint of nestling"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(io(path))?;
-    let remedy = "name a checkpoint that `nestling learn` wrote, or learn anew";
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(path, e, remedy))?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    match metadata.get("format").map(String::as_str) {
-        Some(FORMAT) => {}
-        Some(other) => return Err(damaged(path, format!("its format is \"{other}\""), remedy)),
-        None => return Err(damaged(path, "its metadata names no format", remedy)),
-    }
-    let text = metadata.get("spec").ok_or_else(|| damaged(path, "its metadata holds no model", remedy))?;
-    let spec = crate::model::parse(&path.display().to_string(), text).map_err(|e| damaged(path, e, remedy))?;
-    Ok(Saved { path: path.into(), bytes, spec, metadata, set_aside: None })
-}
-
-impl Saved {
-    fn tensors(&self) -> Result<SafeTensors<'_>, StoreError> {
-        SafeTensors::deserialize(&self.bytes).map_err(|e| damaged(&self.path, e, "learn anew"))
-    }
-
-    /// Names, types and lengths of all tensors.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`].
-    pub fn contents(&self) -> Result<Vec<(String, String, usize)>, StoreError> {
-        let tensors = self.tensors()?;
-        let mut rows: Vec<_> = tensors
-            .iter()
-            .map(|(name, view)| (name.to_string(), format!("{:?}", view.dtype()), view.shape().iter().product()))
-            .collect();
-        rows.sort();
-        Ok(rows)
-    }
-
-    /// Restores the state once, into memory that is thrown away, to see that it is whole.
-    fn verify(&self) -> Result<(), StoreError> {
-        let options = Options { kernels: crate::kernels::Kernels::Reference, ..Options::new(crate::sample::Seed(0)) };
-        let plan = Learner::plan(&self.spec, &options).map_err(|source| self.plan_error(source))?;
-        if plan.block_len() as u64 > MOST_BYTES {
-            return Err(damaged(
-                &self.path,
-                format!("its model wants {} bytes of memory", plan.ram_bytes),
-                "learn anew",
-            ));
-        }
-        let mut memory = vec![0; plan.block_len()];
-        let mut learner = Learner::new(&self.spec, &options, &mut memory).map_err(|source| self.plan_error(source))?;
-        self.restore(&mut learner)
-    }
-
-    fn plan_error(&self, source: PlanError) -> StoreError {
-        StoreError::Plan { path: self.path.display().to_string(), source }
-    }
-
-    /// Writes the saved state into `learner`, which must be of the same model.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] where a tensor is missing, has another length, or the hash is not that of the metadata;
-    /// the learner must not be used then.
-    pub fn restore(&self, learner: &mut Learner) -> Result<(), StoreError> {
-        let tensors = self.tensors()?;
-        let mut problem = None;
-        learner.visit_state(|name, mut numbers| {
-            let to = numbers.bytes();
-            match tensors.tensor(name) {
-                Ok(view) if view.data().len() == to.len() => to.copy_from_slice(view.data()),
-                Err(_) if to.is_empty() => {}
-                Ok(view) => {
-                    let (found, wanted) = (view.data().len(), to.len());
-                    problem = Some(format!("tensor {name} has {found} bytes and the model wants {wanted}"));
-                }
-                Err(_) => problem = Some(format!("tensor {name} is missing")),
-            }
-        });
-        let remedy = "learn anew, or use the checkpoint before it";
-        if let Some(problem) = problem {
-            return Err(damaged(&self.path, problem, remedy));
-        }
-        let (found, wanted) = (state_hash(learner), self.metadata.get("state_hash"));
-        if Some(&found) != wanted {
-            return Err(damaged(&self.path, "its state does not have the hash that it was written with", remedy));
-        }
-        learner.restored();
-        Ok(())
-    }
+    saved::format_of(&RealDisk, path).is_some_and(|format| format == crate::twin::FORMAT)
 }
 
 #[cfg(test)]
