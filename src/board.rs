@@ -262,6 +262,21 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_profile_says_the_defaults_but_where_it_says_otherwise() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards/linux.toml");
+        let shipped = Profile::read(&path).expect("a sound profile");
+        let default = Profile {
+            name: "linux".into(),
+            source: shipped.source.clone(),
+            model: Some("robot".into()),
+            learn: Learn { share: 0.5, ..Learn::default() },
+            store: Store { path: shipped.store.path.clone(), ..Store::default() },
+            ..Profile::default()
+        };
+        assert_eq!(shipped, default);
+    }
+
+    #[test]
     fn what_a_running_daemon_can_take_over_is_taken_and_the_rest_is_named() {
         let old = Profile::parse("b", "source = 'sim:rover'\n[learn]\nshare = 0.5").expect("sound");
         let sound = Profile::parse("b", "source = ['sim:rover']\n[learn]\nshare = 0.25\ntemperature = 60").expect("sound");
