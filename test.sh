@@ -5,6 +5,7 @@
 #   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
+#   package the Debian package, installed, upgraded and removed in a clean tree
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -50,6 +51,12 @@ arm() {
   .ci/arm.sh
 }
 
+package() {
+  need dpkg-deb dpkg
+  need debootstrap debootstrap
+  .ci/package.sh
+}
+
 demo() {
   local out
   out=$(mktemp -d)
@@ -59,7 +66,7 @@ demo() {
 }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package demo test)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
@@ -68,7 +75,8 @@ for stage in "${stages[@]}"; do
     bare) bare ;;
     boards) boards ;;
     arm) arm ;;
+    package) package ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, demo" >&2; exit 2 ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, demo" >&2; exit 2 ;;
   esac
 done

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::{Outcome, Told};
-use crate::runtime::daemon::control::{Command, ask, default_socket};
+use crate::runtime::daemon::control::{Command, ask, find_socket};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -27,7 +27,7 @@ pub struct Rollback {
 }
 
 fn say(args: &Args, command: Command) -> Result<Value, Box<dyn std::error::Error>> {
-    Ok(ask(&args.control.clone().unwrap_or_else(default_socket), command)?)
+    Ok(ask(&args.control.clone().unwrap_or_else(find_socket), command)?)
 }
 
 pub fn freeze(args: &Args) -> Outcome {

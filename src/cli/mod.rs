@@ -9,6 +9,7 @@ mod device;
 mod export;
 mod finetune;
 mod flash;
+mod generate;
 mod import;
 mod inspect;
 mod learn;
@@ -77,6 +78,8 @@ enum Verb {
     Record(record::Args),
     /// Tell what a learner of a model will hold and cost, before it runs.
     Plan(plan::Args),
+    /// Write manual pages, or print the completions of a shell.
+    Generate(generate::Args),
     /// Run every pretext task on every data set and write the table.
     Study(study::Args),
 }
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serial")]
         Verb::Record(args) => record::run(args),
         Verb::Plan(args) => plan::run(args),
+        Verb::Generate(args) => generate::run(args),
         Verb::Study(args) => study::run(args),
     };
     match outcome {

@@ -80,13 +80,22 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ControlError + '_ {
     move |source| ControlError::Io { path: path.display().to_string(), source }
 }
 
-/// Where a daemon listens unless it is told otherwise: `nestling.sock` in the folder that the system gives this service
-/// or this user for sockets, else in a folder of the user's own among temporary files.
-pub fn default_socket() -> PathBuf {
+/// Folders in which a daemon of this user, or of the system, may listen: that which the system gives a service, that of this
+/// user, one of the user's own among temporary files, that of the installed service.
+fn folders() -> impl Iterator<Item = PathBuf> {
     let of = |key| std::env::var_os(key).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let folder = of("RUNTIME_DIRECTORY").or_else(|| of("XDG_RUNTIME_DIR"));
-    let own = || std::env::temp_dir().join(format!("nestling-{}", rustix::process::getuid().as_raw()));
-    folder.unwrap_or_else(own).join("nestling.sock")
+    let own = std::env::temp_dir().join(format!("nestling-{}", rustix::process::getuid().as_raw()));
+    [of("RUNTIME_DIRECTORY"), of("XDG_RUNTIME_DIR"), Some(own), Some("/run/nestling".into())].into_iter().flatten()
+}
+
+/// Where a daemon listens unless it is told otherwise: `nestling.sock` in the first folder of its own.
+pub fn default_socket() -> PathBuf {
+    folders().next().unwrap_or_default().join("nestling.sock")
+}
+
+/// Where a daemon is found unless one is told where: the first of these sockets that there is.
+pub fn find_socket() -> PathBuf {
+    folders().map(|folder| folder.join("nestling.sock")).find(|path| path.exists()).unwrap_or_else(default_socket)
 }
 
 /// A socket that listens; its file goes with it.
