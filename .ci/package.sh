@@ -37,7 +37,7 @@ done
 learn() { # learn SAMPLES: as the service would, from the simulator; prints how many samples the checkpoint has seen
   as_service /usr/bin/nestling run --board /etc/nestling/board.toml --source 'sim:rover?samples='"$1" \
     --control /var/lib/nestling/control >/dev/null
-  as_service /usr/bin/nestling inspect /var/lib/nestling/state.safetensors --json | grep -o '"samples": *"\?[0-9]*' | grep -o '[0-9]*$'
+  as_service /usr/bin/nestling inspect /var/lib/nestling/state.safetensors --json | grep -o '"samples": *"\?[0-9]*' | grep -o '[0-9]*$' | head -1
 }
 first=$(learn 60)
 echo "the service's user learned from $first samples"
