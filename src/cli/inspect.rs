@@ -41,12 +41,17 @@ pub fn run(args: &Args) -> Outcome {
     }
     let of = |key: &str| saved.metadata.get(key).cloned().unwrap_or_default();
     text += &format!(
-        "checkpoint {}\n  encoder version  {}\n  samples          {}\n  steps            {}\n  state hash       {}\n\n{}\n",
+        "checkpoint {}\n  encoder version  {}\n  samples          {}\n  steps            {}\n  lessons          \
+         {}\n  state hash       {}\n  checksum         {}\n  comes from       {}\n\n{}\n",
         args.file.display(),
         of("encoder_version"),
         of("samples"),
         of("steps"),
+        of("lesson"),
         of("state_hash"),
+        saved.checksum,
+        // Of a learner that was begun anew these are zeros.
+        saved.parent,
         layers(&saved.spec)?
     );
     let contents = saved.contents()?;
@@ -66,7 +71,10 @@ pub fn run(args: &Args) -> Outcome {
         "encoder_version": of("encoder_version").parse::<u64>().ok(),
         "samples": of("samples").parse::<u64>().ok(),
         "steps": of("steps").parse::<u64>().ok(),
+        "lesson": of("lesson").parse::<u64>().ok(),
         "state_hash": of("state_hash"),
+        "checksum": saved.checksum.to_string(),
+        "parent": saved.parent.to_string(),
         "set_aside": saved.set_aside,
         "model": saved.spec,
         "tensors": tensors,

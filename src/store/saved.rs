@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::format::{self, FORMAT, Hasher, LENGTH};
 use super::{StoreError, damaged, io, state_hash};
 use crate::kernels::Kernels;
-use crate::learner::{Learner, Options};
+use crate::learner::{Learner, Options, Plan};
 use crate::net::spec::Spec;
 use crate::sample::Seed;
 use crate::state::Hash;
@@ -121,10 +121,12 @@ pub(super) fn read_one(disk: &dyn Disk, path: &Path) -> Result<Saved, StoreError
     }
     let text = metadata.get("spec").ok_or_else(|| damaged(path, "its metadata holds no model", REMEDY))?;
     let spec = crate::model::parse(&path.display().to_string(), text).map_err(|e| damaged(path, e, REMEDY))?;
-    let planned = plan(path, &spec)? as u64;
-    if planned > MOST_BYTES || header.data_len() as u64 > planned {
-        let problem = format!("it holds {} bytes of a model that wants {planned}", header.data_len());
-        return Err(damaged(path, problem, REMEDY));
+    let plan = plan(path, &spec)?;
+    let (planned, held) = (plan.block_len() as u64, header.data_len() as u64);
+    // A few bytes that claim a large memory of the past get none.
+    let remembered = plan.items.iter().filter(|item| item.name == "replay").map(|item| item.bytes as u64).sum::<u64>();
+    if planned > MOST_BYTES || held > planned || remembered / 2 > held {
+        return Err(damaged(path, format!("it holds {held} bytes of a model that wants {planned}"), REMEDY));
     }
     let bytes = read_all(disk, path, len)?;
     let saved = Saved { path: path.into(), bytes, spec, metadata, checksum, parent, set_aside: None };
@@ -146,9 +148,8 @@ fn options() -> Options {
     Options { kernels: Kernels::Reference, ..Options::new(Seed(0)) }
 }
 
-fn plan(path: &Path, spec: &Spec) -> Result<usize, StoreError> {
-    let plan = Learner::plan(spec, &options());
-    Ok(plan.map_err(|source| StoreError::Plan { path: path.display().to_string(), source })?.block_len())
+fn plan(path: &Path, spec: &Spec) -> Result<Plan, StoreError> {
+    Learner::plan(spec, &options()).map_err(|source| StoreError::Plan { path: path.display().to_string(), source })
 }
 
 impl Saved {
@@ -177,7 +178,7 @@ impl Saved {
 
     /// Restores the state once, into memory that is thrown away, to see that it is whole.
     fn verify(&self) -> Result<(), StoreError> {
-        let mut memory = vec![0; plan(&self.path, &self.spec)?];
+        let mut memory = vec![0; plan(&self.path, &self.spec)?.block_len()];
         let learner = Learner::new(&self.spec, &options(), &mut memory);
         let plan_error = |source| StoreError::Plan { path: self.path.display().to_string(), source };
         self.restore(&mut learner.map_err(plan_error)?)
