@@ -6,6 +6,7 @@
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
+#   vm      the daemon on a virtual PC with a camera and a disk: the camera is unplugged, the power goes
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -57,6 +58,14 @@ package() {
   .ci/package.sh
 }
 
+vm() {
+  need qemu-system-x86_64 qemu-system-x86
+  need cpio cpio
+  need /sbin/depmod kmod
+  need /sbin/mkfs.ext4 e2fsprogs
+  .ci/vm.sh
+}
+
 demo() {
   local out
   out=$(mktemp -d)
@@ -66,7 +75,7 @@ demo() {
 }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package vm demo test)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
@@ -76,7 +85,8 @@ for stage in "${stages[@]}"; do
     boards) boards ;;
     arm) arm ;;
     package) package ;;
+    vm) vm ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, demo" >&2; exit 2 ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, vm, demo" >&2; exit 2 ;;
   esac
 done
