@@ -226,6 +226,9 @@ impl Learner<'_> {
 
     /// Folds the dictionary that is being learned into its `i8` filters.
     pub(super) fn fold_dictionary(&mut self) {
+        if self.network.dictionaries().is_empty() {
+            return;
+        }
         let lesson = self.lesson();
         if lesson.layer == 0 || self.counters[0].observed > lesson.first {
             self.fold(lesson);
