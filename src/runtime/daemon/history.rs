@@ -32,7 +32,8 @@ impl History {
         if self.most == 0 {
             return;
         }
-        let mut bytes = if self.lessons.len() > self.most { self.lessons.pop_front() } else { None }.unwrap_or_default();
+        let mut bytes =
+            if self.lessons.len() > self.most { self.lessons.pop_front() } else { None }.unwrap_or_default();
         bytes.clear();
         learner.visit_state(|name, mut numbers| {
             if is_learned(name) {

@@ -152,7 +152,8 @@ mod tests {
         for host in ["localhost", "localhost:9464", "127.0.0.1", "127.0.0.1:1", "[::1]:9464", "[::1]"] {
             assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["example.org", "example.org:9464", "127.0.0.1.example.org", "10.0.0.1:9464", "localhost.evil", ""] {
+        for host in ["example.org", "example.org:9464", "127.0.0.1.example.org", "10.0.0.1:9464", "localhost.evil", ""]
+        {
             assert!(!is_loopback_name(host), "{host}");
         }
     }

@@ -1,5 +1,6 @@
 //! What a running daemon tells of itself: written by its threads, read by the control socket and the metrics.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::reader::SourceStatus;
 use super::saver::StoreStatus;
+use crate::bus::socket::Readers;
 use crate::runtime::machine;
 
 /// A value that one thread changes and others look at. Nobody holds it for longer than a copy takes.
@@ -82,6 +84,9 @@ pub struct FeatureStatus {
     pub encoder: u32,
     /// From the arrival of a sample to its feature.
     pub latency_us: Times,
+    /// Readers of the feature socket, and lines that one of them had no time for.
+    pub readers: u64,
+    pub missed: u64,
     /// When the newest feature's sample came.
     #[serde(skip)]
     pub newest: Option<Instant>,
@@ -168,11 +173,14 @@ pub struct Shared {
     pub features: Watched<FeatureStatus>,
     pub learning: Watched<LearningStatus>,
     pub store: Arc<Watched<Option<StoreStatus>>>,
+    pub readers: Arc<Readers>,
 }
 
 impl Shared {
     pub fn status(&self) -> Status {
-        let features = self.features.get();
+        let mut features = self.features.get();
+        features.readers = self.readers.now.load(Ordering::Relaxed);
+        features.missed = self.readers.missed.load(Ordering::Relaxed);
         Status {
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs_f64(),
