@@ -387,16 +387,6 @@ impl<'m> Learner<'m> {
         &self.counters[0]
     }
 
-    // STUB
-    pub fn freeze(&mut self) {}
-    pub fn thaw(&mut self) {}
-    pub fn frozen(&self) -> Option<&'static str> {
-        None
-    }
-    pub fn republish(&mut self, after: EncoderVersion) {
-        self.counters[0].version = u64::from(after.0) + 1;
-    }
-    // STUB END
     pub fn version(&self) -> EncoderVersion {
         EncoderVersion(self.counters[0].version as u32)
     }

@@ -87,6 +87,9 @@ impl<'a, 'm> Learning<'a, 'm> {
                 break;
             }
             self.feel();
+            if self.links.exchange.is_wanted() {
+                self.links.exchange.publish(self.learner);
+            }
             match from_stream.recv_timeout(TICK) {
                 Ok(record) => {
                     self.take(&record, requests, workers);

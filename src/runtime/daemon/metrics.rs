@@ -128,6 +128,7 @@ impl Collector for FromStatus {
         counter("features", "Features made", s.features.perceived)?;
         counter("features_late", "Features after their deadline", s.features.late)?;
         counter("features_unread", "Features that their reader had no time for", s.features.unread)?;
+        counter("features_withheld", "Samples without a feature as the encoder was damaged", s.features.withheld)?;
         counter("features_went_stale", "Times that features went stale", s.features.went_stale)?;
         counter("samples_learned", "Samples taken in by the learner", s.learning.observed)?;
         counter("samples_not_learned", "Samples that the learner had no time for", s.learning.not_learned)?;

@@ -19,6 +19,8 @@ use crate::source::Record;
 
 /// Longest wait for a sample before signals and staleness are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// The encoder in use is looked over this often for bits that flipped.
+const LOOK_OVER: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Perceive<'a> {
@@ -76,6 +78,7 @@ impl Perceive<'_> {
         let (mut limits, mut frozen) = self.limits();
         let mut perceived = 0;
         let mut next_due = None;
+        let (mut looked_over, mut whole) = (Instant::now(), true);
         let mut manager = Manager::new();
         let mut line = Vec::new();
         while self.samples.is_none_or(|most| perceived < most) && !self.outputs.iter().any(Output::reader_left) {
@@ -101,6 +104,18 @@ impl Perceive<'_> {
                 continue;
             }
             self.perceiver.refresh(self.exchange);
+            if looked_over.elapsed() >= LOOK_OVER || !whole {
+                looked_over = Instant::now();
+                let was_whole = std::mem::replace(&mut whole, self.perceiver.is_whole(self.exchange));
+                if !whole {
+                    // No feature is better than one of damaged weights; the learner sends others at once.
+                    self.shared.features.change(|s| {
+                        s.damaged_encoders += u64::from(was_whole);
+                        s.withheld += 1;
+                    });
+                    continue;
+                }
+            }
             if let Err(problem) = self.perceiver.perceive(&hand.record.sample(), &mut feature) {
                 // The first sample tells whether model and source fit; a later misfit is a fault of the stream.
                 if perceived == 0 {

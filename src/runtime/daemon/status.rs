@@ -78,6 +78,9 @@ pub struct FeatureStatus {
     pub stale: bool,
     /// Times that features went stale.
     pub went_stale: u64,
+    /// Times that bits of the encoder in use had flipped, and samples of which no feature was made until it was replaced.
+    pub damaged_encoders: u64,
+    pub withheld: u64,
     /// Features that the reader of the output had no time for.
     pub unread: u64,
     /// Version of the encoder of the newest feature.
