@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::augment::signal::ChannelScale;
-use crate::guard::integrity::checksum;
+use crate::fixed::checksum::checksum;
 use crate::learner::{Learner, SampleError, input_of, store_sample, work_len};
 use crate::net::forward::{self, Params, Scratch, Shifts};
 use crate::net::network::Network;

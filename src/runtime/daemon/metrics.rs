@@ -134,6 +134,9 @@ impl Collector for FromStatus {
         counter("samples_not_learned", "Samples that the learner had no time for", s.learning.not_learned)?;
         counter("steps", "Steps of the pretext", s.learning.steps)?;
         counter("lessons_published", "Lessons published", s.learning.lessons_published)?;
+        counter("samples_flat", "Samples without contrast, not learned from", s.learning.guard.flat)?;
+        counter("samples_stuck", "Samples of a stuck sensor, not learned from", s.learning.guard.stuck)?;
+        counter("memory_restored", "Times that damaged memory was restored", s.learning.restored)?;
         counter("lessons_undone", "Lessons undone", s.learning.lessons_rolled_back)?;
         if let Some(store) = &s.store {
             counter("store_saves", "Checkpoints written", store.saves)?;
