@@ -5,6 +5,7 @@
 #   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
+#   crash   a learner that is killed at random moments, hundreds of times
 #   demo    the main job, small, as a new user would run it
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -50,6 +51,10 @@ arm() {
   .ci/arm.sh
 }
 
+crash() {
+  NESTLING_KILLS=600 cargo test --test kill -- --nocapture
+}
+
 demo() {
   local out
   out=$(mktemp -d)
@@ -59,7 +64,7 @@ demo() {
 }
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm demo crash test)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
@@ -68,7 +73,8 @@ for stage in "${stages[@]}"; do
     bare) bare ;;
     boards) boards ;;
     arm) arm ;;
+    crash) crash ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, demo" >&2; exit 2 ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, crash, demo" >&2; exit 2 ;;
   esac
 done
