@@ -6,7 +6,11 @@
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
+#   crash   a learner that is killed at random moments, hundreds of times
 #   demo    the main job, small, as a new user would run it
+#   soak    200,000 samples of changing scenes with faults: memory, latency and features stay as they are
+#   sanitize  AddressSanitizer over unsafe code, ThreadSanitizer over threads
+#   fuzz    every parser and decoder by libFuzzer, some seconds each (the tests run the same targets without it)
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -57,6 +61,10 @@ package() {
   .ci/package.sh
 }
 
+crash() {
+  NESTLING_KILLS=600 cargo test --test kill -- --nocapture
+}
+
 demo() {
   local out
   out=$(mktemp -d)
@@ -65,18 +73,26 @@ demo() {
   test -s "$out/index.html"
 }
 
+soak() {
+  cargo test --test soak -- --ignored --nocapture
+}
+
+sanitize() {
+  .ci/sanitize.sh
+}
+
+fuzz() {
+  need c++ g++
+  .ci/fuzz.sh
+}
+
+# The tests come last, so that their own summary is the end of it all.
+all=(style bare boards arm package soak sanitize fuzz crash demo test)
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package demo test)
+[ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 for stage in "${stages[@]}"; do
+  [[ " ${all[*]} " == *" $stage "* ]] || { echo "test.sh: no stage $stage; there are ${all[*]}" >&2; exit 2; }
   echo "== $stage"
-  case $stage in
-    style) style ;;
-    test) test_ ;;
-    bare) bare ;;
-    boards) boards ;;
-    arm) arm ;;
-    package) package ;;
-    demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, demo" >&2; exit 2 ;;
-  esac
+  # `test` is the shell's own word.
+  if [ "$stage" = test ]; then test_; else "$stage"; fi
 done
