@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Outcome {
         return super::learn_float::run(args, &mut store, &spec, &options, source.as_mut());
     }
     let plan = Learner::plan(&spec, &options)?;
-    let mut memory = vec![0u8; plan.block_len()];
+    let mut memory = super::memory::block(&plan)?;
     let mut learner = Learner::new(&spec, &options, &mut memory)?;
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
