@@ -7,6 +7,9 @@
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
 #   demo    the main job, small, as a new user would run it
+#   soak    200,000 samples of changing scenes with faults: memory, latency and features stay as they are
+#   sanitize  AddressSanitizer over unsafe code, ThreadSanitizer over threads
+#   fuzz    every parser and decoder by libFuzzer, some seconds each (the tests run the same targets without it)
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -65,8 +68,21 @@ demo() {
   test -s "$out/index.html"
 }
 
+soak() {
+  cargo test --test soak -- --ignored --nocapture
+}
+
+sanitize() {
+  .ci/sanitize.sh
+}
+
+fuzz() {
+  need c++ g++
+  .ci/fuzz.sh
+}
+
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package demo test)
+[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package demo test soak sanitize fuzz)
 for stage in "${stages[@]}"; do
   echo "== $stage"
   case $stage in
@@ -77,6 +93,9 @@ for stage in "${stages[@]}"; do
     arm) arm ;;
     package) package ;;
     demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, demo" >&2; exit 2 ;;
+    soak) soak ;;
+    sanitize) sanitize ;;
+    fuzz) fuzz ;;
+    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, demo, soak, sanitize, fuzz" >&2; exit 2 ;;
   esac
 done

@@ -70,7 +70,7 @@ fn darken(record: &mut Record, light: u16) {
     }
 }
 
-/// Labelled frames of three worlds that are never learned from, by day, at dusk and by night: some laps, and later ones.
+/// Labelled frames of five worlds that are never learned from, by day, at dusk and by night: some laps, and later ones.
 struct Exam(Vec<[Vec<Record>; 2]>);
 
 impl Exam {
@@ -91,7 +91,7 @@ impl Exam {
                 kept
             })
         };
-        Exam((1..4).map(world).collect())
+        Exam((0..5).map(world).collect())
     }
 
     /// R² of the steering that linear probes read from the published features, on average over the worlds.
@@ -148,8 +148,8 @@ struct Life {
     resident: Vec<u64>,
 }
 
-/// Lives through `samples`, and looks at memory, latency and features after each tenth.
-fn live(samples: u64) -> Life {
+/// Lives through `samples`, and looks at memory and latency after each tenth; of the tenths `judged`, at the features too.
+fn live(samples: u64, judged: std::ops::Range<usize>) -> Life {
     let spec = spec();
     let options = Options { lanes: 1, ..Options::new(Seed(11)) };
     let plan = Learner::plan(&spec, &options).expect("a sound plan");
@@ -257,12 +257,12 @@ fn live(samples: u64) -> Life {
     let saved = store.newest().expect("a store that can be read").expect("a checkpoint");
     saved.restore(&mut learner).expect("a checkpoint that can be restored");
     let exam = Exam::new();
-    for tenth in [1, 3, 5, 7, 9] {
+    for tenth in judged {
         let saved = store::read(&folder.path().join(tenth.to_string())).expect("a checkpoint");
         saved.restore(&mut learner).expect("a checkpoint that can be restored");
         life.scores.push(exam.score(&mut learner));
     }
-    println!("R2 of steering after 2, 4, 6, 8 and 10 tenths: {:.3?}", life.scores);
+    println!("R2 of steering: {:.3?}", life.scores);
     life
 }
 
@@ -309,13 +309,17 @@ fn a_process_holds_the_planned_memory_and_little_more() {
 
 #[test]
 fn a_short_life_is_flat() {
-    let life = live(10_000);
-    assert!(life.scores[4] > 0.1, "{:?}", life.scores);
+    let life = live(10_000, 9..10);
+    assert!(life.scores[0] > 0.1, "{:?}", life.scores);
 }
 
 #[test]
 #[ignore = "a few minutes; ./test.sh soak"]
 fn a_long_life_is_flat_and_its_features_do_not_get_worse() {
-    let life = live(200_000);
-    assert!(life.scores[4] > life.scores[2] - 0.1, "{:?}", life.scores);
+    let life = live(200_000, 0..10);
+    // From one checkpoint to the next it moves by some hundredths.
+    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
+    let (middle, end) = (mean(&life.scores[3..6]), mean(&life.scores[7..10]));
+    println!("{middle:.3} in the middle, {end:.3} at the end");
+    assert!(end > middle - 0.05, "{:?}", life.scores);
 }
