@@ -15,7 +15,7 @@ fi
 export RUSTC_BOOTSTRAP=1
 RUSTFLAGS="-Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1" \
+-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing" \
   cargo build --release --quiet --target "$host" --bins
 built=target/$host/release
 # Not an error where memory is only not given back at exit; a target has no state.
