@@ -2,7 +2,7 @@
 # Fuzzing with libFuzzer and AddressSanitizer: `.ci/fuzz.sh [SECONDS [TARGET…]]` builds every target of fuzz/ and runs each
 # for SECONDS (5) from its seeds and its kept corpus. Fails on any finding, and prints where the input lies.
 # cargo-fuzz is not needed: the flags are those that it passes, and the runtimes come with the toolchain.
-# KEEP=1: writes what reached something new into fuzz/corpus, minimised.
+# KEEP=1: keeps in fuzz/corpus the fewest inputs that reach what was reached, where they are short.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 seconds=${1:-5}
@@ -15,7 +15,7 @@ fi
 export RUSTC_BOOTSTRAP=1
 RUSTFLAGS="-Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1" \
+-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing" \
   cargo build --release --quiet --target "$host" --bins
 built=target/$host/release
 # Not an error where memory is only not given back at exit; a target has no state.
@@ -43,8 +43,10 @@ for name in "${names[@]}"; do
   printf '%-12s %12s %9s %7s\n' "$name" "${executions:-?}" "${edges:-?}" "${inputs:-?}"
   if [ -n "${KEEP:-}" ]; then
     mkdir -p "$scratch/kept"
-    "$built/$name" -merge=1 -max_len=4096 "$scratch/kept" "$scratch/seeds/$name" "corpus/$name" "$scratch/new/$name" >/dev/null 2>&1
-    find "$scratch/kept" -type f -size -4k -exec cp -n {} "corpus/$name/" \;
+    "$built/$name" -set_cover_merge=1 -max_len=512 "$scratch/kept" "$scratch/seeds/$name" "corpus/$name" "$scratch/new/$name" \
+      >/dev/null 2>&1
+    find "$scratch/kept" -type f -size -513c -printf '%s %p\n' | sort -rn | tail -n 40 | cut -d' ' -f2- \
+      | xargs -r cp -t "corpus/$name/"
     rm -rf "$scratch/kept"
   fi
 done

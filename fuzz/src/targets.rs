@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nestling::image::{self, Image};
 use nestling::kernels::Kernels;
@@ -204,13 +205,13 @@ pub fn state(data: &[u8]) {
     const NUMBERS: [&str; 8] =
         ["weights", "thresholds", "masters", "momentum", "objective", "whitening", "dictionary", "replay.entries"];
     let spec = super::seeds::small("image");
-    let options = Options { expected_samples: Some(2 * SAMPLES), ..Options::new(Seed(1)) };
+    let options = Options { expected_samples: Some(SAMPLES), ..Options::new(Seed(1)) };
     let mut memory = vec![0; Learner::plan(&spec, &options).expect("a sound model").block_len()];
     let mut learner = Learner::new(&spec, &options, &mut memory).expect("enough memory");
     let mut feature = vec![0; learner.network().feature_dim];
-    for n in 0..2 * SAMPLES {
+    for n in 0..24 {
         // While the dictionary is being learned, and while the layers above it are.
-        if n == 4 || n == SAMPLES {
+        if n == 4 || n == 16 {
             for edit in data.chunks_exact(3) {
                 let place = usize::from(u16::from_le_bytes([edit[0], edit[1]]));
                 let mut at = 0;
@@ -285,10 +286,12 @@ fn look(raw: &RawSample) {
 
 /// A table on its own, and beside the files that tables describe.
 pub fn table(data: &[u8]) {
+    static FRAMES: OnceLock<Vec<u8>> = OnceLock::new();
+    let frames = FRAMES.get_or_init(|| super::seeds::jpeg(16, 8, 50).repeat(2));
     in_folder(|folder| {
         let t = put(folder, "t.csv", data);
         let raw = put(folder, "a.raw", &[7; 80]);
-        let jpegs = put(folder, "f.jpegs", &super::seeds::jpeg(16, 8, 50).repeat(2));
+        let jpegs = put(folder, "f.jpegs", frames);
         let x = put(folder, "x.npy", &super::seeds::npy("<f4", "(8, 2)", &[0; 64]));
         for uri in [
             format!("csv:{t}?window=1&nan=skip&label=label&smooth=2"),
