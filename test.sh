@@ -7,7 +7,11 @@
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
 #   vm      the daemon on a virtual PC with a camera and a disk: the camera is unplugged, the power goes
+#   crash   a learner that is killed at random moments, hundreds of times
 #   demo    the main job, small, as a new user would run it
+#   soak    200,000 samples of changing scenes with faults: memory, latency and features stay as they are
+#   sanitize  AddressSanitizer over unsafe code, ThreadSanitizer over threads
+#   fuzz    every parser and decoder by libFuzzer, some seconds each (the tests run the same targets without it)
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -63,7 +67,12 @@ vm() {
   need cpio cpio
   need /sbin/depmod kmod
   need /sbin/mkfs.ext4 e2fsprogs
+  need v4l2-ctl v4l-utils
   .ci/vm.sh
+}
+
+crash() {
+  NESTLING_KILLS=600 cargo test --test kill -- --nocapture
 }
 
 demo() {
@@ -74,19 +83,26 @@ demo() {
   test -s "$out/index.html"
 }
 
+soak() {
+  cargo test --test soak -- --ignored --nocapture
+}
+
+sanitize() {
+  .ci/sanitize.sh
+}
+
+fuzz() {
+  need c++ g++
+  .ci/fuzz.sh
+}
+
+# The tests come last, so that their own summary is the end of it all.
+all=(style bare boards arm package vm soak sanitize fuzz crash demo test)
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(style bare boards arm package vm demo test)
+[ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 for stage in "${stages[@]}"; do
+  [[ " ${all[*]} " == *" $stage "* ]] || { echo "test.sh: no stage $stage; there are ${all[*]}" >&2; exit 2; }
   echo "== $stage"
-  case $stage in
-    style) style ;;
-    test) test_ ;;
-    bare) bare ;;
-    boards) boards ;;
-    arm) arm ;;
-    package) package ;;
-    vm) vm ;;
-    demo) demo ;;
-    *) echo "test.sh: no stage $stage; there are style, test, bare, boards, arm, package, vm, demo" >&2; exit 2 ;;
-  esac
+  # `test` is the shell's own word.
+  if [ "$stage" = test ]; then test_; else "$stage"; fi
 done

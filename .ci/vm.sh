@@ -37,7 +37,15 @@ chmod 755 "$root"
 mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,disk,etc,modules,vm}
 cp "$work/busybox-static/bin/busybox" "$root/bin/"
 strip -o "$root/bin/nestling" target/release/nestling 2>/dev/null || cp target/release/nestling "$root/bin/"
-ldd target/release/nestling | grep -o '/[^ ]*' | while read -r library; do install -D "$library" "$root$library"; done
+programs=(target/release/nestling)
+# With it the camera falls silent and damages a frame.
+if command -v v4l2-ctl >/dev/null; then
+  programs+=("$(command -v v4l2-ctl)")
+  cp "${programs[1]}" "$root/bin/"
+else
+  echo "SKIPPED: a silent camera and a damaged frame, as v4l2-ctl is not installed"
+fi
+ldd "${programs[@]}" | grep -o '/[^ ]*' | sort -u | while read -r library; do install -D "$library" "$root$library"; done
 cp .ci/vm/*.toml "$root/vm/"
 cp .ci/vm/init "$root/init"
 printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >"$root/etc/passwd"

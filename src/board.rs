@@ -108,6 +108,14 @@ table! {
 }
 
 table! {
+    /// `[output]`
+    pub struct Output {
+        /// Unix socket on which everyone who may connect gets every feature, one JSON object a line. Its user and group may.
+        pub socket: Option<PathBuf> = None,
+    }
+}
+
+table! {
     /// `[control]`
     pub struct Control {
         /// Unix socket for `status`, `freeze`, `thaw` and `rollback`. Absent: see `runtime::daemon::control`.
@@ -133,6 +141,7 @@ pub struct Profile {
     pub perceive: Perceive,
     pub learn: Learn,
     pub store: Store,
+    pub output: Output,
     pub control: Control,
 }
 
@@ -149,7 +158,9 @@ impl Profile {
         std::fs::File::open(path).map_err(io)?.take(MOST_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut profile = Self::parse(&name(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut profile.store.path, &mut profile.control.socket].into_iter().flatten() {
+        for path in
+            [&mut profile.store.path, &mut profile.output.socket, &mut profile.control.socket].into_iter().flatten()
+        {
             *path = folder.join(&*path);
         }
         // A model is a shipped one unless there is such a file.
@@ -180,7 +191,12 @@ impl Profile {
             true => Ok(()),
             false => Err(BoardError::Value { path: path.into(), key, value: value.to_string(), wanted }),
         };
-        from("perceive.rate", perceive.rate, (0.0..=10_000.0).contains(&perceive.rate), "features a second, 0 to 10000")?;
+        from(
+            "perceive.rate",
+            perceive.rate,
+            (0.0..=10_000.0).contains(&perceive.rate),
+            "features a second, 0 to 10000",
+        )?;
         let ms = |n: u64| (1..=3_600_000).contains(&n);
         for (key, n) in [
             ("perceive.deadline_ms", perceive.deadline_ms),
@@ -225,6 +241,7 @@ impl Profile {
             ("learn.lessons", self.learn.lessons != new.learn.lessons),
             ("store.path", self.store.path != new.store.path),
             ("store.generations", self.store.generations != new.store.generations),
+            ("output", self.output != new.output),
             ("control", self.control != new.control),
         ];
         let keys: Vec<&str> = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
@@ -279,7 +296,8 @@ mod tests {
     #[test]
     fn what_a_running_daemon_can_take_over_is_taken_and_the_rest_is_named() {
         let old = Profile::parse("b", "source = 'sim:rover'\n[learn]\nshare = 0.5").expect("sound");
-        let sound = Profile::parse("b", "source = ['sim:rover']\n[learn]\nshare = 0.25\ntemperature = 60").expect("sound");
+        let sound =
+            Profile::parse("b", "source = ['sim:rover']\n[learn]\nshare = 0.25\ntemperature = 60").expect("sound");
         old.may_become(&sound).expect("only budgets change");
         let other = Profile::parse("b", "source = 'sim:log'\nmodel = 'n5'\n[learn]\nshare = 0.25").expect("sound");
         let problem = old.may_become(&other).expect_err("the source changes").to_string();

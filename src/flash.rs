@@ -65,6 +65,8 @@ pub enum FlashError<E> {
     TooSmall { pages: usize, needed: usize },
     /// The generation is of a learner with another layout.
     Model,
+    /// What was just saved does not read back: the flash was not blank where it should have been, or wears out.
+    ReadBack,
     /// The flash or the map on it failed.
     Map(MapError<E>),
 }
@@ -81,6 +83,11 @@ impl<E: core::fmt::Debug> core::fmt::Display for FlashError<E> {
                 "the flash range has {pages} pages and two generations of the state need {needed}; give it more pages"
             ),
             Self::Model => write!(f, "the state in flash is of another model; erase the range or flash that model"),
+            Self::ReadBack => write!(
+                f,
+                "what was saved does not read back; the generation before it is kept: save again, and replace the flash if \
+                 this goes on"
+            ),
             Self::Map(problem) => write!(f, "the flash failed: {problem:?}"),
         }
     }
@@ -192,9 +199,7 @@ impl<F: NorFlash> FlashStore<F> {
     fn find_newest(&mut self, buffer: &mut [u8]) -> Result<(), FlashError<F::Error>> {
         let mut found: [Option<(Commit, u8)>; 2] = [None; 2];
         for slot in 0..2u8 {
-            let record = block_on(self.map.fetch_item::<&[u8]>(buffer, &key(slot, COMMIT)))?;
-            let commit: Option<Commit> = record.and_then(|bytes| postcard::from_bytes(bytes).ok());
-            found[usize::from(slot)] = commit.map(|commit| (commit, slot));
+            found[usize::from(slot)] = self.commit_of(slot, buffer)?.map(|commit| (commit, slot));
         }
         found.sort_unstable_by_key(|one| core::cmp::Reverse(one.map(|(commit, _)| commit.generation)));
         let last = found[0].map(|(commit, _)| commit);
@@ -207,6 +212,11 @@ impl<F: NorFlash> FlashStore<F> {
             }
         }
         Ok(())
+    }
+
+    fn commit_of(&mut self, slot: u8, buffer: &mut [u8]) -> Result<Option<Commit>, FlashError<F::Error>> {
+        let record = block_on(self.map.fetch_item::<&[u8]>(buffer, &key(slot, COMMIT)))?;
+        Ok(record.and_then(|bytes| postcard::from_bytes(bytes).ok()))
     }
 
     /// Whether all chunks of `commit` are there and have its checksum.
@@ -277,10 +287,11 @@ impl<F: NorFlash> FlashStore<F> {
         Ok(true)
     }
 
-    /// Saves the state of `learner` as the newest generation.
+    /// Saves the state of `learner` as the newest generation, and reads it back.
     ///
     /// # Errors
-    /// [`FlashError::TooSmall`] before anything is written; [`FlashError::Map`]. The generation before is untouched.
+    /// [`FlashError::TooSmall`] before anything is written; [`FlashError::Map`], [`FlashError::ReadBack`]. The generation
+    /// before is untouched.
     pub fn save(&mut self, learner: &mut Learner, buffer: &mut [u8]) -> Result<Generation, FlashError<F::Error>> {
         if buffer.len() < LEAST_BUFFER {
             return Err(FlashError::Buffer { needed: LEAST_BUFFER });
@@ -322,6 +333,9 @@ impl<F: NorFlash> FlashStore<F> {
         let mut record = [0; LEAST_BUFFER - KEY];
         let record: &[u8] = postcard::to_slice(&commit, &mut record).map_or(&[], |bytes| bytes);
         block_on(self.map.store_item(buffer, &key(slot, COMMIT), &record))?;
+        if self.commit_of(slot, buffer)? != Some(commit) || !self.is_whole(&commit, slot, buffer)? {
+            return Err(FlashError::ReadBack);
+        }
         self.newest = Some((commit, slot));
         self.last_number = commit.generation;
         Ok(Generation { number: commit.generation, samples: commit.samples, len: commit.len })

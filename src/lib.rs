@@ -48,6 +48,8 @@ pub mod cli;
 #[cfg(feature = "std")]
 pub mod board;
 #[cfg(feature = "std")]
+pub mod bus;
+#[cfg(feature = "std")]
 pub mod demo;
 #[cfg(feature = "std")]
 pub mod evaluate;

@@ -165,7 +165,8 @@ fn make_fifo(path: &Path) {
     assert!(made.success());
 }
 
-const FROM_FIFO: [&str; 4] = ["--source", "pipe:FOLDER/frames?format=gray8&width=16&height=16", "--model", "quick.toml"];
+const FROM_FIFO: [&str; 4] =
+    ["--source", "pipe:FOLDER/frames?format=gray8&width=16&height=16", "--model", "quick.toml"];
 
 fn with_fifo(more: &[&str]) -> Daemon {
     let daemon = Daemon::start(&[&FROM_FIFO, more].concat(), |folder, _| make_fifo(&folder.join("frames")));
@@ -288,7 +289,8 @@ fn sighup_reads_the_profile_again_or_says_why_not_and_goes_on() {
     let before = daemon.once("still ice", |s| s["learning"]["state"] == "frozen");
     say("");
     daemon.once("a thaw", |s| {
-        s["learning"]["state"] == "learning" && s["learning"]["observed"].as_u64() > before["learning"]["observed"].as_u64()
+        s["learning"]["state"] == "learning"
+            && s["learning"]["observed"].as_u64() > before["learning"]["observed"].as_u64()
     });
 }
 
@@ -336,6 +338,31 @@ fn a_reader_that_sleeps_holds_nothing_up() {
 }
 
 #[test]
+fn everyone_on_the_feature_socket_gets_every_feature_and_one_who_sleeps_disturbs_nobody() {
+    let profile = "source = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n\
+        [perceive]\nstale_ms = 300\n[output]\nsocket = 'features'\n";
+    let daemon = Daemon::start(&["--board", "board.toml"], |folder, _| {
+        make_fifo(&folder.join("frames"));
+        fs::write(folder.join("board.toml"), profile).expect("a file");
+    });
+    until("the control socket", || daemon.status().map(|_| ()));
+    let connect = || UnixStream::connect(daemon.path("features")).expect("it listens");
+    let (asleep, awake, patient) = (connect(), connect(), connect());
+    let camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    let lines = BufReader::new(awake).lines().map_while(Result::ok);
+    let lines: Vec<Value> = lines.take(100).map(|line| serde_json::from_str(&line).expect("a whole line")).collect();
+    let times: Vec<u64> = lines.iter().map(|line| line["t_us"].as_u64().expect("a time")).collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    daemon.once("its readers", |s| s["features"]["readers"].as_u64() >= Some(2));
+    drop((asleep, camera));
+    let last = BufReader::new(patient).lines().map_while(Result::ok).find(|line| line.contains("stale"));
+    let last: Value = serde_json::from_str(&last.expect("a word of staleness")).expect("JSON");
+    assert!(last["stale"] == true && last["age_us"].as_u64() > Some(300_000), "{last}");
+    let mode = fs::metadata(daemon.path("features")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
+#[test]
 fn nothing_but_its_own_socket_is_opened_and_no_frame_is_written() {
     let daemon = with_fifo(&[]);
     let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
@@ -354,7 +381,8 @@ fn nothing_but_its_own_socket_is_opened_and_no_frame_is_written() {
             assert!(!on_a_network.iter().any(|other| other == inode), "a socket on a network");
         }
         // Files of its own folder, opened for writing.
-        let flags = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display())).unwrap_or_default();
+        let flags =
+            fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display())).unwrap_or_default();
         let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim).unwrap_or("0");
         let writes = u32::from_str_radix(flags, 8).expect("octal") & 3 != 0;
         let is_file = fs::metadata(&target).is_ok_and(|m| m.is_file());
@@ -397,8 +425,15 @@ fn garbage_on_the_control_socket_is_answered_and_disturbs_nothing() {
         answer
     };
     let long = vec![b'x'; 100_000];
-    for words in [b"{}\n".as_slice(), b"\xff\xfe\n", b"{\"command\":\"halt\"}\n", b"{\"command\":\"rollback\",\"lessons\":-1}\n",
-                  b"{\"command\":\"rollback\",\"lessons\":1,\"generation\":1}\n", b"no newline", &long] {
+    for words in [
+        b"{}\n".as_slice(),
+        b"\xff\xfe\n",
+        b"{\"command\":\"halt\"}\n",
+        b"{\"command\":\"rollback\",\"lessons\":-1}\n",
+        b"{\"command\":\"rollback\",\"lessons\":1,\"generation\":1}\n",
+        b"no newline",
+        &long,
+    ] {
         let answer = say(words);
         assert!(answer.is_empty() || answer.contains("\"ok\":false"), "{answer}");
     }
@@ -425,8 +460,19 @@ fn garbage_on_the_control_socket_is_answered_and_disturbs_nothing() {
 fn features_keep_their_rate_while_learning_is_far_too_slow() {
     // The largest shipped model on every frame, which no machine here can follow.
     let daemon = Daemon::start(
-        &["--source", "sim:rover?width=64&height=48", "--model", "l400", "--set", "pretext.samples_per_step=1",
-          "--set", "dictionary.samples=20", "--pace"], |_, _| {});
+        &[
+            "--source",
+            "sim:rover?width=64&height=48",
+            "--model",
+            "l400",
+            "--set",
+            "pretext.samples_per_step=1",
+            "--set",
+            "dictionary.samples=20",
+            "--pace",
+        ],
+        |_, _| {},
+    );
     let status = daemon.once("learning that is behind", |s| {
         s["learning"]["steps"].as_u64() > Some(3) && s["features"]["perceived"].as_u64() > Some(200)
     });
@@ -434,7 +480,9 @@ fn features_keep_their_rate_while_learning_is_far_too_slow() {
     let (samples, perceived) = (count("samples", "source"), count("perceived", "features"));
     println!(
         "{samples} samples, {perceived} perceived, {} learned from; latency {}, steps {}",
-        count("observed", "learning"), status["features"]["latency_us"], status["learning"]["step_us"]
+        count("observed", "learning"),
+        status["features"]["latency_us"],
+        status["learning"]["step_us"]
     );
     // Whatever else this machine does: nearly all are perceived, and all are accounted for.
     assert!(perceived + 2 + count("missed", "source") >= samples, "{status}");
@@ -466,7 +514,9 @@ fn metrics_are_for_prometheus_on_this_machine_and_not_for_pages_of_other_sites()
     };
     let sound = get("/metrics", &format!("Host: 127.0.0.1:{port}\r\n"));
     assert!(sound.starts_with("HTTP/1.1 200"), "{sound}");
-    for line in ["nestling_features_total ", "nestling_feature_latency_p99_seconds ", "nestling_effective_rank ", "# EOF"] {
+    for line in
+        ["nestling_features_total ", "nestling_feature_latency_p99_seconds ", "nestling_effective_rank ", "# EOF"]
+    {
         assert!(sound.contains(line), "{line} in {sound}");
     }
     assert!(get("/metrics", "Host: evil.example\r\n").starts_with("HTTP/1.1 421"));
@@ -475,6 +525,7 @@ fn metrics_are_for_prometheus_on_this_machine_and_not_for_pages_of_other_sites()
     // Loopback alone: the table of sockets says so.
     let table = fs::read_to_string(format!("/proc/{}/net/tcp", daemon.child.id())).expect("a table");
     let listens = format!(":{port:04X}");
-    let places: Vec<&str> = table.lines().filter_map(|l| l.split_whitespace().nth(1)).filter(|a| a.ends_with(&listens)).collect();
+    let places: Vec<&str> =
+        table.lines().filter_map(|l| l.split_whitespace().nth(1)).filter(|a| a.ends_with(&listens)).collect();
     assert!(!places.is_empty() && places.iter().all(|place| place.starts_with("0100007F")), "{places:?}");
 }

@@ -267,3 +267,38 @@ fn a_failing_source_ends_learning_with_its_reason() {
         assert!(learner.counters().observed > 0);
     });
 }
+
+#[test]
+fn what_was_learned_before_a_source_failed_is_kept_and_the_program_tells_what_was_done_to_it() {
+    let dir = TempDir::new().expect("a folder");
+    let out = dir.path().join("a.safetensors").display().to_string();
+    let learn = |faults: &str| {
+        let source = format!("sim:rover?samples=200&width=32&height=32&fault={faults}&fault_seed=1");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nestling"));
+        command.args([
+            "learn",
+            "--json",
+            "--model",
+            "n5",
+            "--set",
+            "dictionary.samples=50",
+            "--source",
+            &source,
+            "--out",
+            &out,
+        ]);
+        command.output().expect("the program runs")
+    };
+    let failed = learn("error:0.02");
+    let says = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(says.contains("samples were learned, and are in") && says.contains("leave error out"), "{says}");
+    assert!(nestling::store::read(out.as_ref()).is_ok_and(|saved| !saved.metadata.is_empty()));
+    let done = learn("truncate:0.1,drop:0.1");
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one JSON object");
+    let count =
+        |pointer: &str| told.pointer(pointer).and_then(|n| n.as_u64()).unwrap_or_else(|| panic!("{pointer}: {told}"));
+    assert_eq!(count("/refused"), count("/injected/faults/truncate"));
+    assert_eq!(count("/samples") + count("/refused"), count("/injected/delivered"));
+    assert_eq!(count("/injected/delivered") + count("/injected/faults/drop"), 200);
+}

@@ -6,8 +6,9 @@
 #![cfg(unix)]
 
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -30,8 +31,8 @@ const MODEL: &str = "name = 'killed'\n[input]\nkind = 'image'\nheight = 12\nwidt
 /// Samples of a run. One that ends before it was killed often enough is followed by another.
 const SAMPLES: u64 = 2000;
 
-/// Starts learning into `path`, or goes on from it, and feeds it from the stream's first frame on; how many were fed.
-fn start(path: &Path) -> (Child, Arc<AtomicU64>, JoinHandle<()>) {
+/// `nestling learn` into `path`, or on from it, and its input.
+fn learn(path: &Path) -> (Child, ChildStdin) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nestling"));
     command
         .args(["learn", "--json", "--threads", "1", "--save-every", "0", "--model"])
@@ -43,21 +44,29 @@ fn start(path: &Path) -> (Child, Arc<AtomicU64>, JoinHandle<()>) {
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program runs");
-    let mut frames = child.stdin.take().expect("its input");
+    let frames = child.stdin.take().expect("its input");
+    (child, frames)
+}
+
+/// Feeds the frames `numbers` of the stream, as long as somebody reads; `fed` is told of each.
+fn feed(frames: &mut ChildStdin, numbers: Range<u64>, fed: impl Fn(u64)) {
+    let mut pixels = [0; FRAME];
+    for n in numbers {
+        let row = |(y, row): (usize, &mut [u8])| row.fill((n * 37 + y as u64 * (n % 7 + 1)) as u8);
+        pixels.chunks_exact_mut(96).enumerate().for_each(row);
+        if frames.write_all(&pixels).is_err() {
+            return;
+        }
+        fed(n + 1);
+    }
+}
+
+/// As [`learn`], fed from the stream's first frame on by a thread; how many were fed.
+fn start(path: &Path) -> (Child, Arc<AtomicU64>, JoinHandle<()>) {
+    let (child, mut frames) = learn(path);
     let fed = Arc::new(AtomicU64::new(0));
     let told = Arc::clone(&fed);
-    let feeder = std::thread::spawn(move || {
-        let mut pixels = [0; FRAME];
-        for n in 0..SAMPLES {
-            let row = |(y, row): (usize, &mut [u8])| row.fill((n * 37 + y as u64 * (n % 7 + 1)) as u8);
-            pixels.chunks_exact_mut(96).enumerate().for_each(row);
-            // One that was killed reads no more.
-            if frames.write_all(&pixels).is_err() {
-                return;
-            }
-            told.store(n + 1, Ordering::SeqCst);
-        }
-    });
+    let feeder = std::thread::spawn(move || feed(&mut frames, 0..SAMPLES, |n| told.store(n, Ordering::SeqCst)));
     (child, fed, feeder)
 }
 
@@ -140,4 +149,54 @@ fn a_learner_that_is_killed_again_and_again_loses_no_more_than_it_may_and_ends_a
          samples lost where {BOUND} may be; all end at the uncut hash"
     );
     assert!(in_a_save > 0, "no kill met a save");
+}
+
+/// Makes the place where new files are written one that cannot be written, or gives it back.
+fn block(path: &Path, block: bool) {
+    let new = path.with_extension("safetensors.new");
+    for _ in 0..10_000 {
+        let done = if block { std::fs::create_dir(&new) } else { std::fs::remove_dir(&new) };
+        if done.is_ok() {
+            return;
+        }
+        // It is being written this very moment.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    panic!("{} is always in use", new.display());
+}
+
+#[test]
+fn learning_outlives_a_disk_that_fails_and_its_last_good_checkpoint_does_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = place(&folder.path().join("failing"));
+    let (child, mut frames) = learn(&path);
+    feed(&mut frames, 0..500, |_| {});
+    block(&path, true);
+    let good = saved(&path);
+    feed(&mut frames, 500..1000, |_| {});
+    // It took in what its pipe cannot hold, and what was saved stayed.
+    assert!((1..=500).contains(&good) && saved(&path) == good, "{good}");
+    block(&path, false);
+    feed(&mut frames, 1000..SAMPLES, |_| {});
+    drop(frames);
+    let output = child.wait_with_output().expect("it ends");
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("was not written").count(), 1, "{said}");
+    let told: Value = serde_json::from_str(&told).expect("one JSON object");
+    assert!(told["saves_failed"].as_u64().is_some_and(|n| n > 40), "{told}");
+    assert!(told["saves"].as_u64().is_some_and(|n| n > 100), "{told}");
+    assert!(told["bytes_written"].as_u64().is_some_and(|n| n > 1_000_000), "{told}");
+    assert_eq!((saved(&path), &told["state_hash"]), (SAMPLES, &finish(&place(&folder.path().join("uncut")))));
+
+    // What cannot be written at the end is a failure.
+    let path = place(&folder.path().join("until the end"));
+    let (child, mut frames) = learn(&path);
+    feed(&mut frames, 0..500, |_| {});
+    block(&path, true);
+    let good = saved(&path);
+    feed(&mut frames, 500..SAMPLES, |_| {});
+    drop(frames);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), saved(&path)), (Some(1), good));
 }

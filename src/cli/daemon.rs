@@ -121,9 +121,26 @@ pub(super) fn text(s: &Value) -> String {
         number("/learning/lessons_kept"),
         number("/learning/encoder"),
     ));
-    let guard = s.pointer("/learning/guard").and_then(Value::as_object);
-    let meters: Vec<String> = guard.into_iter().flatten().filter_map(|(name, value)| meter(name, value)).collect();
-    lines.push(format!("  guard      {}", meters.join(", ")));
+    let faults = s.pointer("/learning/guard/faults").and_then(Value::as_object);
+    let faults = faults.into_iter().flatten().filter(|(_, n)| n.as_u64() > Some(0));
+    let faults: Vec<String> = faults.map(|(name, n)| format!(", {n} {}", name.replace('_', " "))).collect();
+    lines.push(format!(
+        "  guard      effective rank {:.1} ({:.0} % of the best), spread {:.3} ({:.0} %), loss {:.2} above the best{}",
+        number("/learning/guard/effective_rank"),
+        100.0 * number("/learning/guard/standing_rank"),
+        number("/learning/guard/spread"),
+        100.0 * number("/learning/guard/standing_spread"),
+        number("/learning/guard/standing_loss"),
+        faults.concat()
+    ));
+    lines.push(format!(
+        "  input      {} without contrast, {} stuck; brightness {:+.1}, contrast {:+.1} against the usual, histogram {:.2} off",
+        number("/learning/guard/flat"),
+        number("/learning/guard/stuck"),
+        number("/learning/guard/exposure_mean"),
+        number("/learning/guard/exposure_contrast"),
+        number("/learning/guard/distribution"),
+    ));
     lines.push(match s["store"].as_object() {
         None => "  store      none: what is learned is lost at the end; start it with --state FILE".to_string(),
         Some(_) => store_text(s),
@@ -135,10 +152,6 @@ pub(super) fn text(s: &Value) -> String {
         number("/memory/peak_rss_bytes") / 1e6
     ));
     lines.join("\n")
-}
-
-fn meter(name: &str, value: &Value) -> Option<String> {
-    Some(format!("{} {:.2}", name.replace('_', " "), value.as_f64()?))
 }
 
 fn store_text(s: &Value) -> String {

@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Outcome {
         return super::learn_float::run(args, &mut store, &spec, &options, source.as_mut());
     }
     let plan = Learner::plan(&spec, &options)?;
-    let mut memory = vec![0u8; plan.block_len()];
+    let mut memory = super::memory::block(&plan)?;
     let mut learner = Learner::new(&spec, &options, &mut memory)?;
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut cut = false;
     let pool = Pool::new(options.lanes)?;
     let extent = drive::Extent { epochs: args.epochs, samples: args.samples };
-    let refused = pool.run(|workers| {
+    let outcome = pool.run(|workers| {
         drive::learn(&mut learner, source.as_mut(), extent, workers, |learner, did| {
             match did {
                 None => bar.set_position(learner.counters().observed),
@@ -139,7 +139,24 @@ pub fn run(args: &Args) -> Outcome {
             cut = interrupted.load(Ordering::Relaxed) || args.stop_after.is_some_and(|n| samples >= n);
             !cut
         })
-    })?;
+    });
+    let refused = match outcome {
+        Ok(refused) => refused,
+        Err(problem) => {
+            // All that was due was done: what was learned before the source failed can be gone on from.
+            if learner.counters().observed > already {
+                bar.finish_and_clear();
+                snapshot.take(&mut learner)?;
+                store.save(&mut snapshot)?;
+                eprintln!(
+                    "nestling: {} samples were learned, and are in {}",
+                    learner.counters().observed,
+                    args.out.display()
+                );
+            }
+            return Err(problem.into());
+        }
+    };
     if !cut {
         learner.finish();
         if let Some(comparison) = &mut comparison {

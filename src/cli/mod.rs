@@ -14,6 +14,7 @@ mod import;
 mod inspect;
 mod learn;
 mod learn_float;
+mod memory;
 mod pictures;
 mod plan;
 mod probe;

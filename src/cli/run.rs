@@ -88,10 +88,8 @@ pub fn run(args: &Args) -> Outcome {
     } else {
         Some(open(&profile.source, &OpenOptions { seed: profile.seed.unwrap_or(0) })?)
     };
-    let options = StoreOptions {
-        generations: profile.store.generations,
-        bytes_per_hour: Some(profile.store.bytes_per_hour),
-    };
+    let options =
+        StoreOptions { generations: profile.store.generations, bytes_per_hour: Some(profile.store.bytes_per_hour) };
     let mut store = profile.store.path.as_deref().map(|path| Store::open(path, &options)).transpose()?;
     let saved = match &mut store {
         Some(store) => store.newest()?,

@@ -3,6 +3,7 @@
 //!
 //! Everything above uses these functions and no other rounding; nothing here knows what a tensor is.
 
+pub mod checksum;
 pub mod math;
 pub mod random;
 

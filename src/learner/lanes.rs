@@ -71,9 +71,11 @@ impl<'a> Sums<'a> {
         }
     }
 
-    /// Activations and errors that were clamped.
-    pub fn clamped(&self) -> u64 {
-        self.forward.layers.iter().chain(&self.backward).map(|s| u64::from(s.clamped)).sum()
+    /// Activations and errors: those that were clamped, and all.
+    pub fn clamped(&self) -> [[u64; 2]; 2] {
+        [&self.forward.layers[..], &self.backward[..]].map(|seen| {
+            seen.iter().fold([0; 2], |[clamped, all], s| [clamped + u64::from(s.clamped), all + u64::from(s.total)])
+        })
     }
 }
 

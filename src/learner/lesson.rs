@@ -5,7 +5,7 @@ use super::rebuild::Way;
 use super::step::{objective_len, objective_range};
 use super::{Did, Encoder, Learner, batch};
 use crate::fixed::{LaggedShift, bit_length};
-use crate::guard::{self, Health};
+use crate::guard::{self, FREEZE_AFTER, Fault, Frozen, Health, Judged, Standing};
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, HeadActivations, Params, Scratch};
 use crate::net::head::Head;
@@ -66,7 +66,7 @@ impl<'a> CanaryBuffers<'a> {
             inner: arena.take(embeds().map(|head| network.inner_len(head)).max().unwrap_or(0)),
             input: arena.take(network.input.len()),
             window: arena.take(if rebuilds { network.input.len() } else { 0 }),
-            rows: arena.take(spec.guard.canaries * network.meter_grid().len()),
+            rows: arena.take(rows_len(spec, network)),
             embeddings: arena.take(rows * dim),
             targets: arena.take(if embeds().any(|head| head.pretext.task.predicts()) { rows * dim } else { 0 }),
             objective: arena.take(objective_len(network)),
@@ -78,6 +78,25 @@ impl<'a> CanaryBuffers<'a> {
     }
 }
 
+/// Takes what a judgement needs.
+pub(super) fn take_for_judging(spec: &Spec, network: &Network, arena: &mut Arena) {
+    let _: &mut [i32] = arena.take(rows_len(spec, network));
+    CanaryBuffers::take(spec, network, arena);
+}
+
+/// Length of the canaries' pooled activations.
+fn rows_len(spec: &Spec, network: &Network) -> usize {
+    spec.guard.canaries * network.meter_grid().len()
+}
+
+/// `E ‖f(x) − f(x′)‖²` of the unit embeddings of the first two of `views` views of each sample, Q15.
+fn alignment(embeddings: &[i32], views: usize, dim: usize) -> u32 {
+    let pairs = || embeddings.chunks_exact(views.max(1) * dim).filter(|_| views > 1);
+    let sum: i64 =
+        pairs().map(|rows| i64::from((2 << 15) - 2 * guard::cosine(&rows[..dim], &rows[dim..2 * dim]))).sum();
+    (sum / (pairs().count() as i64).max(1)) as u32
+}
+
 /// Canaries are spread evenly over the replay buffer.
 fn canary_pick(canary: usize, canaries: usize, held: usize) -> Pick {
     Pick::Entry { index: canary * held / canaries }
@@ -86,6 +105,7 @@ fn canary_pick(canary: usize, canaries: usize, held: usize) -> Pick {
 /// What measuring an encoder found: its health, and the shifts that its feature wants.
 struct Measured {
     health: Health,
+    judged: Judged,
     feature: [LaggedShift; MAX_LAYERS],
 }
 
@@ -102,14 +122,20 @@ impl Learner<'_> {
         match self.spec.trains() {
             true => progress >= u64::from(self.spec.guard.lesson_steps),
             false if self.stack_is_learned() => false,
-            false => progress >= DICTIONARY_LESSON && self.counters[0].observed >= self.counters[0].stem_samples,
+            false => progress >= DICTIONARY_LESSON && self.learned_from() >= self.counters[0].stem_samples,
         }
     }
 
     /// Ends a lesson that was cut short, at the end of a stream: whatever was learned is judged now.
     pub fn finish(&mut self) -> Did {
-        let stem_cut_short = self.counters[0].observed < self.counters[0].stem_samples;
-        if stem_cut_short && self.counters[0].observed > 0 {
+        if self.frozen().is_some() {
+            return Did::Idle;
+        }
+        let stem_cut_short = self.learned_from() < self.counters[0].stem_samples;
+        if stem_cut_short && self.learned_from() > 0 {
+            if let Some(did) = self.mend(true) {
+                return did;
+            }
             self.fold_dictionary();
             self.publish_stem(0);
         }
@@ -122,6 +148,10 @@ impl Learner<'_> {
 
     pub(super) fn end_lesson(&mut self) -> Did {
         self.counters[0].lesson_progress = 0;
+        if let Some(did) = self.mend(true) {
+            return did;
+        }
+        self.scrub();
         if !self.spec.trains() {
             self.fold_dictionary();
             self.settle_shifts(0);
@@ -129,14 +159,19 @@ impl Learner<'_> {
         if !self.network.judged {
             return self.publish_unjudged();
         }
-        let Some(old) = self.measure_published() else { return Did::Idle };
-        let Some(new) = self.measure_learning() else { return Did::Idle };
+        let Some((old, new)) = self.measure_both() else { return Did::Idle };
         // The encoder before the first lesson is no measure: its shifts may not even be known.
         let floor = if self.counters[0].lessons_published == 0 { new.health } else { old.health };
-        match guard::judge(&floor, &new.health) {
-            Ok(()) => self.publish(&new),
+        let record = self.record();
+        record.close_lesson();
+        (record.judged, record.has_judged) = (new.judged, 1);
+        match record.standing.judge(&floor, &new.health, new.judged.directions) {
+            Ok(standing) => {
+                record.standing = standing;
+                self.publish(&new)
+            }
             Err(fault) => {
-                self.undo();
+                self.undo(fault);
                 Did::Undone { health: new.health, fault }
             }
         }
@@ -150,6 +185,7 @@ impl Learner<'_> {
         }
         self.settle_shifts(layer);
         if let Some(measured) = self.measure_learning() {
+            self.record().standing = Standing::BEST;
             self.publish(&measured);
         }
     }
@@ -173,18 +209,29 @@ impl Learner<'_> {
         // Of the contrastive step's embeddings; there is no other measure without canaries.
         let [effective_rank, spread, ..] = self.health[0];
         let loss = (self.counters[0].loss_running >> 4) as u32;
-        self.publish(&Measured { health: Health { effective_rank, spread, loss, saturation }, feature })
+        let health = Health { effective_rank, spread, loss, saturation };
+        self.publish(&Measured { health, feature, judged: Judged::default() })
     }
 
-    fn undo(&mut self) {
+    /// Goes back to the last published lesson.
+    pub(super) fn undo(&mut self, fault: Fault) {
         self.learning.copy_from(&self.published);
         self.masters.copy_from_slice(self.accepted_masters);
         self.momentum.copy_from_slice(self.accepted_momentum);
         self.objective.copy_from_slice(self.accepted_objective);
         self.narrow_masters();
+        self.seal_learning();
+        self.record().faults[fault as usize] += 1;
         let c = &mut self.counters[0];
         c.lessons_rolled_back += 1;
-        c.undone_in_a_row += 1;
+        c.lesson_progress = 0;
+        // That memory failed says nothing of the step size.
+        if fault != Fault::Damaged {
+            c.undone_in_a_row += 1;
+            if c.undone_in_a_row >= FREEZE_AFTER {
+                self.freeze_for(Frozen::Guard);
+            }
+        }
     }
 
     /// Publishes the encoder as it is, with shifts found on what was remembered: what an untrained encoder is judged by.
@@ -232,20 +279,26 @@ impl Learner<'_> {
 
     fn measure_learning(&mut self) -> Option<Measured> {
         let scratch = core::mem::take(&mut self.scratch);
-        let measured = self.measure(&self.learning, scratch);
+        let measured = self.measure(&self.learning, &mut [], scratch);
         self.scratch = scratch;
         measured
     }
 
-    fn measure_published(&mut self) -> Option<Measured> {
+    /// The published encoder and the one that learns, on the same canaries.
+    fn measure_both(&mut self) -> Option<(Measured, Measured)> {
         let scratch = core::mem::take(&mut self.scratch);
-        let measured = self.measure(&self.published, scratch);
+        let mut arena = Arena::over(scratch);
+        let before = arena.take(rows_len(&self.spec, &self.network));
+        let rest = arena.take_rest();
+        let old = self.measure(&self.published, before, rest);
+        let new = self.measure(&self.learning, before, rest);
         self.scratch = scratch;
-        measured
+        old.zip(new)
     }
 
-    /// Measures an encoder on the canaries; `None` while there are too few.
-    fn measure(&self, encoder: &Encoder, scratch: &mut [u8]) -> Option<Measured> {
+    /// Measures an encoder on the canaries; `None` while there are too few. `before` has the activations of the encoder
+    /// measured before, or zeros, and gets this one's; it may be empty.
+    fn measure(&self, encoder: &Encoder, before: &mut [i32], scratch: &mut [u8]) -> Option<Measured> {
         let (canaries, held) = self.canaries();
         if canaries < 2 {
             return None;
@@ -264,24 +317,30 @@ impl Learner<'_> {
                 sums.for_each(|s| bits[block][bit_length(s.unsigned_abs()) as usize & 31] += 1);
             });
         }
-        let (effective_rank, spread) = guard::rank_and_spread(&mut b.rows[..canaries * grid.len()], grid.len());
-        let (loss, embedding_rank) = self.canary_loss(params, &mut b, canaries, pick);
+        let rows = &mut b.rows[..canaries * grid.len()];
+        let (directions, uniformity) = guard::directions(rows, grid.len());
+        let pairs = rows.chunks_exact(grid.len()).zip(before.chunks_exact(grid.len()));
+        let apart: u32 = pairs.map(|(row, before)| (1 << 15) - guard::cosine(row, before)).sum::<i32>().unsigned_abs();
+        before.iter_mut().zip(&*rows).for_each(|(before, row)| *before = *row);
+        let (effective_rank, spread) = guard::rank_and_spread(rows, grid.len());
+        let (loss, embedding_rank, alignment) = self.canary_loss(params, &mut b, canaries, pick);
+        let judged = Judged { directions, uniformity, alignment, distance: apart / canaries as u32 };
         let effective_rank = effective_rank.min(embedding_rank);
         let saturation = guard::saturation(encoder.trained(network));
         let health = Health { effective_rank, spread, loss, saturation };
-        Some(Measured { health, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
+        Some(Measured { health, judged, feature: bits.map(|counts| LaggedShift::at(shift_of(&counts))) })
     }
 
     /// Loss of all pretexts on the canaries, through the same views in every lesson; and the effective rank of embeddings
-    /// that nothing repels, which may become all alike while the layers below do not yet.
+    /// that nothing repels, which may become all alike while the layers below do not yet; and the alignment.
     fn canary_loss(
         &self,
         params: Params,
         b: &mut CanaryBuffers,
         canaries: usize,
         pick: impl Fn(usize) -> Pick,
-    ) -> (u32, u32) {
-        let (mut loss, mut rank) = (0, u32::MAX);
+    ) -> (u32, u32, u32) {
+        let (mut loss, mut rank, mut alignment) = (0, u32::MAX, 0);
         for head in &self.network.heads {
             if head.pretext.task.rebuilds() {
                 let CanaryBuffers { window, input, activations, scores, scratch, .. } = b;
@@ -290,7 +349,9 @@ impl Learner<'_> {
                 loss += self.rebuild_loss(head, params, CANARY_STEP, (0..canaries).map(&pick), &mut way);
                 continue;
             }
-            loss += self.embedding_loss(head, params, b, canaries, &pick);
+            let (own, apart) = self.embedding_loss(head, params, b, canaries, &pick);
+            loss += own;
+            alignment = alignment.max(apart);
             if head.pretext.task == Task::Predictor {
                 let dim = self.network.embedding_dim(head);
                 let rows = &mut b.embeddings[..canaries * head.pretext.views * dim];
@@ -298,9 +359,10 @@ impl Learner<'_> {
                 rank = rank.min(guard::rank_and_spread(rows, dim).0);
             }
         }
-        (loss, rank)
+        (loss, rank, alignment)
     }
 
+    /// The loss of `head`, and how far the embeddings of two views are apart.
     fn embedding_loss(
         &self,
         head: &Head,
@@ -308,7 +370,7 @@ impl Learner<'_> {
         b: &mut CanaryBuffers,
         canaries: usize,
         pick: impl Fn(usize) -> Pick,
-    ) -> u32 {
+    ) -> (u32, u32) {
         let (spec, network, pretext) = (&self.spec, &self.network, &head.pretext);
         let dim = network.embedding_dim(head);
         let views = canaries * pretext.views;
@@ -327,9 +389,11 @@ impl Learner<'_> {
             }
         }
         let (z, range) = (&mut b.embeddings[..views * dim], objective_range(network, head));
+        let apart = alignment(z, pretext.views, dim);
         let targets = &b.targets[..if pretext.task.predicts() { views * dim } else { 0 }];
         let state = &mut b.objective[range.clone()];
         state.copy_from_slice(&self.objective[range]);
-        objective::loss(network.kernels, pretext, z, targets, state, false, &mut b.losses[head.number])
+        let loss = objective::loss(network.kernels, pretext, z, targets, state, false, &mut b.losses[head.number]);
+        (loss, apart)
     }
 }

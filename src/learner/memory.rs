@@ -2,13 +2,14 @@
 
 use super::{Encoder, Learner, MAX_LANES, Options, batch, rebuild, stem, step};
 use crate::fixed::LaggedShift;
+use crate::guard::integrity::Part;
 use crate::net::arena::Arena;
 use crate::net::error::PlanError;
 use crate::net::forward::Scratch;
 use crate::net::head::Head;
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, MAX_LAYERS, Spec};
-use crate::replay::{Beside, Replay};
+use crate::replay::{Beside, Lens, Replay};
 
 /// One line of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,12 +153,15 @@ pub(super) fn take<'p, 'm>(
 
     let counters = arena.take(1);
     let health = arena.take(1);
+    let watch = arena.take(1);
+    let judged = network.judged;
+    let record = arena.take(usize::from(judged));
+    let sums = arena.take(if judged { Part::ALL.len() } else { 0 });
     mark("counters", arena);
     let in_flash = in_flash(&network, options);
     let learning = Encoder::take(&network, in_flash, arena);
     mark("learning encoder", arena);
     // Without canaries nothing is judged, and what learns is what is read.
-    let judged = network.judged;
     let published = if judged { Encoder::take(&network, in_flash, arena) } else { Encoder::none() };
     mark("published encoder", arena);
     let packed_back = arena.take(if spec.trains() { network.packed_back_len } else { 0 });
@@ -198,7 +202,8 @@ pub(super) fn take<'p, 'm>(
     let held = if network.base > 0 { network.base_input().len() } else { frame };
     let (neighbours, per_step) = (network.neighbours(), per_step.unwrap_or(1));
     let beside = Beside { len: if network.beside() > 0 { spec.input.beside } else { 0 }, share: network.beside() };
-    let replay = Replay::take(&replay_spec, neighbours, per_step, held, descriptor_len(&network), beside, arena);
+    let lens = Lens { frame: held, descriptor: descriptor_len(&network), beside, sealed: judged };
+    let replay = Replay::take(&replay_spec, neighbours, per_step, lens, arena);
     let beside = arena.take(beside.len);
     mark("replay", arena);
     let stored = arena.take(frame + inbox_slack(options.lean));
@@ -228,6 +233,9 @@ pub(super) fn take<'p, 'm>(
         lean: options.lean,
         counters,
         health,
+        watch,
+        record,
+        sums,
         learning,
         published,
         packed_back,
@@ -280,7 +288,7 @@ fn scratch_len(spec: &Spec, network: &Network, options: &Options) -> usize {
             .unwrap_or(0),
         counted(&|arena| {
             if network.judged {
-                super::lesson::CanaryBuffers::take(spec, network, arena);
+                super::lesson::take_for_judging(spec, network, arena);
             }
         }),
     ];

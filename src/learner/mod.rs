@@ -5,6 +5,7 @@
 
 mod batch;
 mod encoder;
+mod keep;
 mod lanes;
 mod lesson;
 mod map;
@@ -32,7 +33,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::augment::signal;
 use crate::fixed::LaggedShift;
-use crate::guard::{Fault, Health};
+use crate::guard::integrity::Part;
+use crate::guard::watch::Watch;
+use crate::guard::{Fault, Health, Record};
 use crate::kernels::Kernels;
 use crate::net::error::PlanError;
 use crate::net::forward::{Params, Shifts};
@@ -169,8 +172,11 @@ pub enum Did {
     Trained { loss: u32 },
     /// The lesson ended and was published.
     Published { health: Health, version: EncoderVersion },
-    /// The lesson ended and was undone.
+    /// The lesson was undone, as it ended or, where memory was damaged, before.
     Undone { health: Health, fault: Fault },
+    /// What lies in memory was damaged and cannot be repaired: learning is frozen until a state is restored. It must not
+    /// be saved.
+    Damaged { part: Part },
 }
 
 /// A kind of numbers in the state, with its bytes; what a checkpoint stores.
@@ -202,6 +208,11 @@ pub struct Learner<'m> {
     counters: &'m mut [Counters],
     /// Health of the published encoder when it was published, and of the last lesson judged.
     health: &'m mut [[u32; 4]],
+    watch: &'m mut [Watch],
+    /// What the guard keeps, and the checksums of [`Part::ALL`]; where there is a judge. The latter are no part of the
+    /// state, as they are made of it.
+    record: &'m mut [Record],
+    sums: &'m mut [u64],
     /// The encoder that learns, and the one that controllers read.
     learning: Encoder<'m>,
     published: Encoder<'m>,
@@ -306,6 +317,7 @@ impl<'m> Learner<'m> {
     #[inline(never)]
     fn start(&mut self, options: &Options) {
         self.counters[0] = Counters::at_start(&self.spec, &self.network, options);
+        self.record.fill(Record::at_start());
         self.learning.shifts[0] = Shifts::unset();
         let from = self.network.trained_range().start;
         for (number, tensor) in self.network.tensors.iter().enumerate().skip(self.network.first_trained) {
@@ -344,6 +356,7 @@ impl<'m> Learner<'m> {
             self.accepted_masters.copy_from_slice(self.masters);
             self.accepted_momentum.copy_from_slice(self.momentum);
             self.accepted_objective.copy_from_slice(self.objective);
+            self.seal_all();
         }
     }
 
@@ -387,12 +400,6 @@ impl<'m> Learner<'m> {
         &self.counters[0]
     }
 
-    // STUB
-    pub fn freeze(&mut self) {}
-    pub fn thaw(&mut self) {}
-    pub fn frozen(&self) -> Option<&'static str> { None }
-    pub fn republish(&mut self, after: EncoderVersion) { self.counters[0].version = u64::from(after.0) + 1; }
-    // STUB END
     pub fn version(&self) -> EncoderVersion {
         EncoderVersion(self.counters[0].version as u32)
     }
@@ -430,6 +437,8 @@ impl<'m> Learner<'m> {
         each("stem.dictionary", Numbers::I16(self.dictionary));
         each("scales", Numbers::Bytes(bytemuck::cast_slice_mut(self.scales)));
         self.replay.visit(|name, bytes| each(name, Numbers::Bytes(bytes)));
+        each("watch", Numbers::Bytes(bytemuck::cast_slice_mut(self.watch)));
+        each("guard", Numbers::Bytes(bytemuck::cast_slice_mut(self.record)));
     }
 
     /// Makes the derived forms again after the state was written.
@@ -439,5 +448,7 @@ impl<'m> Learner<'m> {
             self.published.repack(&self.network, 0);
         }
         self.pack_back();
+        self.seal_all();
+        self.replay.seal();
     }
 }

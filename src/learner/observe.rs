@@ -7,13 +7,19 @@ use super::{Learner, batch, memory, tensor};
 use crate::augment::{fit, image};
 use crate::fixed::Seen;
 use crate::fixed::random::Draws;
+use crate::guard::watch::{self, Unsound};
 use crate::kernels::narrow;
 use crate::net::arena::Arena;
 use crate::net::forward::{self, ForwardSeen, Scratch};
-use crate::net::spec::MAX_LAYERS;
+use crate::net::spec::{InputKind, MAX_LAYERS};
 use crate::sample::{Micros, Sample, Seed};
 
 use super::{SampleError, input_of, store_sample};
+
+/// Exact repeats in a row that are no fault yet: of frames, whose noise is never the same twice, and of windows, which in a
+/// quiet room or a digital silence may be.
+const FRAME_REPEATS: u32 = 8;
+const WINDOW_REPEATS: u32 = 64;
 
 impl Learner<'_> {
     /// Takes in one sample: into replay, and as a lesson for the stem while that is being learned.
@@ -45,7 +51,10 @@ impl Learner<'_> {
     /// As [`Learner::observe`], of the sample that is held. One of which latents are kept is changed for them: it is to
     /// be perceived before, or by [`Learner::newest_feature`].
     pub fn observe_held(&mut self, time: Micros, segment: u32) {
-        self.take_in();
+        let frozen = self.frozen().is_some();
+        if self.watch_newest(!frozen).is_err() || frozen {
+            return self.observe_only(time, segment, frozen);
+        }
         if self.learns_stem() {
             self.observe_dictionary();
         }
@@ -53,13 +62,58 @@ impl Learner<'_> {
             self.follow_newest();
         }
         self.remember_newest(time, segment);
-        let counters = &mut self.counters[0];
-        counters.observed += 1;
+        self.counters[0].observed += 1;
         if !self.spec.trains() {
-            counters.lesson_progress += 1;
-        } else if counters.observed > counters.stem_samples {
-            counters.credit += 1;
+            self.counters[0].lesson_progress += 1;
+        } else if self.learned_from() > self.counters[0].stem_samples {
+            self.counters[0].credit += 1;
         }
+    }
+
+    /// Takes in a sample that nothing is learned from. While learning is frozen, sound ones are remembered.
+    fn observe_only(&mut self, time: Micros, segment: u32, sound: bool) {
+        if !self.network.judged {
+            self.look_at_newest();
+        }
+        if sound {
+            self.remember_newest(time, segment);
+        }
+        self.counters[0].observed += 1;
+        self.watch[0].unlearned += 1;
+    }
+
+    /// Makes the held sample the encoder's input, by scales that have followed it where it is sound and they may, and
+    /// lets the guard look at it.
+    fn watch_newest(&mut self, scales_follow: bool) -> Result<(), Unsound> {
+        let image = self.spec.input.kind == InputKind::Image;
+        if image {
+            self.make_input();
+        }
+        let stored_len = self.stored_len();
+        let channels = if image { self.spec.input.channels } else { 1 };
+        let input = if self.input.is_empty() { bytemuck::cast_slice(&self.stored[..stored_len]) } else { &*self.input };
+        let step = watch::stride(input.len(), channels);
+        // A line that is said again, a room where nothing stirs: only a picture has to have contrast, and only of codes
+        // is any repeat sound.
+        let patience = match self.spec.input.kind {
+            InputKind::Image => FRAME_REPEATS,
+            InputKind::Window | InputKind::Audio => WINDOW_REPEATS,
+            InputKind::Tokens => u32::MAX,
+        };
+        let brightness = if image { input } else { &[] };
+        let sound = self.watch[0].look(&self.stored[..stored_len], brightness, step, patience);
+        if !image {
+            if sound.is_ok() && scales_follow {
+                batch::follow_scales(&self.spec, self.scales, &self.stored[..stored_len]);
+            }
+            self.make_input();
+        }
+        let input = if self.input.is_empty() { bytemuck::cast_slice(&self.stored[..stored_len]) } else { &*self.input };
+        self.watch[0].follow(input, step, sound.is_ok());
+        if let Some(record) = self.record.first_mut() {
+            record.histogram.follow(input, step, sound.is_ok());
+        }
+        sound
     }
 
     /// Takes in one sample for the canaries and the scales only: nothing is learned from it.

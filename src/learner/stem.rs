@@ -121,7 +121,7 @@ impl Learner<'_> {
     /// A dictionary is still being learned; an encoder that is its one dictionary alone learns for ever.
     pub(super) fn learns_stem(&self) -> bool {
         let c = &self.counters[0];
-        c.stem_samples > 0 && (c.observed < c.stem_samples || self.learns_stem_for_ever())
+        c.stem_samples > 0 && (self.learned_from() < c.stem_samples || self.learns_stem_for_ever())
     }
 
     /// Layer `layer`, which is not trained, has its last shift.
@@ -131,13 +131,13 @@ impl Learner<'_> {
             true => Lesson::of_layer(network, layer, c.stem_samples).1,
             false => c.stem_samples,
         };
-        !self.learns_stem_for_ever() && c.observed >= stem_samples + SETTLING
+        !self.learns_stem_for_ever() && self.learned_from() >= stem_samples + SETTLING
     }
 
     /// A stack of dictionaries alone whose lessons are over: nothing changes any more.
     pub(super) fn stack_is_learned(&self) -> bool {
         let stacked = !self.spec.trains() && self.network.dictionaries().len() > 1;
-        stacked && self.counters[0].observed >= self.counters[0].stem_samples
+        stacked && self.learned_from() >= self.counters[0].stem_samples
     }
 
     /// A dictionary on which another stands has to stay as it is.
@@ -146,7 +146,7 @@ impl Learner<'_> {
     }
 
     fn lesson(&self) -> Lesson {
-        Lesson::of(&self.network, self.counters[0].stem_samples, self.counters[0].observed)
+        Lesson::of(&self.network, self.counters[0].stem_samples, self.learned_from())
     }
 
     fn is_image(&self) -> bool {
@@ -181,7 +181,8 @@ impl Learner<'_> {
     /// Learns from the newest sample what the lesson that is on wants.
     pub(super) fn observe_dictionary(&mut self) {
         let lesson = self.lesson();
-        if lesson.layer > 0 && self.counters[0].observed == lesson.first {
+        let number = self.learned_from();
+        if lesson.layer > 0 && number == lesson.first {
             self.start_lesson(lesson);
         }
         let mut counters = self.counters[0];
@@ -216,7 +217,11 @@ impl Learner<'_> {
         }
         self.scratch = scratch;
         self.counters[0] = counters;
-        if counters.observed + 1 == lesson.end {
+        if number + 1 == lesson.end {
+            // What is about to be published is to be what was left; what cannot be repaired has frozen the learner.
+            if self.mend(true).is_some() && self.frozen().is_some() {
+                return;
+            }
             self.fold(lesson);
             if lesson.end == Lesson::of_layer(&self.network, lesson.layer, counters.stem_samples).1 {
                 self.publish_stem(lesson.layer);
@@ -226,8 +231,11 @@ impl Learner<'_> {
 
     /// Folds the dictionary that is being learned into its `i8` filters.
     pub(super) fn fold_dictionary(&mut self) {
+        if self.network.dictionaries().is_empty() {
+            return;
+        }
         let lesson = self.lesson();
-        if lesson.layer == 0 || self.counters[0].observed > lesson.first {
+        if lesson.layer == 0 || self.learned_from() > lesson.first {
             self.fold(lesson);
         }
     }
@@ -243,8 +251,10 @@ impl Learner<'_> {
             let weights = &mut self.learning.weights[self.network.tensors[layer.tensors.start].weight_range()];
             dictionary::fold_group(bank, lesson.group, &mut self.counters[0].deviation[1], weights);
         }
+        drop(banks);
         self.learning.shifts[0].layers[lesson.layer] = LaggedShift::unset();
         self.learning.repack(&self.network, 0);
+        self.seal_learning();
     }
 }
 

@@ -301,7 +301,12 @@ pub(crate) fn step_size(c: &Counters, o: &OptimizerSpec) -> u16 {
 
 impl Learner<'_> {
     /// Does what is due: one step of the pretext, or the end of a lesson. Call it until it is [`Did::Idle`].
+    ///
+    /// Where there are canaries, what it starts from is checked against what the last step left.
     pub fn step(&mut self, join: &impl Join) -> Did {
+        if self.frozen().is_some() {
+            return Did::Idle;
+        }
         if self.lesson_is_over() {
             return self.end_lesson();
         }
@@ -311,11 +316,15 @@ impl Learner<'_> {
         if self.counters[0].credit < samples {
             return Did::Idle;
         }
+        if let Some(did) = self.mend(false) {
+            return did;
+        }
         self.counters[0].credit -= samples;
         let scratch = core::mem::take(&mut self.scratch);
         let trained =
             if task.rebuilds() { self.rebuild(number, join, scratch) } else { self.train(number, join, scratch) };
         self.scratch = scratch;
+        self.seal_learning();
         match trained {
             Some(loss) => Did::Trained { loss },
             None => Did::Idle,
@@ -432,7 +441,13 @@ impl Learner<'_> {
         Some(loss)
     }
 
-    pub(super) fn count_step(&mut self, loss: u32, clamped: u64, narrowed: u64) {
+    /// `clamped`: see [`Sums::clamped`].
+    pub(super) fn count_step(&mut self, loss: u32, clamped: [[u64; 2]; 2], narrowed: u64) {
+        if let Some(record) = self.record.first_mut() {
+            for (sums, now) in [&mut record.activations, &mut record.errors].into_iter().zip(clamped) {
+                sums.iter_mut().zip(now).for_each(|(sum, now)| *sum += now);
+            }
+        }
         let c = &mut self.counters[0];
         if c.steps == 0 {
             c.loss_first = u64::from(loss);
@@ -441,7 +456,7 @@ impl Learner<'_> {
         c.loss_running = (c.loss_running * 63 + (u64::from(loss) << 4)) / 64;
         c.steps += 1;
         c.lesson_progress += 1;
-        c.clamped += clamped;
+        c.clamped += clamped[0][0] + clamped[1][0];
         c.narrowed += narrowed;
     }
 }

@@ -7,6 +7,7 @@ pub mod redundancy;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::fixed::checksum::checksum;
 use crate::fixed::random::Draws;
 use crate::net::arena::Arena;
 use crate::net::spec::{ReplayPolicy, ReplaySpec};
@@ -58,6 +59,18 @@ pub struct Beside {
     pub share: usize,
 }
 
+/// Lengths of what a buffer remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lens {
+    /// Bytes of a sample.
+    pub frame: usize,
+    /// Length of the descriptors by which the redundancy policy compares samples.
+    pub descriptor: usize,
+    pub beside: Beside,
+    /// Whether entries have checksums.
+    pub sealed: bool,
+}
+
 /// Entries drawn for each pick, of which the one most alike is taken: near, and not the same one each time.
 const CANDIDATES: u32 = 64;
 /// Place of their draws, beyond those of the picks themselves.
@@ -83,20 +96,20 @@ pub struct Replay<'m> {
     beside_len: usize,
     /// What another sensor said of the anchor of each entry.
     beside: &'m mut [i8],
+    /// Checksums of the entries, made of them and so no part of the state; empty where there is no room for them.
+    sums: &'m mut [u64],
 }
 
 impl<'m> Replay<'m> {
-    /// Takes the memory of a buffer whose samples are `frame_len` bytes and whose descriptors are `descriptor_len`.
-    /// Neighbours are at most `neighbours` samples apart; there is a step after every `samples_per_step`.
+    /// Takes the memory of a buffer. Neighbours are at most `neighbours` samples apart; there is a step after every `samples_per_step`.
     pub fn take(
         spec: &ReplaySpec,
         neighbours: usize,
         samples_per_step: usize,
-        frame_len: usize,
-        descriptor_len: usize,
-        beside: Beside,
+        lens: Lens,
         arena: &mut Arena<'m>,
     ) -> Self {
+        let Lens { frame: frame_len, descriptor: descriptor_len, beside, sealed } = lens;
         let frames = if neighbours > 0 { 2 } else { 1 };
         let ring = samples_per_step + neighbours + spec.fresh;
         let redundancy = spec.policy == ReplayPolicy::Redundancy;
@@ -116,6 +129,7 @@ impl<'m> Replay<'m> {
             beside_share: beside.share,
             beside_len: beside.len,
             beside: arena.take(spec.capacity * beside.len),
+            sums: arena.take(if sealed { spec.capacity } else { 0 }),
         }
     }
 
@@ -173,6 +187,48 @@ impl<'m> Replay<'m> {
         }
         self.entries_seen[slot] = Seen { time, segment, filled: 1 };
         self.beside[slot * self.beside_len..][..self.beside_len].copy_from_slice(beside);
+        if !self.sums.is_empty() {
+            self.sums[slot] = checksum(self.entry(slot));
+        }
+    }
+
+    fn entry(&self, index: usize) -> &[u8] {
+        &self.entries[index * self.frames * self.frame_len..][..self.frames * self.frame_len]
+    }
+
+    /// Notes the checksums of all entries, after they were written from outside.
+    pub fn seal(&mut self) {
+        for index in 0..self.sums.len() {
+            self.sums[index] = checksum(self.entry(index));
+        }
+    }
+
+    /// Drops the entries that are not as they were taken in, and gives back how many: a copy of the nearest sound one
+    /// before it, or after it, stands in the place of each until a new sample takes it.
+    pub fn scrub(&mut self) -> u32 {
+        let held = self.held().min(self.sums.len());
+        let is_sound = |of: &Self, index: usize| checksum(of.entry(index)) == of.sums[index];
+        let mut dropped = 0;
+        for index in 0..held {
+            if is_sound(self, index) {
+                continue;
+            }
+            dropped += 1;
+            let sound = index.checked_sub(1).or_else(|| (1..held).find(|&other| is_sound(self, other)));
+            let len = self.frames * self.frame_len;
+            match sound {
+                Some(other) => {
+                    self.entries.copy_within(other * len..(other + 1) * len, index * len);
+                    self.entries_seen[index] = self.entries_seen[other];
+                    let beside = self.beside_len;
+                    self.beside.copy_within(other * beside..(other + 1) * beside, index * beside);
+                }
+                // Nothing is left to learn from until new samples come.
+                None => self.entries[..len].fill(0),
+            }
+            self.sums[index] = checksum(self.entry(index));
+        }
+        dropped
     }
 
     /// The slot that sample number `pushed` takes, or `None` where it is not kept.

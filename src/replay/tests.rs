@@ -7,7 +7,8 @@ fn with_replay(spec: &ReplaySpec, neighbours: usize, test: impl FnOnce(&mut Repl
 
 fn with_beside(spec: &ReplaySpec, neighbours: usize, beside: Beside, test: impl FnOnce(&mut Replay)) {
     let mut memory = vec![0u8; 1 << 20];
-    test(&mut Replay::take(spec, neighbours, 4, 8, 2, beside, &mut Arena::over(&mut memory)));
+    let lens = Lens { frame: 8, descriptor: 2, beside, sealed: true };
+    test(&mut Replay::take(spec, neighbours, 4, lens, &mut Arena::over(&mut memory)));
 }
 
 fn push_beside(replay: &mut Replay, n: u64, segment: u32, descriptor: [i8; 2], beside: &[i8]) {

@@ -128,7 +128,13 @@ mod tests {
     use proptest::prelude::*;
 
     /// Works in pieces of `cost` on all `processors` for `seconds`; processor time taken, of all there was.
-    fn taken(budget: &mut Budget, processors: f64, cost: f64, seconds: f64, mut on_piece: impl FnMut(&mut Budget)) -> f64 {
+    fn taken(
+        budget: &mut Budget,
+        processors: f64,
+        cost: f64,
+        seconds: f64,
+        mut on_piece: impl FnMut(&mut Budget),
+    ) -> f64 {
         let (mut now, mut spent) = (0.0, 0.0);
         while now < seconds {
             let wait = budget.wait(Duration::from_secs_f64(now)).as_secs_f64();

@@ -32,9 +32,9 @@ impl Machine {
     pub fn feel(&self) -> Feel {
         let temperature = self.zones.iter().filter_map(|zone| number(zone)).map(|millis| millis / 1000.0);
         // A zone that tells nonsense is as good as none.
-        let hottest = temperature.filter(|t| (-60.0..200.0).contains(t)).fold(None, |most: Option<f64>, t| {
-            Some(most.map_or(t, |m| m.max(t)))
-        });
+        let hottest = temperature
+            .filter(|t| (-60.0..200.0).contains(t))
+            .fold(None, |most: Option<f64>, t| Some(most.map_or(t, |m| m.max(t))));
         Feel { temperature: hottest, load: number(&self.load).map(|load| load / self.processors as f64) }
     }
 }
@@ -93,8 +93,13 @@ mod tests {
     fn the_hottest_sound_zone_counts_and_none_is_none() {
         let root = tempfile::tempdir().expect("a folder");
         assert_eq!(Machine::under(root.path()).feel(), Feel::default());
-        for (zone, text) in [("thermal_zone0", "48312\n"), ("thermal_zone1", "61000"), ("thermal_zone2", "-274000"),
-                             ("thermal_zone3", "not a number"), ("cooling_device0", "99000")] {
+        for (zone, text) in [
+            ("thermal_zone0", "48312\n"),
+            ("thermal_zone1", "61000"),
+            ("thermal_zone2", "-274000"),
+            ("thermal_zone3", "not a number"),
+            ("cooling_device0", "99000"),
+        ] {
             let folder = root.path().join("sys/class/thermal").join(zone);
             std::fs::create_dir_all(&folder).expect("a folder");
             std::fs::write(folder.join("temp"), text).expect("a file");

@@ -4,8 +4,10 @@
 //! Neither side ever waits for more than the swap of a pointer, and nothing is allocated after the start.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::augment::signal::ChannelScale;
+use crate::fixed::checksum::checksum;
 use crate::learner::{Learner, SampleError, input_of, store_sample, work_len};
 use crate::net::forward::{self, Params, Scratch, Shifts};
 use crate::net::network::Network;
@@ -20,19 +22,36 @@ pub struct Published {
     shifts: Shifts,
     scales: Vec<ChannelScale>,
     version: EncoderVersion,
+    /// Of all of the above: the copy lies in memory for as long as nothing better is published.
+    sum: u64,
 }
 
 impl Published {
     fn of(learner: &Learner) -> Box<Self> {
         let (params, scales) = learner.published();
-        Box::new(Published {
+        let mut published = Box::new(Published {
             weights: [params.flash, params.weights].concat(),
             packed: params.packed.to_vec(),
             thresholds: params.thresholds.to_vec(),
             shifts: *params.shifts,
             scales: scales.to_vec(),
             version: learner.version(),
-        })
+            sum: 0,
+        });
+        published.sum = published.checksum();
+        published
+    }
+
+    fn checksum(&self) -> u64 {
+        let parts = [
+            checksum(&self.weights),
+            checksum(&self.packed),
+            checksum(&self.thresholds),
+            checksum(core::slice::from_ref(&self.shifts)),
+            checksum(&self.scales),
+            u64::from(self.version.0),
+        ];
+        checksum(&parts)
     }
 
     fn copy_from(&mut self, learner: &Learner) {
@@ -45,6 +64,7 @@ impl Published {
         self.shifts = *params.shifts;
         self.scales.copy_from_slice(scales);
         self.version = learner.version();
+        self.sum = self.checksum();
     }
 }
 
@@ -52,6 +72,8 @@ impl Published {
 pub struct Exchange {
     newest: Mutex<Option<Box<Published>>>,
     spare: Mutex<Option<Box<Published>>>,
+    /// The perceiver wants another copy, as its own is damaged.
+    wanted: AtomicBool,
 }
 
 impl Exchange {
@@ -60,12 +82,19 @@ impl Exchange {
         let exchange = Exchange {
             newest: Mutex::new(Some(Published::of(learner))),
             spare: Mutex::new(Some(Published::of(learner))),
+            wanted: AtomicBool::new(false),
         };
         (exchange, Perceiver::new(learner))
     }
 
+    /// Whether another copy of the published encoder is wanted.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     /// Leaves the encoder that `learner` has just published.
     pub fn publish(&self, learner: &Learner) {
+        self.wanted.store(false, Ordering::Relaxed);
         // Where the perceiver has not taken the last one, that copy is filled again.
         let copy = take(&self.spare).or_else(|| take(&self.newest));
         if let Some(mut copy) = copy {
@@ -148,6 +177,13 @@ impl Perceiver {
         }
     }
 
+    /// Whether the encoder in use is as it was published; if not, another copy is asked for.
+    pub fn is_whole(&self, exchange: &Exchange) -> bool {
+        let whole = self.encoder.checksum() == self.encoder.sum;
+        exchange.wanted.store(!whole, Ordering::Relaxed);
+        whole
+    }
+
     /// The feature of `sample`, `i8`, [`Perceiver::feature_dim`] long.
     ///
     /// # Errors
@@ -167,5 +203,33 @@ impl Perceiver {
         };
         forward::feature(&self.network, params, &self.input, &mut self.activations, out, &mut scratch);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learner::Options;
+    use crate::sample::Seed;
+
+    #[test]
+    fn a_flipped_bit_in_the_copy_is_found_and_another_copy_mends_it() {
+        let spec = crate::model::load("n5").expect("a shipped model");
+        let options = Options::new(Seed(3));
+        let mut memory = vec![0; Learner::plan(&spec, &options).expect("a plan").block_len()];
+        let learner = Learner::new(&spec, &options, &mut memory).expect("enough memory");
+        let (exchange, mut perceiver) = Exchange::new(&learner);
+        assert!(perceiver.is_whole(&exchange));
+        for flip in [
+            |e: &mut Published| e.weights[77] ^= 4,
+            |e: &mut Published| e.thresholds[3] ^= 1 << 20,
+            |e: &mut Published| e.version.0 ^= 1,
+        ] {
+            flip(&mut perceiver.encoder);
+            assert!(!perceiver.is_whole(&exchange) && exchange.is_wanted());
+            exchange.publish(&learner);
+            perceiver.refresh(&exchange);
+            assert!(perceiver.is_whole(&exchange) && !exchange.is_wanted());
+        }
     }
 }

@@ -106,7 +106,8 @@ impl Snapshot {
         self.bytes.resize(padded, b' ');
         let len = (padded - LENGTH) as u64;
         self.bytes[..LENGTH].copy_from_slice(&len.to_le_bytes());
-        self.bytes.reserve_exact(begin);
+        // A header that grows by a digit is to find room the next time.
+        self.bytes.reserve_exact(begin + 1024);
         Ok(())
     }
 

@@ -28,7 +28,7 @@ use crate::net::error::PlanError;
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, Spec};
 use crate::pretext::dictionary::Schedule;
-use crate::replay::{Beside, Pick, Replay};
+use crate::replay::{Lens, Pick, Replay};
 use crate::sample::{Sample, Seed};
 use dictionary::Bank;
 use net::View;
@@ -344,7 +344,7 @@ fn memory<'m>(
     let descriptor = network.descriptor_grid().len();
     let replay = network.heads.first().map(|head| {
         let (neighbours, per_step) = (network.neighbours(), head.pretext.samples_per_step);
-        Replay::take(&spec.replay, neighbours, per_step, frame, descriptor, Beside::default(), arena)
+        Replay::take(&spec.replay, neighbours, per_step, Lens { frame, descriptor, ..Lens::default() }, arena)
     });
     (scales, stored, replay)
 }

@@ -86,7 +86,7 @@ fn integer(set: &Set, spec: &Spec, place: Place, row: &mut Row) -> Result<Option
     if let Err(problem) = settings::check_order(spec, source.as_ref()) {
         return Ok(Some(problem.to_string()));
     }
-    let mut memory = vec![0u8; plan.block_len()];
+    let mut memory = crate::cli::memory::block(&plan)?;
     let mut learner = Learner::new(spec, &options, &mut memory)?;
     if place.subject == Subject::Untrained {
         probe::settle(&mut learner, source.as_mut())?;

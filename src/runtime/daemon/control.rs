@@ -4,8 +4,7 @@
 //! It is a Unix socket that its owner alone may open; the kernel's word on who is at the other end is asked for too.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::status::Shared;
+use crate::bus::socket::{SocketError, listen};
 
 /// Longest request.
 const MOST_BYTES: u64 = 4096;
@@ -56,8 +56,8 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    #[error("{path}: another nestling listens there; end it, or give this one another --control FILE")]
-    InUse { path: String },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("{path}: {source}")]
     Io {
         path: String,
@@ -114,26 +114,10 @@ impl Control {
     /// Listens at `path`, on a thread of its own, until the process ends. Commands other than `status` go to `commands`.
     ///
     /// # Errors
-    /// [`ControlError::InUse`], [`ControlError::Io`].
+    /// [`ControlError::Socket`], [`ControlError::Io`].
     pub fn listen(path: &Path, shared: Arc<Shared>, commands: Sender<Request>) -> Result<Self, ControlError> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.exists()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
-        }
-        let listener = match UnixListener::bind(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-                if UnixStream::connect(path).is_ok() {
-                    return Err(ControlError::InUse { path: path.display().to_string() });
-                }
-                // Left by a daemon that was killed.
-                std::fs::remove_file(path).map_err(io(path))?;
-                UnixListener::bind(path)
-            }
-            bound => bound,
-        }
-        .map_err(io(path))?;
+        let listener = listen(path, 0o600)?;
         let control = Control { path: path.into() };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io(path))?;
         let callers = Arc::new(AtomicUsize::new(0));
         let accept = move || {
             for stream in listener.incoming().flatten() {

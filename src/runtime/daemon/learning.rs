@@ -10,9 +10,10 @@ use serde_json::json;
 use super::control::{Command, Reply, Request};
 use super::history::History;
 use super::saver::Saver;
-use super::status::Shared;
-use super::status::Watched;
+use super::status::{GuardStatus, Shared, Watched};
 use crate::board::Profile;
+use crate::guard::Frozen;
+use crate::guard::integrity::Part;
 use crate::learner::{Did, Join, Learner};
 use crate::runtime::budget::Budget;
 use crate::runtime::machine::{Machine, processors, thread_time};
@@ -49,6 +50,8 @@ pub struct Learning<'a, 'm> {
     felt: Instant,
     late: (u64, Instant),
     refused: u64,
+    /// Times that damaged memory was restored.
+    restored: u64,
 }
 
 impl<'a, 'm> Learning<'a, 'm> {
@@ -64,6 +67,7 @@ impl<'a, 'm> Learning<'a, 'm> {
             felt: now.checked_sub(FEEL).unwrap_or(now),
             late: (0, now),
             refused: 0,
+            restored: 0,
             learner,
             links,
             saver,
@@ -87,6 +91,9 @@ impl<'a, 'm> Learning<'a, 'm> {
                 break;
             }
             self.feel();
+            if self.links.exchange.is_wanted() {
+                self.links.exchange.publish(self.learner);
+            }
             match from_stream.recv_timeout(TICK) {
                 Ok(record) => {
                     self.take(&record, requests, workers);
@@ -95,11 +102,12 @@ impl<'a, 'm> Learning<'a, 'm> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if let Some(saver) = &mut self.saver {
+            if let Some(saver) = self.saver.as_mut().filter(|_| self.learner.frozen() != Some(Frozen::Damaged)) {
                 saver.save_if_due(self.learner, &self.links.profile.get().store);
             }
         }
-        if let Some(saver) = self.saver.take() {
+        // What is damaged must not take the place of what is whole.
+        if let Some(saver) = self.saver.take().filter(|_| self.learner.frozen() != Some(Frozen::Damaged)) {
             saver.finish(self.learner);
         }
         self.tell();
@@ -154,6 +162,7 @@ impl<'a, 'm> Learning<'a, 'm> {
                 }
                 Did::Published { .. } => self.history.keep(self.learner),
                 Did::Undone { .. } => {}
+                Did::Damaged { part } => self.mend(part),
             }
         }
         if self.learner.version() != version {
@@ -174,7 +183,13 @@ impl<'a, 'm> Learning<'a, 'm> {
         match command {
             Command::Status => return Err("status is answered elsewhere".into()),
             Command::Freeze => self.learner.freeze(),
-            Command::Thaw => self.learner.thaw(),
+            Command::Thaw if !self.learner.thaw() => {
+                return Err("what lies in memory was damaged; go back to a checkpoint first (nestling rollback)".into());
+            }
+            Command::Thaw => {}
+            Command::Save if self.learner.frozen() == Some(Frozen::Damaged) => {
+                return Err("what lies in memory was damaged and is not saved".into());
+            }
             Command::Save => {
                 let saver = self.saver.as_mut().ok_or("no checkpoint is kept: start it with --state FILE")?;
                 saver.save_now(self.learner)?;
@@ -215,9 +230,27 @@ impl<'a, 'm> Learning<'a, 'm> {
         Ok(())
     }
 
+    /// Goes on from the newest checkpoint, or from the newest lesson in memory, as what lies in memory was damaged.
+    fn mend(&mut self, part: Part) {
+        eprintln!("nestling: bits have flipped in memory ({}); going on from what was saved", part.name());
+        let after = self.learner.version();
+        let restored = match &self.saver {
+            Some(saver) => saver.restore(0, self.learner),
+            None => Err("no checkpoint is kept".into()),
+        };
+        if let Err(problem) = restored
+            && !self.history.go_back(0, self.learner)
+        {
+            eprintln!("nestling: learning stands still, features go on: {problem}");
+            return;
+        }
+        self.restored += 1;
+        self.learner.republish(after);
+    }
+
     /// Writes down how learning stands.
     fn tell(&self) {
-        let (c, health) = (*self.learner.counters(), self.learner.health());
+        let (c, meters) = (*self.learner.counters(), self.learner.meters());
         let (pressure, slowed_by) = self.budget.pressure();
         let frozen = self.learner.frozen();
         let by_profile = self.links.profile.get().learn.frozen;
@@ -225,7 +258,7 @@ impl<'a, 'm> Learning<'a, 'm> {
         self.links.shared.learning.change(|s| {
             (s.state, s.why) = match (frozen, slowed_by) {
                 _ if by_profile => ("frozen", Some("the profile says so".to_string())),
-                (Some(why), _) => ("frozen", Some(why.to_string())),
+                (Some(why), _) => ("frozen", Some(words(why).to_string())),
                 (None, Some(why)) => ("yielding", Some(why.to_string())),
                 (None, None) => ("learning", None),
             };
@@ -239,10 +272,17 @@ impl<'a, 'm> Learning<'a, 'm> {
             s.lessons_kept = self.history.kept();
             s.pressure = pressure;
             s.temperature = temperature;
-            s.guard.effective_rank = f64::from(health.effective_rank) / 256.0;
-            s.guard.spread = f64::from(health.spread) / 32768.0;
-            s.guard.loss = f64::from(health.loss) / 256.0;
-            s.guard.saturation = f64::from(health.saturation) / 65536.0;
+            s.restored = self.restored;
+            s.guard = GuardStatus::of(&meters);
         });
+    }
+}
+
+/// Why learning stands still, for people.
+const fn words(why: Frozen) -> &'static str {
+    match why {
+        Frozen::Guard => "the guard undid too many lessons in a row; `nestling thaw` begins again",
+        Frozen::Damaged => "memory was damaged and nothing could be restored; `nestling rollback` or a restart",
+        _ => "asked for",
     }
 }

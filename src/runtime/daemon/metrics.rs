@@ -128,11 +128,15 @@ impl Collector for FromStatus {
         counter("features", "Features made", s.features.perceived)?;
         counter("features_late", "Features after their deadline", s.features.late)?;
         counter("features_unread", "Features that their reader had no time for", s.features.unread)?;
+        counter("features_withheld", "Samples without a feature as the encoder was damaged", s.features.withheld)?;
         counter("features_went_stale", "Times that features went stale", s.features.went_stale)?;
         counter("samples_learned", "Samples taken in by the learner", s.learning.observed)?;
         counter("samples_not_learned", "Samples that the learner had no time for", s.learning.not_learned)?;
         counter("steps", "Steps of the pretext", s.learning.steps)?;
         counter("lessons_published", "Lessons published", s.learning.lessons_published)?;
+        counter("samples_flat", "Samples without contrast, not learned from", s.learning.guard.flat)?;
+        counter("samples_stuck", "Samples of a stuck sensor, not learned from", s.learning.guard.stuck)?;
+        counter("memory_restored", "Times that damaged memory was restored", s.learning.restored)?;
         counter("lessons_undone", "Lessons undone", s.learning.lessons_rolled_back)?;
         if let Some(store) = &s.store {
             counter("store_saves", "Checkpoints written", store.saves)?;
@@ -152,7 +156,8 @@ mod tests {
         for host in ["localhost", "localhost:9464", "127.0.0.1", "127.0.0.1:1", "[::1]:9464", "[::1]"] {
             assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["example.org", "example.org:9464", "127.0.0.1.example.org", "10.0.0.1:9464", "localhost.evil", ""] {
+        for host in ["example.org", "example.org:9464", "127.0.0.1.example.org", "10.0.0.1:9464", "localhost.evil", ""]
+        {
             assert!(!is_loopback_name(host), "{host}");
         }
     }

@@ -1,7 +1,7 @@
 //! `nestling run`: perceive, learn, publish and save, for months, whatever the source, the disk and the machine do.
 //!
 //! ```text
-//! reader ─► mailbox ─► perceive (the calling thread) ─► writer: features, one JSON object a line
+//! reader ─► mailbox ─► perceive (the calling thread) ─► writers: features, one JSON object a line
 //!                            └─► ring ─► learning ─► saver: the store
 //! control socket, metrics ─► status of all; commands to learning
 //! ```
@@ -29,8 +29,8 @@ use control::{Control, ControlError};
 use learning::{Learning, Links};
 use output::Output;
 use perceive::Perceive;
-pub use reader::{is_live, opens_late};
 use reader::{Arrived, Reading, SourceStatus};
+pub use reader::{is_live, opens_late};
 use saver::Saver;
 use status::{FeatureStatus, LearningStatus, Shared, Status, Watched};
 
@@ -38,6 +38,7 @@ use super::Pool;
 use super::mailbox::Mailbox;
 use super::perceiver::Exchange;
 use crate::board::Profile;
+use crate::bus::socket::{FeatureSocket, SocketError};
 use crate::learner::{Learner, SampleError};
 use crate::source::{Record, Source, SourceError};
 use crate::store::Store;
@@ -55,6 +56,8 @@ pub enum DaemonError {
     Sample(#[from] SampleError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("{0}")]
     System(String),
 }
@@ -102,6 +105,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         features: Watched::new(FeatureStatus::default()),
         learning: Watched::new(LearningStatus::default()),
         store: Arc::new(Watched::new(None)),
+        readers: Arc::default(),
     });
     let (commands, requests) = channel();
     let _control = open_control(&profile, setup.must_control, &shared, commands)?;
@@ -136,7 +140,12 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     };
     spawn("nestling-source", read)?;
 
-    let output = Output::start(out, live).map_err(DaemonError::System)?;
+    let mut outputs = vec![Output::start(out, live).map_err(DaemonError::System)?];
+    if let Some(path) = &profile.output.socket {
+        let socket = FeatureSocket::open(path, shared.readers.clone())?;
+        // Nobody waits for readers of a socket, whatever the stream.
+        outputs.push(Output::start(socket, true).map_err(DaemonError::System)?);
+    }
     let (to_learner, from_stream) = sync_channel::<Record>(RING);
     let (give_back, spare) = sync_channel::<Record>(RING + 2);
     for _ in 0..RING {
@@ -148,8 +157,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     // Learning ends when nothing comes any more, or at once when it is told to.
     let end_learning = AtomicBool::new(false);
     let perceived = std::thread::scope(|scope| {
-        let links =
-            Links { exchange: &exchange, shared: &shared, profile: &limits, late: &late, stop: &end_learning };
+        let links = Links { exchange: &exchange, shared: &shared, profile: &limits, late: &late, stop: &end_learning };
         let learning = Learning::new(learner, links, saver, setup.lanes);
         let learn = || {
             pool.run(move |workers| learning.run(&from_stream, &give_back, &requests, workers));
@@ -166,7 +174,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
             signals: &signals,
             samples: setup.samples,
             live,
-            output,
+            outputs,
             to_learner: &to_learner,
             spare: &spare,
         };

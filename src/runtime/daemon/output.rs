@@ -45,13 +45,12 @@ impl Output {
         Ok(Output { to_writer, written, reader_left, thread, live })
     }
 
-    /// Writes the line that `fill` makes; `false`: the reader had no time for it.
-    pub fn line(&self, fill: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> bool {
+    /// Writes `text`, whole lines; `false`: the reader had no time for it.
+    pub fn write(&self, text: &[u8]) -> bool {
         let empty = if self.live { self.written.try_recv().ok() } else { self.written.recv().ok() };
         let Some(mut line) = empty else { return false };
         line.clear();
-        // Writing into memory does not fail.
-        let _ = fill(&mut line);
+        line.extend_from_slice(text);
         match self.to_writer.try_send(line) {
             Ok(()) => true,
             Err(TrySendError::Full(line)) if !self.live => self.to_writer.send(line).is_ok(),

@@ -1,7 +1,6 @@
 //! The perceiving loop: a feature for each sample, at the sample's own pace; staleness, the watchdog, and what signals ask
 //! for.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
@@ -13,12 +12,15 @@ use super::reader::Arrived;
 use super::status::{Shared, Watched};
 use super::{DaemonError, Signals};
 use crate::board::Profile;
+use crate::bus::{Feature, write_stale};
 use crate::runtime::mailbox::{Mailbox, Taken};
 use crate::runtime::perceiver::{Exchange, Perceiver};
 use crate::source::Record;
 
 /// Longest wait for a sample before signals and staleness are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// The encoder in use is looked over this often for bits that flipped.
+const LOOK_OVER: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Perceive<'a> {
@@ -32,7 +34,8 @@ pub struct Perceive<'a> {
     pub signals: &'a Signals,
     pub samples: Option<u64>,
     pub live: bool,
-    pub output: Output,
+    /// Whoever reads features.
+    pub outputs: Vec<Output>,
     pub to_learner: &'a SyncSender<Record>,
     pub spare: &'a Receiver<Record>,
 }
@@ -75,8 +78,10 @@ impl Perceive<'_> {
         let (mut limits, mut frozen) = self.limits();
         let mut perceived = 0;
         let mut next_due = None;
+        let (mut looked_over, mut whole) = (Instant::now(), true);
         let mut manager = Manager::new();
-        while self.samples.is_none_or(|most| perceived < most) && !self.output.reader_left() {
+        let mut line = Vec::new();
+        while self.samples.is_none_or(|most| perceived < most) && !self.outputs.iter().any(Output::reader_left) {
             manager.feed();
             if self.signals.stop.load(Ordering::Relaxed) {
                 break;
@@ -99,6 +104,18 @@ impl Perceive<'_> {
                 continue;
             }
             self.perceiver.refresh(self.exchange);
+            if looked_over.elapsed() >= LOOK_OVER || !whole {
+                looked_over = Instant::now();
+                let was_whole = std::mem::replace(&mut whole, self.perceiver.is_whole(self.exchange));
+                if !whole {
+                    // No feature is better than one of damaged weights; the learner sends others at once.
+                    self.shared.features.change(|s| {
+                        s.damaged_encoders += u64::from(was_whole);
+                        s.withheld += 1;
+                    });
+                    continue;
+                }
+            }
             if let Err(problem) = self.perceiver.perceive(&hand.record.sample(), &mut feature) {
                 // The first sample tells whether model and source fit; a later misfit is a fault of the stream.
                 if perceived == 0 {
@@ -108,13 +125,13 @@ impl Perceive<'_> {
                 continue;
             }
             perceived += 1;
-            self.give_out(&hand, &feature, limits.deadline());
+            self.give_out(&hand, &feature, limits.deadline(), &mut line);
             if !frozen && self.pass_on(&mut hand.record) {
                 break;
             }
         }
         tell_manager(&[NotifyState::Stopping]);
-        self.output.finish();
+        self.outputs.into_iter().for_each(Output::finish);
         Ok(())
     }
 
@@ -125,9 +142,12 @@ impl Perceive<'_> {
     }
 
     /// Gives a feature out and notes when it came.
-    fn give_out(&self, hand: &Arrived, feature: &[i8], deadline: Duration) {
-        let age = hand.at.elapsed();
-        let read = self.output.line(|line| write_line(line, &hand.record, age, &self.perceiver, feature));
+    fn give_out(&self, hand: &Arrived, values: &[i8], deadline: Duration, line: &mut Vec<u8>) {
+        let (time, age, encoder) = (hand.record.time, hand.at.elapsed(), self.perceiver.version());
+        line.clear();
+        // Writing into memory does not fail.
+        let _ = Feature { values, time, age, encoder }.write_line(line, self.perceiver.exponents());
+        let read = self.tell_readers(line);
         let latency = hand.at.elapsed();
         // A recording is no live stream: its features are as old as its reader lets them be.
         let late = self.live && latency > deadline;
@@ -143,6 +163,11 @@ impl Perceive<'_> {
             s.latency_us.add(latency.as_micros() as u64);
             s.newest = Some(hand.at);
         });
+    }
+
+    /// `false`: one of them had no time for it.
+    fn tell_readers(&self, line: &[u8]) -> bool {
+        self.outputs.iter().fold(true, |read, output| output.write(line) & read)
     }
 
     /// Passes a record on to be learned from, in exchange for another. `true`: nobody learns any more.
@@ -176,8 +201,10 @@ impl Perceive<'_> {
                 goes_stale
             });
         if stale {
-            let age = self.shared.features.get().newest.map_or(0, |at| at.elapsed().as_micros());
-            self.output.line(|line| writeln!(line, "{{\"stale\":true,\"age_us\":{age}}}"));
+            let age = self.shared.features.get().newest.map_or(Duration::ZERO, |at| at.elapsed());
+            let mut line = Vec::new();
+            let _ = write_stale(&mut line, age);
+            self.tell_readers(&line);
         }
     }
 
@@ -210,25 +237,4 @@ fn is_due(next: &mut Option<Instant>, rate: f64) -> bool {
             true
         }
     }
-}
-
-/// One feature: time of its sample, age, version of its encoder, blocks with their exponents, numbers.
-fn write_line(
-    line: &mut Vec<u8>,
-    record: &Record,
-    age: Duration,
-    perceiver: &Perceiver,
-    feature: &[i8],
-) -> std::io::Result<()> {
-    let (time, age, version) = (record.time.0, age.as_micros(), perceiver.version().0);
-    write!(line, "{{\"t_us\":{time},\"age_us\":{age},\"encoder\":{version},\"blocks\":[")?;
-    for (i, (len, exponent)) in perceiver.exponents().enumerate() {
-        write!(line, "{}[{len},{exponent}]", if i > 0 { "," } else { "" })?;
-    }
-    line.extend_from_slice(b"],\"feature\":[");
-    for (i, v) in feature.iter().enumerate() {
-        write!(line, "{}{v}", if i > 0 { "," } else { "" })?;
-    }
-    line.extend_from_slice(b"]}\n");
-    Ok(())
 }

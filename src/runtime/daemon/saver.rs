@@ -120,7 +120,8 @@ impl Saver {
         let (reply, answer) = sync_channel(1);
         self.jobs.send(Job::Read(generation, reply)).map_err(|_| gone)?;
         let saved = answer.recv().map_err(|_| gone)??;
-        let saved = saved.ok_or_else(|| format!("there is no checkpoint {generation} generations before the newest"))?;
+        let saved =
+            saved.ok_or_else(|| format!("there is no checkpoint {generation} generations before the newest"))?;
         if saved.spec != *learner.spec() {
             return Err("that checkpoint is of another model".into());
         }
