@@ -45,7 +45,7 @@ if command -v v4l2-ctl >/dev/null; then
 else
   echo "SKIPPED: a silent camera and a damaged frame, as v4l2-ctl is not installed"
 fi
-ldd "${programs[@]}" | grep -o '/[^ ]*' | sort -u | while read -r library; do install -D "$library" "$root$library"; done
+ldd "${programs[@]}" | grep -o '/[^ ]*[.]so[^ ]*' | sort -u | while read -r library; do install -D "$library" "$root$library"; done
 cp .ci/vm/*.toml "$root/vm/"
 cp .ci/vm/init "$root/init"
 printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >"$root/etc/passwd"

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The first frame takes longer: webcams set their exposure first.
 const FIRST_PATIENCE: Duration = Duration::from_secs(4);
 
+/// Nothing is waited for longer, however slow the camera says it is.
+const SLOWEST: Duration = Duration::from_secs(60);
+
 /// A camera, streaming.
 pub struct Camera {
     path: String,
@@ -96,16 +99,14 @@ impl Camera {
         Ok(Camera { path, stream, mode, layout, begun: None, skipped: 0, frame: Vec::new(), scratch: Vec::new() })
     }
 
-    /// Waits for a frame and copies it; `false` where the driver says that it is damaged, or there was none after all.
+    /// Waits for a frame and copies it: whether the driver says that it is whole; `None` where none came in time, or none
+    /// after all.
     fn fetch(&mut self, until: Instant) -> Result<Option<bool>, SourceError> {
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(self.silent());
-        }
         let timeout = Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ };
         let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
         match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => return Err(self.silent()),
+            Ok(0) => return Ok(None),
             Ok(_) if !fds[0].revents().contains(PollFlags::IN) => return Err(gone(&self.path)),
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(None),
@@ -125,10 +126,11 @@ impl Camera {
         }
     }
 
-    fn silent(&self) -> SourceError {
-        let problem = match self.skipped {
+    /// Nothing but `damaged` frames came in time.
+    fn silent(&self, damaged: u64) -> SourceError {
+        let problem = match damaged {
             0 => format!("no frame came in time ({})", self.mode),
-            damaged => format!("no whole frame came in time ({}; {damaged} were damaged)", self.mode),
+            _ => format!("no whole frame came in time ({}; {damaged} damaged)", self.mode),
         };
         let remedy = "plug the camera in again, or ask for a smaller size or rate: the USB bus may be too slow for it";
         SourceError::file(&self.path, problem, remedy)
@@ -145,20 +147,26 @@ impl Source for Camera {
     }
 
     fn read_next(&mut self, record: &mut Record) -> Result<bool, SourceError> {
-        // Slow cameras are given three of their frames' time.
-        let slow = self.mode.rate().map_or(PATIENCE, |rate| Duration::from_secs_f64((3.0 / rate).min(3600.0)));
         let patience = if self.begun.is_none() { FIRST_PATIENCE } else { PATIENCE };
-        let until = Instant::now() + patience.max(slow);
+        // Slow cameras are given three of their frames' time.
+        let slow = self.mode.rate().map_or(0.0, |rate| (3.0 / rate).min(SLOWEST.as_secs_f64()));
+        let until = Instant::now() + patience.max(Duration::from_secs_f64(slow));
+        let damaged_before = self.skipped;
         loop {
-            let Some(whole) = self.fetch(until)? else { continue };
+            let fetched = self.fetch(until)?;
             let arrived = Instant::now();
-            if whole && self.layout.read(&self.frame, &mut self.scratch, record) {
-                let begun = *self.begun.get_or_insert(arrived);
-                record.time = Micros((arrived - begun).as_micros() as u64);
-                (record.segment, record.group, record.label) = (0, 0, None);
-                return Ok(true);
+            if let Some(whole) = fetched {
+                if whole && self.layout.read(&self.frame, &mut self.scratch, record) {
+                    let begun = *self.begun.get_or_insert(arrived);
+                    record.time = Micros((arrived - begun).as_micros() as u64);
+                    (record.segment, record.group, record.label) = (0, 0, None);
+                    return Ok(true);
+                }
+                self.skipped += 1;
             }
-            self.skipped += 1;
+            if arrived >= until {
+                return Err(self.silent(self.skipped - damaged_before));
+            }
         }
     }
 

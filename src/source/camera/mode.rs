@@ -75,7 +75,8 @@ pub(super) struct Mode {
 impl Mode {
     /// Frames a second.
     pub fn rate(&self) -> Option<f64> {
-        self.interval.filter(|i| i.0 > 0).map(|(numerator, denominator)| f64::from(denominator) / f64::from(numerator))
+        let known = self.interval.filter(|i| i.0 > 0 && i.1 > 0);
+        known.map(|(numerator, denominator)| f64::from(denominator) / f64::from(numerator))
     }
 
     /// Small where the mode is near to what is wanted: by size, then by rate, then by format.

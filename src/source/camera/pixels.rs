@@ -13,6 +13,9 @@ pub(super) struct Layout {
     pub stride: usize,
 }
 
+/// One row of a frame into one row of pixels.
+type Convert = fn(&[u8], &mut [u8]);
+
 impl Layout {
     /// Channels of the pixels that come out; of MJPEG a grey image has one all the same.
     pub fn channels(&self) -> usize {
@@ -21,7 +24,7 @@ impl Layout {
 
     /// Converts a frame into the record; `false` where the frame is damaged. `scratch` is for the JPEG decoder.
     pub fn read(&self, frame: &[u8], scratch: &mut Vec<u8>, record: &mut Record) -> bool {
-        let (row, convert): (usize, fn(&[u8], &mut [u8])) = match self.pixels {
+        let (row, convert): (usize, Convert) = match self.pixels {
             Pixels::Yuyv => (2 * self.width, yuyv_row),
             Pixels::Grey => (self.width, |from, to| to.copy_from_slice(from)),
             Pixels::Mjpeg => return self.read_jpeg(frame, scratch, record),
