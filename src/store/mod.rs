@@ -201,8 +201,8 @@ impl Store {
         &self.path
     }
 
-    /// The newest generation that can be used, `None` where there is none at all. Those before it that are damaged are kept
-    /// as `NAME.damaged` (the newest of them), and [`Saved::set_aside`] tells why.
+    /// The newest generation that can be used, `None` where there is none at all. Those before it that are damaged are moved
+    /// out of the way where the disk allows it, the newest of them to `NAME.damaged`; [`Saved::set_aside`] tells why.
     ///
     /// # Errors
     /// [`StoreError`] of the newest file where there are some and none can be used, and where it is of another format: then
@@ -332,11 +332,6 @@ pub fn read(path: &Path) -> Result<Saved, StoreError> {
 pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
     let mut snapshot = Snapshot::of(learner)?;
     Store::open(path, &StoreOptions::default())?.save(&mut snapshot).map(|_| ())
-}
-
-/// Where the generation before the newest is kept.
-pub fn previous(path: &Path) -> PathBuf {
-    generation_path(path, 1)
 }
 
 /// Whether the file at `path` was written by the float twin and not by the learner.
