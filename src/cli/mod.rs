@@ -8,6 +8,7 @@ mod device;
 mod export;
 mod finetune;
 mod flash;
+mod guard;
 mod import;
 mod inspect;
 mod learn;
