@@ -10,6 +10,7 @@ mod export;
 mod finetune;
 mod flash;
 mod generate;
+mod guard;
 mod import;
 mod inspect;
 mod learn;
