@@ -6,6 +6,7 @@
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
+#   vm      the daemon on a virtual PC with a camera and a disk: the camera is unplugged, the power goes
 #   crash   a learner that is killed at random moments, hundreds of times
 #   demo    the main job, small, as a new user would run it
 #   soak    200,000 samples of changing scenes with faults: memory, latency and features stay as they are
@@ -61,6 +62,15 @@ package() {
   .ci/package.sh
 }
 
+vm() {
+  need qemu-system-x86_64 qemu-system-x86
+  need cpio cpio
+  need /sbin/depmod kmod
+  need /sbin/mkfs.ext4 e2fsprogs
+  need v4l2-ctl v4l-utils
+  .ci/vm.sh
+}
+
 crash() {
   NESTLING_KILLS=600 cargo test --test kill -- --nocapture
 }
@@ -87,7 +97,7 @@ fuzz() {
 }
 
 # The tests come last, so that their own summary is the end of it all.
-all=(style bare boards arm package soak sanitize fuzz crash demo test)
+all=(style bare boards arm package vm soak sanitize fuzz crash demo test)
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 for stage in "${stages[@]}"; do

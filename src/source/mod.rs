@@ -7,6 +7,8 @@ pub mod sim;
 
 use crate::sample::{Micros, Sample, Values};
 
+#[cfg(feature = "camera")]
+pub mod camera;
 pub mod chain;
 pub mod fault;
 pub mod images;

@@ -72,6 +72,14 @@ fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, Sourc
                 }
             }))
         }
+        #[cfg(feature = "camera")]
+        Scheme::Camera => Ok(Box::new(super::camera::Camera::open(uri)?)),
+        #[cfg(not(feature = "camera"))]
+        Scheme::Camera => Err(SourceError::uri(
+            &uri.text,
+            "this program was built without cameras",
+            "build it with `cargo build --release --features camera`",
+        )),
         Scheme::Link => Ok(Box::new(LinkFile::open(&uri.paths[0])?)),
         #[cfg(feature = "serial")]
         Scheme::Serial => Ok(Box::new(super::link::Live::new(attach(uri)?)?)),
@@ -134,7 +142,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
         Scheme::Pcm => Ok(Box::new(sound::open_pcm(uri)?)),
         Scheme::Wav => Ok(Box::new(sound::open_wav(uri)?)),
-        Scheme::Pipe | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
+        Scheme::Pipe | Scheme::Camera | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
             &uri.text,
             "a stream cannot be read at any place",
             "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",

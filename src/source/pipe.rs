@@ -33,7 +33,7 @@ impl<R: Read + Send> Pipe<R> {
     pub fn new(input: R, uri: &Uri) -> Result<Self, SourceError> {
         let q = &uri.query;
         let channels = match q.format.unwrap_or_default() {
-            Format::Mjpeg | Format::S16le => 0,
+            Format::Mjpeg | Format::Yuyv | Format::S16le => 0,
             Format::Rgb24 => 3,
             Format::Gray8 => 1,
         };

@@ -29,13 +29,14 @@ pub enum Labels {
     Value,
 }
 
-/// What arrives on a pipe.
+/// What arrives on a pipe or from a camera.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     #[default]
     Mjpeg,
     Rgb24,
     Gray8,
+    Yuyv,
     /// Sound.
     S16le,
 }
@@ -170,8 +171,8 @@ impl Query {
             "combine" => self.combine = Some(terms(uri, &value)?),
             "diff" => self.diff = Some(number(1..=1 << 20)? as usize),
             "format" => {
-                let formats = [Format::Mjpeg, Format::Rgb24, Format::Gray8, Format::S16le];
-                self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "s16le"])?]);
+                let formats = [Format::Mjpeg, Format::Rgb24, Format::Gray8, Format::Yuyv, Format::S16le];
+                self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "yuyv", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
             "beside" => self.beside_imu = choice(&["imu"])? == 0,

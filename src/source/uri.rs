@@ -16,6 +16,7 @@ pub enum Scheme {
     Tokens,
     Mjpeg,
     Pipe,
+    Camera,
     Images,
     Pcm,
     Wav,
@@ -88,6 +89,13 @@ const SCHEMES: &[SchemeRow] = &[
         form: "pipe:- or pipe:PATH",
         paths: 1..=1,
         queries: &["format", "width", "height", "rate", "window", "stride"],
+    },
+    SchemeRow {
+        name: "camera",
+        scheme: Scheme::Camera,
+        form: "camera:NUMBER or camera:/dev/videoNUMBER",
+        paths: 1..=1,
+        queries: &["format", "width", "height", "rate"],
     },
     SchemeRow {
         name: "images",
@@ -193,7 +201,11 @@ impl Uri {
         let derived = q.combine.is_some() || q.diff.is_some() || q.smooth.is_some();
         let sound = q.format == Some(Format::S16le);
         let of_columns = q.label.is_some() || q.group.is_some();
-        let (problem, remedy) = if (self.scheme == Scheme::Pcm || sound) && q.rate.is_none_or(|r| r.fract() != 0.0) {
+        let (problem, remedy) = if self.scheme == Scheme::Pipe && q.format == Some(Format::Yuyv) {
+            ("no pipe carries YUYV frames", "have the program before the pipe write rgb24, gray8 or motion JPEG")
+        } else if self.scheme == Scheme::Camera && matches!(q.format, Some(Format::Rgb24 | Format::S16le)) {
+            ("no camera gives such frames", "write format=yuyv, mjpeg or gray8, or leave it out")
+        } else if (self.scheme == Scheme::Pcm || sound) && q.rate.is_none_or(|r| r.fract() != 0.0) {
             ("raw samples without a whole number of them a second", "add &rate=8000, or what the sound was taken with")
         } else if self.scheme == Scheme::Pipe && !sound && (q.window.is_some() || q.stride.is_some()) {
             ("window and stride are given for frames", "leave them out, or add &format=s16le for sound")
@@ -323,6 +335,9 @@ mod tests {
             ("npy:x?missing=0", &["nan=hold"]),
             ("tokens:x?nan=hold", &["nan=skip"]),
             ("sim:boat", &["sim:rover"]),
+            ("pipe:-?format=yuyv", &["no pipe carries YUYV"]),
+            ("camera:0?format=rgb24", &["format=yuyv, mjpeg or gray8"]),
+            ("camera:0?window=3", &["format, width, height, rate"]),
             ("csv:100%.csv", &["%25"]),
         ] {
             let message = refusal(text);
@@ -335,7 +350,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(
-            text in "(npy|csv|tokens|mjpeg|pipe|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
+            text in "(npy|csv|tokens|mjpeg|pipe|camera|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
         ) {
             let _ = text.parse::<Uri>();
         }

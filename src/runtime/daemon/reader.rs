@@ -57,7 +57,7 @@ pub struct Reading {
 
 /// The source goes on without us, whoever reads it.
 pub fn is_live(uris: &[String]) -> bool {
-    uris.iter().any(|uri| uri.starts_with("pipe:") || uri.starts_with("serial:"))
+    uris.iter().any(|uri| ["pipe:", "camera:", "serial:"].iter().any(|live| uri.starts_with(live)))
 }
 
 /// The source's first opening must wait for a writer, and so belongs on the reading thread.
@@ -118,6 +118,9 @@ impl Reading {
             let problem = match source {
                 Ok(mut open) => {
                     status.change(|s| (s.open, s.problem) = (true, None));
+                    if self.live {
+                        eprintln!("nestling: reading {}", open.describe());
+                    }
                     clock.begin();
                     let ended = loop {
                         match open.read_next(&mut hand.record) {
