@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::device::Comparison;
 use super::settings::{ModelArgs, RunArgs, UsageError};
-use super::{Outcome, Told, guard, peak_rss_bytes, progress, rounded};
+use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
 use crate::guard::Frozen;
 use crate::learner::{Did, Learner};
+use crate::runtime::meters::GuardStatus;
 use crate::runtime::{Pool, drive};
 use crate::source::fault::{Counts, Fault};
 use crate::source::{OpenOptions, open};
@@ -249,9 +250,8 @@ fn told(
         "saturation": rounded(f64::from(health.saturation) / 65536.0, 5),
         "lessons_published": c.lessons_published,
         "lessons_rolled_back": c.lessons_rolled_back,
-        "faults": guard::counts(&meters),
         "frozen": learner.frozen().map(Frozen::name),
-        "meters": guard::meters(&meters),
+        "guard": GuardStatus::of(&meters),
         "encoder_version": c.version,
         "skipped": source.skipped(),
         "complete": !cut,

@@ -10,7 +10,6 @@ mod export;
 mod finetune;
 mod flash;
 mod generate;
-mod guard;
 mod import;
 mod inspect;
 mod learn;
