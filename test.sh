@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests. `./test.sh` runs every stage; `./test.sh STAGE…` runs the named ones:
-#   style   format, lints, documentation
-#   test    tests of the default and of the full feature set
+#   style   format, documentation, lints of the default, the full and the smallest feature set
+#   test    tests of the full feature set
 #   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
@@ -26,13 +26,13 @@ need() { # need COMMAND PACKAGE, or need FILE PACKAGE
 
 style() {
   cargo fmt --check
+  cargo clippy --all-targets -- -D warnings
   cargo clippy --all-targets --features full -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features full
   cargo clippy --no-default-features -- -D warnings
 }
 
 test_() {
-  cargo test
   cargo test --features full
 }
 

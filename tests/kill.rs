@@ -39,7 +39,7 @@ fn learn(path: &Path) -> (Child, ChildStdin) {
         .arg(path.with_file_name("model.toml"));
     command.args(["--source", "pipe:-?format=gray8&width=96&height=96", "--samples", &SAMPLES.to_string()]);
     command.args(["--save-samples", &BOUND.to_string(), "--out"]).arg(path);
-    if path.exists() {
+    if is_there(path) {
         command.arg("--resume").arg(path);
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -83,9 +83,14 @@ fn finish(path: &Path) -> Value {
     told["state_hash"].clone()
 }
 
+/// Whether there is a checkpoint. Between two renames of a save the newest has the second name.
+fn is_there(path: &Path) -> bool {
+    path.exists() || generation_path(path, 1).exists()
+}
+
 /// Samples that the checkpoint holds; 0 where there is none yet.
 fn saved(path: &Path) -> u64 {
-    if !path.exists() && !generation_path(path, 1).exists() {
+    if !is_there(path) {
         return 0;
     }
     let saved = read(path).expect("a sound checkpoint");

@@ -200,6 +200,7 @@ fn live(samples: u64, judged: std::ops::Range<usize>) -> Life {
                     Did::Trained { .. } => stepped.push(nanos(begun.elapsed())),
                     Did::Published { .. } => exchange.publish(&learner),
                     Did::Undone { .. } => {}
+                    Did::Damaged { part } => panic!("memory is damaged: {part:?}"),
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! The script of all these tests: a small learner is saved eight times and learns to the end. Whatever happens, it must open
 //! at the last save that was acknowledged or at the one that was being written, and go on to the hash of the uncut run.
 
+mod common;
 #[path = "store/faults.rs"]
 mod faults;
 #[path = "store/files.rs"]
@@ -20,6 +21,9 @@ use nestling::sample::{Micros, Sample, Seed, Values};
 use nestling::state::{self, Hash};
 use nestling::store::{Saved, Snapshot, Store, StoreError, StoreOptions};
 use sim::{Mistake, SimDisk};
+
+#[global_allocator]
+static ALLOCATOR: common::counting::Allocator = common::counting::Allocator;
 
 const PATH: &str = "robot/state.safetensors";
 /// Samples after which the script saves, and its end. The dictionary is learned from the first 40, lessons end every 40.

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::device::Comparison;
 use super::settings::{ModelArgs, RunArgs, UsageError};
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
+use crate::guard::Frozen;
 use crate::learner::{Did, Learner};
+use crate::runtime::meters::GuardStatus;
 use crate::runtime::{Pool, drive};
 use crate::source::fault::{Counts, Fault};
 use crate::source::{OpenOptions, open};
@@ -55,6 +57,14 @@ enum Arithmetic {
     Integer,
     Float,
 }
+
+/// What the learner holds in memory is not what its last step left, and cannot be repaired.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "memory was damaged: learning has stopped, and nothing was saved since\n  what to do: go on from the last checkpoint with \
+     --resume; if it happens again, test the memory"
+)]
+struct MemoryDamaged;
 
 pub fn run(args: &Args) -> Outcome {
     let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed() })?;
@@ -117,13 +127,17 @@ pub fn run(args: &Args) -> Outcome {
                     f64::from(health.loss) / 256.0,
                     f64::from(health.effective_rank) / 256.0
                 )),
-                Some(Did::Undone { fault, .. }) => bar.set_message(format!("lesson undone: {fault:?}")),
+                Some(Did::Undone { fault, .. }) => bar.set_message(format!("lesson undone: {}", fault.name())),
+                Some(Did::Damaged { part }) => {
+                    bar.suspend(|| eprintln!("nestling: memory was damaged: {}", part.name()));
+                }
                 Some(_) => {}
             }
             let samples = learner.counters().observed;
             let due = args.save_every > 0 && last_saved.elapsed() > Duration::from_secs(args.save_every)
                 || args.save_samples.is_some_and(|n| samples - samples_saved >= n);
-            if did.is_none() && due {
+            let whole = learner.frozen() != Some(Frozen::Damaged);
+            if did.is_none() && due && whole {
                 (last_saved, samples_saved) = (Instant::now(), samples);
                 // Learning goes on in memory when the disk fails; the last good checkpoint is untouched.
                 let outcome = snapshot.take(learner).and_then(|()| store.save(&mut snapshot));
@@ -136,7 +150,7 @@ pub fn run(args: &Args) -> Outcome {
             if let (None, Some(comparison)) = (did, &mut comparison) {
                 comparison.compare(learner, false);
             }
-            cut = interrupted.load(Ordering::Relaxed) || args.stop_after.is_some_and(|n| samples >= n);
+            cut = !whole || interrupted.load(Ordering::Relaxed) || args.stop_after.is_some_and(|n| samples >= n);
             !cut
         })
     });
@@ -165,6 +179,9 @@ pub fn run(args: &Args) -> Outcome {
     }
     bar.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
+    if learner.frozen() == Some(Frozen::Damaged) {
+        return Err(MemoryDamaged.into());
+    }
     snapshot.take(&mut learner)?;
     store.save(&mut snapshot)?;
     let usage = store.usage(Instant::now());
@@ -216,7 +233,7 @@ fn told(
     cut: bool,
 ) -> Told {
     let state_hash = store::state_hash(learner);
-    let (c, health) = (*learner.counters(), learner.health());
+    let (c, health, meters) = (*learner.counters(), learner.health(), learner.meters());
     let rate = (c.observed - already) as f64 / seconds.max(1e-9);
     let effective_rank = f64::from(health.effective_rank) / 256.0;
     let json = json!({
@@ -233,6 +250,8 @@ fn told(
         "saturation": rounded(f64::from(health.saturation) / 65536.0, 5),
         "lessons_published": c.lessons_published,
         "lessons_rolled_back": c.lessons_rolled_back,
+        "frozen": learner.frozen().map(Frozen::name),
+        "guard": GuardStatus::of(&meters),
         "encoder_version": c.version,
         "skipped": source.skipped(),
         "complete": !cut,

@@ -5,9 +5,9 @@ use bytemuck::{Pod, Zeroable};
 
 /// Numbers of a sample that are looked at, at most: enough for a mean, a deviation and a histogram.
 pub(crate) const LOOKED_AT: usize = 256;
-/// A frame without contrast has a mean absolute deviation of its brightness below this, of 255. A sensor's noise is
+/// A frame without contrast has a mean absolute deviation of brightness and colour below this, of 255. A sensor's noise is
 /// less, and a wall in good light more.
-const CONTRAST: u32 = 2;
+const CONTRAST: i16 = 2;
 /// A frame without contrast fills a bucket by two, a sound one empties it by one; gated are those that find more than
 /// this in it. A few white walls pass, a lens that stays covered does not, nor does every second frame of a strobe.
 const FLAT_BUCKET: u32 = 8;
@@ -64,9 +64,15 @@ pub(crate) fn stride(len: usize, channels: usize) -> usize {
 }
 
 impl Watch {
-    /// Whether the sample, `stored` as it is kept, is learned from. `brightness`: numbers of which contrast is wanted,
-    /// each `step`th from the first; empty where a constant is no fault. `patience`: exact repeats that are no fault.
-    pub(crate) fn look(&mut self, stored: &[u8], brightness: &[i8], step: usize, patience: u32) -> Result<(), Unsound> {
+    /// Whether the sample, `stored` as it is kept, is learned from. `pixels`: numbers of which one of the
+    /// `channels` is to have contrast, each `step`th looked at; empty where a constant is no fault. `patience`: exact repeats that are no fault.
+    pub(crate) fn look(
+        &mut self,
+        stored: &[u8],
+        pixels: &[i8],
+        (channels, step): (usize, usize),
+        patience: u32,
+    ) -> Result<(), Unsound> {
         let looked_at = stored.iter().step_by((stored.len().div_ceil(LOOKED_AT) | 1).max(1));
         let print = looked_at.fold(1, |print, &byte| fold(print, u32::from(byte)));
         if print == self.print[0] {
@@ -80,8 +86,8 @@ impl Watch {
         } else {
             (self.print, self.repeats) = ([print, 0], 0);
         }
-        let count = brightness.len().div_ceil(step) as u32;
-        let is_flat = count > 1 && Exposure::of(brightness, step).deviation < (CONTRAST << 8) as i16;
+        let flat = |channel: usize| Exposure::of(&pixels[channel..], step).deviation < CONTRAST << 8;
+        let is_flat = pixels.len() > step && (0..channels).all(flat);
         self.bucket = if is_flat { (self.bucket + 2).min(FLAT_MOST) } else { self.bucket.saturating_sub(1) };
         if self.repeats > patience {
             self.stuck += 1;

@@ -100,8 +100,8 @@ impl Learner<'_> {
             InputKind::Window | InputKind::Audio => WINDOW_REPEATS,
             InputKind::Tokens => u32::MAX,
         };
-        let brightness = if image { input } else { &[] };
-        let sound = self.watch[0].look(&self.stored[..stored_len], brightness, step, patience);
+        let pixels = if image { input } else { &[] };
+        let sound = self.watch[0].look(&self.stored[..stored_len], pixels, (channels, step), patience);
         if !image {
             if sound.is_ok() && scales_follow {
                 batch::follow_scales(&self.spec, self.scales, &self.stored[..stored_len]);

@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod drive;
 pub mod machine;
 pub mod mailbox;
+pub mod meters;
 pub mod perceiver;
 
 use crate::learner::Join;

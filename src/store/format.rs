@@ -106,8 +106,10 @@ impl Snapshot {
         self.bytes.resize(padded, b' ');
         let len = (padded - LENGTH) as u64;
         self.bytes[..LENGTH].copy_from_slice(&len.to_le_bytes());
-        // A header that grows by a digit is to find room the next time.
-        self.bytes.reserve_exact(begin + 1024);
+        if self.bytes.capacity() - self.bytes.len() < begin {
+            // A header that grows by a digit is to find room the next time.
+            self.bytes.reserve_exact(begin + 1024);
+        }
         Ok(())
     }
 

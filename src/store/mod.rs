@@ -160,6 +160,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] where another process has it open, [`StoreError::Io`] where the disk cannot be written.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(io(path)(std::io::ErrorKind::IsADirectory.into()));
+        }
         rotation::make_folder(&RealDisk, rotation::folder(path))?;
         let lock_path = rotation::beside(path, "lock");
         let mut how = OpenOptions::new();
@@ -198,8 +201,8 @@ impl Store {
         &self.path
     }
 
-    /// The newest generation that can be used, `None` where there is none at all. Those before it that are damaged are kept
-    /// as `NAME.damaged` (the newest of them), and [`Saved::set_aside`] tells why.
+    /// The newest generation that can be used, `None` where there is none at all. Those before it that are damaged are moved
+    /// out of the way where the disk allows it, the newest of them to `NAME.damaged`; [`Saved::set_aside`] tells why.
     ///
     /// # Errors
     /// [`StoreError`] of the newest file where there are some and none can be used, and where it is of another format: then
@@ -208,12 +211,10 @@ impl Store {
         let found = newest(self.disk.as_ref(), &self.path, self.generations)?;
         if let Some((_, passed)) = &found {
             let damaged = rotation::beside(&self.path, "damaged");
-            for file in passed.iter().rev() {
-                self.disk.rename(file, &damaged).map_err(io(file))?;
-            }
-            if !passed.is_empty() {
-                let folder = rotation::folder(&self.path);
-                self.disk.sync_folder(folder).map_err(io(folder))?;
+            // A disk that does not let them be moved can still be read, and what it holds is served.
+            let moved = passed.iter().rev().filter(|file| self.disk.rename(file, &damaged).is_ok()).count();
+            if moved > 0 {
+                let _ = self.disk.sync_folder(rotation::folder(&self.path));
             }
         }
         Ok(found.map(|(saved, _)| saved))
@@ -331,11 +332,6 @@ pub fn read(path: &Path) -> Result<Saved, StoreError> {
 pub fn write(path: &Path, learner: &mut Learner) -> Result<(), StoreError> {
     let mut snapshot = Snapshot::of(learner)?;
     Store::open(path, &StoreOptions::default())?.save(&mut snapshot).map(|_| ())
-}
-
-/// Where the generation before the newest is kept.
-pub fn previous(path: &Path) -> PathBuf {
-    generation_path(path, 1)
 }
 
 /// Whether the file at `path` was written by the float twin and not by the learner.

@@ -16,6 +16,7 @@ pub mod counting {
     thread_local! {
         static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
         static BYTES: Cell<usize> = const { Cell::new(0) };
+        static LARGEST: Cell<usize> = const { Cell::new(0) };
     }
 
     // SAFETY: every call is handed to the system's allocator unchanged.
@@ -23,6 +24,7 @@ pub mod counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
             let _ = BYTES.try_with(|n| n.set(n.get().wrapping_add(layout.size())));
+            let _ = LARGEST.try_with(|n| n.set(n.get().max(layout.size())));
             // SAFETY: the caller's promises are those of `System`.
             unsafe { System.alloc(layout) }
         }
@@ -37,6 +39,11 @@ pub mod counting {
     /// Allocations of this thread so far.
     pub fn allocations() -> u64 {
         ALLOCATIONS.with(Cell::get)
+    }
+
+    /// Bytes of the largest allocation of this thread since this was last asked.
+    pub fn largest() -> usize {
+        LARGEST.with(|n| n.replace(0))
     }
 
     /// Bytes that this thread has allocated and not freed.

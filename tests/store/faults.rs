@@ -93,6 +93,18 @@ fn what_cannot_be_read_for_once_is_not_taken_for_damaged() {
     assert!((3..20).contains(&failed), "{failed}");
 }
 
+#[test]
+fn a_disk_that_can_only_be_read_serves_the_generation_before_all_the_same() {
+    let disk = SimDisk::default();
+    script(&disk, &mut Came::default()).expect("an uncut run");
+    let mut store = open(&disk, 3).expect("it opens");
+    disk.rot(Path::new(PATH), 3000);
+    let from = disk.counts().1;
+    disk.fail(Some(Fault { kind: ErrorKind::ReadOnlyFilesystem, from, count: usize::MAX }));
+    let saved = store.newest().expect("it opens").expect("a generation");
+    assert!(samples(&saved) == 140 && saved.set_aside.is_some());
+}
+
 fn kept(file: &str) -> PathBuf {
     Path::new(PATH).with_file_name(file)
 }

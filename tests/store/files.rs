@@ -1,11 +1,17 @@
 //! Real files: one writer, who may read them, and files that lie about what is in them.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
+use nestling::state;
+use nestling::store::disk::{Disk, Output, RealDisk};
 use nestling::store::{self, Snapshot, Store, StoreError, StoreOptions};
 use serde_json::{Value, json};
 
+use super::common::counting;
 use super::{observe_to, with_learner};
 
 /// A checkpoint of 50 samples in a folder that is made for it.
@@ -29,6 +35,87 @@ fn a_store_has_one_writer_at_a_time() {
     assert!(store::read(&path).is_ok(), "those who only look need no lock");
     drop(first);
     assert!(Store::open(&path, &StoreOptions::default()).is_ok());
+}
+
+#[test]
+fn a_folder_is_refused_before_an_hour_is_spent_on_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = Store::open(folder.path(), &StoreOptions::default()).map(|_| ());
+    assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
+}
+
+/// A disk that syncs nothing before it is told to.
+struct Slow(Arc<Mutex<Receiver<()>>>);
+
+impl Disk for Slow {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(SlowOutput(RealDisk.create(path)?, Arc::clone(&self.0))))
+    }
+    fn open(&self, path: &Path) -> io::Result<(u64, Box<dyn Read>)> {
+        RealDisk.open(path)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.exists(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_folder(path)
+    }
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_folder(path)
+    }
+}
+
+struct SlowOutput(Box<dyn Output>, Arc<Mutex<Receiver<()>>>);
+
+impl Output for SlowOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.1.lock().expect("one saver").recv().map_err(io::Error::other)?;
+        self.0.sync()
+    }
+}
+
+#[test]
+fn learning_goes_on_while_a_slow_disk_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.safetensors");
+    let (go_on, slow) = channel();
+    let disk = Slow(Arc::new(Mutex::new(slow)));
+    let mut store = Store::over(Box::new(disk), &path, &StoreOptions::default()).expect("a disk");
+    with_learner(|learner| {
+        observe_to(learner, 50);
+        let mut snapshot = Snapshot::of(learner).expect("a snapshot");
+        let saving = std::thread::spawn(move || store.save(&mut snapshot).map(|_| snapshot));
+        let before = state::hash(learner);
+        // The disk waits for the learner here, so that the learner cannot be waiting for the disk.
+        observe_to(learner, 120);
+        go_on.send(()).expect("somebody saves");
+        let snapshot = saving.join().expect("no panic").expect("a save");
+        assert_eq!(snapshot.state_hash(), Some(before));
+        assert_eq!(store::read(&path).expect("a checkpoint").metadata["samples"], "50");
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_taken_again_uses_its_memory_again() {
+    with_learner(|learner| {
+        observe_to(learner, 50);
+        let mut snapshot = Snapshot::of(learner).expect("a snapshot");
+        observe_to(learner, 120);
+        counting::largest();
+        snapshot.take(learner).expect("a snapshot");
+        // The header alone is put together anew.
+        assert!(snapshot.len() > 12_000 && counting::largest() < 8_000, "{}", snapshot.len());
+    });
 }
 
 #[cfg(unix)]
@@ -135,7 +222,10 @@ fn a_header_that_lies_is_refused_though_its_checksum_is_right() {
         ("has another hash", Box::new(|h| h["__metadata__"]["state_hash"] = "0".into())),
     ];
     for (lie, change) in lies {
+        counting::largest();
         let refused = with_header(&path, change);
+        // What reads it takes no more than the file has, and the test itself a few copies of it.
+        assert!(counting::largest() < 256 * 1024, "{lie}");
         println!("{lie}: {refused:?}");
         assert!(refused.is_err(), "{lie}");
         if lie.contains("format") {
@@ -152,7 +242,9 @@ fn a_header_of_any_length_is_refused_without_memory_for_it() {
         let mut bytes = whole.clone();
         bytes[..8].copy_from_slice(&len.to_le_bytes());
         fs::write(&path, &bytes).expect("a writable folder");
+        counting::largest();
         let refused = store::read(&path).map(|_| ());
+        assert!(counting::largest() < 256 * 1024, "{len}");
         assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{len}: {refused:?}");
     }
 }

@@ -10,13 +10,14 @@ use serde_json::json;
 use super::control::{Command, Reply, Request};
 use super::history::History;
 use super::saver::Saver;
-use super::status::{GuardStatus, Shared, Watched};
+use super::status::{Shared, Watched};
 use crate::board::Profile;
 use crate::guard::Frozen;
 use crate::guard::integrity::Part;
 use crate::learner::{Did, Join, Learner};
 use crate::runtime::budget::Budget;
 use crate::runtime::machine::{Machine, processors, thread_time};
+use crate::runtime::meters::GuardStatus;
 use crate::runtime::perceiver::Exchange;
 use crate::source::Record;
 

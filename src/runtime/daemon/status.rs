@@ -1,6 +1,5 @@
 //! What a running daemon tells of itself: written by its threads, read by the control socket and the metrics.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -11,8 +10,8 @@ use serde::{Serialize, Serializer};
 use super::reader::SourceStatus;
 use super::saver::StoreStatus;
 use crate::bus::socket::Readers;
-use crate::guard::{Fault, Meters};
 use crate::runtime::machine;
+use crate::runtime::meters::GuardStatus;
 
 /// A value that one thread changes and others look at. Nobody holds it for longer than a copy takes.
 pub struct Watched<T>(Mutex<T>);
@@ -122,88 +121,6 @@ pub struct LearningStatus {
     /// Times that memory was damaged and restored from what was saved.
     pub restored: u64,
     pub guard: GuardStatus,
-}
-
-/// What the guard knows, in people's units; see [`Meters`].
-#[derive(Clone, Default, Serialize)]
-pub struct GuardStatus {
-    pub effective_rank: f64,
-    pub spread: f64,
-    pub canary_loss: f64,
-    pub weights_saturated: f64,
-    /// Against the best encoder so far.
-    pub standing_rank: f64,
-    pub standing_spread: f64,
-    pub standing_loss: f64,
-    /// Of the last lesson, published or not.
-    pub uniformity: f64,
-    pub alignment: f64,
-    pub distance: f64,
-    pub activations_clamped: f64,
-    pub errors_clamped: f64,
-    /// Of the input: samples that nothing was learned from, and how it differs from what it was for long.
-    pub flat: u64,
-    pub stuck: u64,
-    pub exposure_mean: f64,
-    pub exposure_contrast: f64,
-    pub distribution: f64,
-    pub repaired: u32,
-    pub entries_dropped: u32,
-    /// Lessons undone, by why.
-    pub faults: BTreeMap<&'static str, u32>,
-}
-
-impl GuardStatus {
-    pub fn of(m: &Meters) -> Self {
-        let share = |n: u32| f64::from(n) / 65536.0;
-        let q15 = |n: u32| f64::from(n) / 32768.0;
-        let in_256 = |n: i32| f64::from(n) / 256.0;
-        let judged = m.judged.unwrap_or_default();
-        GuardStatus {
-            effective_rank: f64::from(m.health.effective_rank) / 256.0,
-            spread: q15(m.health.spread),
-            canary_loss: f64::from(m.health.loss) / 256.0,
-            weights_saturated: share(m.health.saturation),
-            standing_rank: share(m.standing_rank),
-            standing_spread: share(m.standing_spread),
-            standing_loss: f64::from(m.standing_loss) / 256.0,
-            uniformity: in_256(judged.uniformity),
-            alignment: q15(judged.alignment),
-            distance: q15(judged.distance),
-            activations_clamped: share(m.activations_clamped),
-            errors_clamped: share(m.errors_clamped),
-            flat: m.flat,
-            stuck: m.stuck,
-            exposure_mean: in_256(m.exposure_mean),
-            exposure_contrast: in_256(m.exposure_contrast),
-            distribution: q15(m.distribution.unwrap_or(0)),
-            repaired: m.repaired,
-            entries_dropped: m.entries_dropped,
-            faults: Fault::ALL.iter().zip(m.faults).map(|(fault, n)| (fault.name(), n)).collect(),
-        }
-    }
-
-    /// Names, explanations and values of the meters.
-    #[cfg(feature = "metrics")]
-    pub fn rows(&self) -> [(&'static str, &'static str, f64); 15] {
-        [
-            ("effective_rank", "Effective rank of the canaries' features", self.effective_rank),
-            ("spread", "Variance of the canaries' unit features", self.spread),
-            ("canary_loss", "Loss on the canaries, in nat", self.canary_loss),
-            ("weights_saturated", "Share of weights at their largest value", self.weights_saturated),
-            ("standing_rank", "Effective rank against the best encoder's", self.standing_rank),
-            ("standing_spread", "Spread against the best encoder's", self.standing_spread),
-            ("standing_loss", "Loss above the best encoder's, in nat", self.standing_loss),
-            ("uniformity", "Uniformity of the last lesson, in nat", self.uniformity),
-            ("alignment", "Alignment of the last lesson's views", self.alignment),
-            ("feature_distance", "1 - cos of the last lesson's features to the published ones", self.distance),
-            ("activations_clamped", "Share of activations clamped in the last lesson", self.activations_clamped),
-            ("errors_clamped", "Share of errors clamped in the last lesson", self.errors_clamped),
-            ("exposure_mean", "Brightness against its slow mean, in mantissas", self.exposure_mean),
-            ("exposure_contrast", "Contrast against its slow mean, in mantissas", self.exposure_contrast),
-            ("input_distance", "Distance of the input's histogram from its slow one", self.distribution),
-        ]
-    }
 }
 
 /// Memory of the process.
