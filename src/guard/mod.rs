@@ -186,7 +186,7 @@ impl Standing {
     pub fn judge(&self, published: &Health, new: &Health, directions: u32) -> Result<Standing, Fault> {
         // A rank near 1 may be one of lengths alone: of lines of text, how much of the line is filled. As long as the
         // directions differ, and by more than rounding, that is no collapse.
-        let only_lengths = directions >= LEAST_RANK && new.spread >= ONE_Q15 / 64;
+        let only_lengths = directions >= LEAST_RANK && new.spread >= ONE_Q15 / 512;
         if new.effective_rank < LEAST_RANK && !only_lengths {
             return Err(Fault::RankLost);
         }
