@@ -58,7 +58,8 @@ impl Camera {
         let device = Device::open(&path).map_err(failed)?;
         let capabilities = device.capabilities().map_err(failed)?.device_capabilities();
         if !capabilities.contains(CapabilityFlags::VIDEO_CAPTURE | CapabilityFlags::STREAMING) {
-            let remedy = format!("name another device ({}); read a camera on the board's ribbon by a pipe", others());
+            let remedy =
+                format!("name another device ({}); read a camera on the board's ribbon by a pipe", others(&path));
             return Err(SourceError::file(&path, "the device gives no frames", remedy));
         }
         let wanted = wanted(uri);
@@ -253,7 +254,7 @@ fn refusal(path: &str, error: &std::io::Error) -> SourceError {
             ("another program uses the camera".to_owned(), format!("end it; `fuser -v {path}` says which one it is"))
         }
         Some(Errno::NOTTY | Errno::INVAL) => {
-            (format!("this is no camera ({error})"), format!("name another device ({})", others()))
+            (format!("this is no camera ({error})"), format!("name another device ({})", others(path)))
         }
         _ => (error.to_string(), "plug the camera in again; `dmesg` says what its driver met".to_owned()),
     };
@@ -264,17 +265,17 @@ fn gone(path: &str) -> SourceError {
     SourceError::file(
         path,
         "there is no such camera, or not any more",
-        format!("plug it in, or name another device; {}", others()),
+        format!("plug it in, or name another device; {}", others(path)),
     )
 }
 
-/// Other devices to name, for messages.
-fn others() -> String {
+/// The other devices that there are, for messages.
+fn others(path: &str) -> String {
     let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("video")).collect();
+    let names = entries.map(|entry| entry.path().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("/dev/video") && name != path).collect();
     names.sort();
-    if names.is_empty() { "there is none now".to_owned() } else { format!("there is /dev/{}", names.join(", /dev/")) }
+    if names.is_empty() { "there is none now".to_owned() } else { format!("there is {}", names.join(", ")) }
 }
 
 #[cfg(test)]

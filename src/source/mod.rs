@@ -1,4 +1,4 @@
-//! Where samples come from: recordings, data sets, pipes, the simulator. Above the line: it may allocate and use floats.
+//! Where samples come from: recordings, data sets, cameras, pipes, the simulator. Above the line: it may allocate and use floats.
 //!
 //! A source fills a [`Record`] that its caller owns, so that a running stream allocates nothing per sample.
 //! Data sets with random access implement [`Indexed`]; [`order::Ordered`] turns one into a [`Source`].
