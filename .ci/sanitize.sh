@@ -7,7 +7,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 runtimes=$(rustc --print sysroot)/lib/rustlib/$host/lib
 # Nearly all of the time goes into compiling.
 test=(cargo test --target "$host" --no-default-features --features std,flash --quiet
-  --config 'profile.dev.package."*".opt-level=1' --config 'profile.dev.debug="line-tables-only"' --config 'profile.test.opt-level=1')
+  --config 'profile.dev.package."*".opt-level=0' --config 'profile.dev.debug="line-tables-only"' --config 'profile.test.opt-level=1')
 
 if cargo miri --version >/dev/null 2>&1; then
   cargo miri test --lib --no-default-features --features std,flash -- fixed:: kernels::narrow replay::

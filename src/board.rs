@@ -67,6 +67,8 @@ table! {
         pub stale_ms: u64 = 500,
         /// Play a recording or the simulator at the pace of its timestamps, as a live stream.
         pub pace: bool = false,
+        /// Perceive and learn from every sample, and let the source wait for that: for a recording that comes through a pipe.
+        pub every: bool = false,
         /// Open a source that has vanished again after so many milliseconds at most; the first try comes after a tenth of
         /// a second, and each one waits twice as long as the one before.
         pub reopen_ms: u64 = 10_000,
@@ -235,6 +237,7 @@ impl Profile {
             ("source", self.source != new.source),
             ("model", self.model != new.model),
             ("seed", self.seed != new.seed),
+            ("perceive.every", self.perceive.every != new.perceive.every),
             ("perceive.pace", self.perceive.pace != new.perceive.pace),
             ("learn.threads", self.learn.threads != new.learn.threads),
             ("learn.nice", self.learn.nice != new.learn.nice),

@@ -94,13 +94,22 @@ fn learning_gives_one_hash_for_any_threads_and_for_a_resumed_run() {
 fn run_perceives_raw_frames_from_a_pipe_and_saves_its_state() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("state").display().to_string();
-    let mut child =
-        nestling(&["run", "--source", "pipe:-?format=gray8&width=40&height=30", "--model", "n5", "--state", &state])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it runs");
+    // A recording: each frame is wanted, and the pipe may wait.
+    let mut child = nestling(&[
+        "run",
+        "--every",
+        "--source",
+        "pipe:-?format=gray8&width=40&height=30",
+        "--model",
+        "n5",
+        "--state",
+        &state,
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("it runs");
     let mut pipe = child.stdin.take().expect("a pipe");
     let writer = std::thread::spawn(move || {
         for n in 0..50u32 {

@@ -266,6 +266,22 @@ fn learning_goes_on_in_memory_while_the_disk_is_gone_and_is_saved_when_it_is_bac
 }
 
 #[test]
+fn a_disk_that_cannot_be_written_at_the_start_is_tried_again_at_each_save() {
+    let daemon =
+        Daemon::start(&[&FROM_FIFO[..], &["--state", "disk/state", "--save-every", "1"]].concat(), |folder, _| {
+            make_fifo(&folder.join("frames"));
+            fs::write(folder.join("disk"), "in the way").expect("a file");
+        });
+    until("the control socket", || daemon.status().map(|_| ()));
+    let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    daemon
+        .once("a failure", |s| s["store"]["failures"].as_u64() >= Some(1) && s["learning"]["steps"].as_u64() > Some(5));
+    assert!(daemon.log().contains("nothing can be saved for now"), "{}", daemon.log());
+    fs::remove_file(daemon.path("disk")).expect("a file");
+    daemon.once("a save", |s| s["store"]["problem"].is_null() && s["store"]["saves"].as_u64() >= Some(1));
+}
+
+#[test]
 fn sighup_reads_the_profile_again_or_says_why_not_and_goes_on() {
     let profile = "name = 'bench'\nsource = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n";
     let daemon = Daemon::start(&["--board", "board.toml"], |folder, _| {

@@ -242,7 +242,7 @@ fn a_resumed_run_over_a_faulty_stream_has_the_bits_and_the_counts_of_the_uncut_o
     let uri = with("sim:rover?samples=150&width=16&height=16", "truncate:0.1,drop:0.1,delay:0.1");
     let whole = run(&uri, &images());
     assert!(whole.refused > 5);
-    let open = || open(&[uri.clone()], &OpenOptions::default()).expect("a source");
+    let open = || open(std::slice::from_ref(&uri), &OpenOptions::default()).expect("a source");
     let extent = Extent { epochs: 1, samples: None };
     common::Run::new(&images(), 1, Some(150)).with(|learner| {
         let stop = |learner: &mut Learner, did: Option<_>| did.is_some() || learner.counters().observed < 77;

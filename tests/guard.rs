@@ -62,7 +62,7 @@ impl Bad {
                 *p = match self {
                     Bad::Noise => noise(i, 128, 127),
                     Bad::NoisyCover => noise(i, 12, 9),
-                    Bad::Strobe if number % 2 == 0 => 255,
+                    Bad::Strobe if number.is_multiple_of(2) => 255,
                     _ => 0,
                 }
             }),
@@ -70,7 +70,7 @@ impl Bad {
                 *r = match self {
                     Bad::Noise => draws.between(i as u32, -4000, 4000) as i16,
                     Bad::NoisyCover => draws.between(i as u32, -3, 3) as i16,
-                    Bad::Strobe if number % 2 == 0 => i16::MAX,
+                    Bad::Strobe if number.is_multiple_of(2) => i16::MAX,
                     Bad::Strobe => i16::MIN,
                     _ => 0,
                 }
@@ -515,7 +515,7 @@ fn sound_recordings_are_learned_from_to_the_last_sample() {
     };
     let car = |run: &str| format!("mjpeg:{data}/robocar/{run}/frames.jpegs");
     let columns = "temperature_c,humidity_pct,co2_ppm,humidity_ratio";
-    let room = |part: &str| format!("csv:{data}/room_sensors/{part}.csv?columns={columns}&window=60&stride=4");
+    let room = |part: &str| format!("csv:{data}/room_sensors/{part}.csv?channels={columns}&window=60&stride=4");
     let uris = [
         ("robot", car("seq1_midday_lowcam")),
         ("robot", car("seq2_dawn_tallcam")),

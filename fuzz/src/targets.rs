@@ -379,7 +379,6 @@ pub fn flash(data: &[u8]) {
     }
     let whole = store.save(&mut learner, buffer).is_ok();
     let hash = store::state_hash(&mut learner);
-    drop(store);
     if whole {
         let mut store =
             FlashStore::open(Blocking(&mut chip), range, super::seeds::IMAGE, buffer).expect("what was saved is there");

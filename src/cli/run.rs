@@ -1,6 +1,6 @@
 //! `nestling run`: perceive and learn from a stream. Features go out, one JSON object a line; see `runtime::daemon`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::board::Profile;
 use crate::learner::Learner;
 use crate::runtime::daemon::{self, Setup, Signals};
 use crate::source::{OpenOptions, open};
-use crate::store::{Store, StoreOptions};
+use crate::store::{self, Store, StoreError};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -36,6 +36,9 @@ pub struct Args {
     /// Play a recording or the simulator at the pace of its timestamps, as a live stream.
     #[arg(long)]
     pace: bool,
+    /// Perceive and learn from every sample, and let the source wait for that: for a recording that comes through a pipe.
+    #[arg(long, conflicts_with = "pace")]
+    every: bool,
     /// Share of all processors that learning may take, 0 to 1.
     #[arg(long, value_name = "SHARE")]
     share: Option<f64>,
@@ -62,6 +65,7 @@ impl Args {
         }
         profile.seed = self.how.seed.or(profile.seed);
         profile.perceive.pace |= self.pace;
+        profile.perceive.every |= self.every;
         profile.learn.frozen |= self.frozen;
         if self.how.threads > 0 {
             profile.learn.threads = self.how.threads;
@@ -83,17 +87,27 @@ pub fn run(args: &Args) -> Outcome {
     // Before anything that takes long: a signal is not to be lost.
     let signals = signals()?;
     let profile = args.profile()?;
-    let opened = if daemon::opens_late(&profile.source) {
-        None
-    } else {
-        Some(open(&profile.source, &OpenOptions { seed: profile.seed.unwrap_or(0) })?)
+    let opened = match daemon::opens_late(&profile.source) {
+        true => None,
+        false => match open(&profile.source, &OpenOptions { seed: profile.seed.unwrap_or(0) }) {
+            Ok(source) => Some(source),
+            // A service comes up before its camera does.
+            Err(problem) if args.board.is_some() && daemon::is_live(&profile.source) && problem.is_passing() => {
+                eprintln!("nestling: the source is not there yet: {problem}");
+                None
+            }
+            Err(problem) => return Err(problem.into()),
+        },
     };
-    let options =
-        StoreOptions { generations: profile.store.generations, bytes_per_hour: Some(profile.store.bytes_per_hour) };
-    let mut store = profile.store.path.as_deref().map(|path| Store::open(path, &options)).transpose()?;
-    let saved = match &mut store {
-        Some(store) => store.newest()?,
+    let mut store = match &profile.store.path {
+        Some(path) => open_store(path, &profile)?,
         None => None,
+    };
+    let saved = match (&mut store, &profile.store.path) {
+        (Some(store), _) => store.newest()?,
+        // What cannot be written may be readable.
+        (None, Some(path)) if path.exists() => Some(store::read(path)?),
+        _ => None,
     };
     if let Some(reason) = saved.as_ref().and_then(|saved| saved.set_aside.as_ref()) {
         eprintln!("nestling: going on from the generation before, as the newest cannot be used: {reason}");
@@ -111,11 +125,11 @@ pub fn run(args: &Args) -> Outcome {
     let how = RunArgs { seed: profile.seed, threads: profile.learn.threads, ..args.how.clone() };
     let options = how.options(&spec, None);
     let plan = Learner::plan(&spec, &options)?;
-    let mut memory = vec![0u8; plan.block_len()];
+    let mut memory = super::memory::block(&plan)?;
     let mut learner = Learner::new(&spec, &options, &mut memory)?;
-    if let (Some(saved), Some(store)) = (&saved, &mut store) {
+    if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
-        store.follows(saved);
+        store.iter_mut().for_each(|store| store.follows(saved));
     }
     drop(saved);
     let setup = Setup {
@@ -134,6 +148,18 @@ pub fn run(args: &Args) -> Outcome {
     Ok(Told { text: String::new(), json: json!(null) })
 }
 
+/// The store of the profile; none where the disk cannot be written now, which is tried again at each save.
+fn open_store(path: &Path, profile: &Profile) -> Result<Option<Store>, StoreError> {
+    match Store::open(path, &daemon::store_options(&profile.store)) {
+        Ok(store) => Ok(Some(store)),
+        Err(problem @ StoreError::Io { .. }) => {
+            eprintln!("nestling: nothing can be saved for now, learning goes on in memory: {problem}");
+            Ok(None)
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
 fn reload(args: Args) -> Box<dyn Fn() -> Result<Profile, String>> {
     Box::new(move || match args.board {
         Some(_) => args.profile().map_err(|e| e.to_string()),
@@ -143,10 +169,12 @@ fn reload(args: Args) -> Box<dyn Fn() -> Result<Profile, String>> {
 
 fn summary(s: &daemon::status::Status) -> String {
     format!(
-        "perceived {}, learned from {}, not learned from {} (the learner was busy), refused {}, damaged {}; encoder {}",
+        "perceived {}, missed {} that came too fast, learned from {}, not from {} as the learner was busy; refused {}, damaged {}; \
+         encoder {}",
         s.features.perceived,
+        s.source.missed,
         s.learning.observed,
-        s.learning.not_learned + s.source.missed,
+        s.learning.not_learned,
         s.features.refused,
         s.source.damaged,
         s.learning.encoder

@@ -144,7 +144,8 @@ pub struct Meters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Judged {
-    /// Effective rank of the unit vectors of the canaries' pooled activations, in 1/256.
+    /// Effective rank of the unit vectors of the canaries' pooled activations, in 1/256; of a predictor at most that of
+    /// its embeddings.
     pub directions: u32,
     /// `ln E exp(−2 ‖f(x) − f(y)‖²)` over pairs of those unit vectors, in 1/256 nat: 0 where all are alike, less the
     /// more evenly they lie (Wang & Isola 2020).
@@ -186,7 +187,7 @@ impl Standing {
     pub fn judge(&self, published: &Health, new: &Health, directions: u32) -> Result<Standing, Fault> {
         // A rank near 1 may be one of lengths alone: of lines of text, how much of the line is filled. As long as the
         // directions differ, and by more than rounding, that is no collapse.
-        let only_lengths = directions >= LEAST_RANK && new.spread >= ONE_Q15 / 64;
+        let only_lengths = directions >= LEAST_RANK && new.spread >= LEAST_SPREAD;
         if new.effective_rank < LEAST_RANK && !only_lengths {
             return Err(Fault::RankLost);
         }
@@ -211,6 +212,8 @@ impl Standing {
 
 const ONE: u32 = 1 << 16;
 const ONE_Q15: u32 = 1 << 15;
+/// Variance of unit vectors, Q15, that is more than rounding.
+const LEAST_SPREAD: u32 = ONE_Q15 / 512;
 /// 1.25, below which a rank is as good as 1.
 pub const LEAST_RANK: u32 = 320;
 

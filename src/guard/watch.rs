@@ -8,7 +8,7 @@ pub(crate) const LOOKED_AT: usize = 256;
 /// A frame without contrast has a mean absolute deviation of brightness and colour below this, of 255. A sensor's noise is
 /// less, and a wall in good light more.
 const CONTRAST: i16 = 2;
-/// A frame without contrast fills a bucket by two, a sound one empties it by one; gated are those that find more than
+/// A frame without contrast, or a window in which nothing changes, fills a bucket by two, a sound one empties it by one; gated are those that find more than
 /// this in it. A few white walls pass, a lens that stays covered does not, nor does every second frame of a strobe.
 const FLAT_BUCKET: u32 = 8;
 const FLAT_MOST: u32 = 4 * FLAT_BUCKET;
@@ -22,7 +22,7 @@ const SLOW: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unsound {
-    /// No contrast, again: a covered lens, a dark room, a strobe.
+    /// No contrast, no change in the window, again: a covered lens, a dark room, a strobe, a dead sensor.
     Flat,
     /// The same bytes, again and again: a sensor that is stuck.
     Stuck,
@@ -57,6 +57,17 @@ const fn fold(print: u32, word: u32) -> u32 {
     (print ^ word).wrapping_mul(0x9E37_79B1).rotate_left(15)
 }
 
+/// Whether no channel of a frame's has contrast; each `step`th number is looked at.
+pub(crate) fn is_flat_frame(pixels: &[i8], channels: usize, step: usize) -> bool {
+    let flat = |channel: usize| Exposure::of(&pixels[channel..], step).deviation < CONTRAST << 8;
+    pixels.len() > step && (0..channels).all(flat)
+}
+
+/// Whether every channel of a window is constant; `reading`: bytes of the readings of one moment.
+pub(crate) fn is_flat_window(stored: &[u8], reading: usize) -> bool {
+    stored.len() > reading && stored[reading..] == stored[..stored.len() - reading]
+}
+
 /// What is looked at of a sample: every so many of its numbers, from the first.
 pub(crate) fn stride(len: usize, channels: usize) -> usize {
     let channels = channels.max(1);
@@ -64,15 +75,9 @@ pub(crate) fn stride(len: usize, channels: usize) -> usize {
 }
 
 impl Watch {
-    /// Whether the sample, `stored` as it is kept, is learned from. `pixels`: numbers of which one of the
-    /// `channels` is to have contrast, each `step`th looked at; empty where a constant is no fault. `patience`: exact repeats that are no fault.
-    pub(crate) fn look(
-        &mut self,
-        stored: &[u8],
-        pixels: &[i8],
-        (channels, step): (usize, usize),
-        patience: u32,
-    ) -> Result<(), Unsound> {
+    /// Whether the sample, `stored` as it is kept, is learned from. `is_flat`: nothing in it differs from the rest of it;
+    /// `patience`: exact repeats that are no fault.
+    pub(crate) fn look(&mut self, stored: &[u8], is_flat: bool, patience: u32) -> Result<(), Unsound> {
         let looked_at = stored.iter().step_by((stored.len().div_ceil(LOOKED_AT) | 1).max(1));
         let print = looked_at.fold(1, |print, &byte| fold(print, u32::from(byte)));
         if print == self.print[0] {
@@ -86,8 +91,6 @@ impl Watch {
         } else {
             (self.print, self.repeats) = ([print, 0], 0);
         }
-        let flat = |channel: usize| Exposure::of(&pixels[channel..], step).deviation < CONTRAST << 8;
-        let is_flat = pixels.len() > step && (0..channels).all(flat);
         self.bucket = if is_flat { (self.bucket + 2).min(FLAT_MOST) } else { self.bucket.saturating_sub(1) };
         if self.repeats > patience {
             self.stuck += 1;

@@ -324,6 +324,8 @@ impl Learner<'_> {
         before.iter_mut().zip(&*rows).for_each(|(before, row)| *before = *row);
         let (effective_rank, spread) = guard::rank_and_spread(rows, grid.len());
         let (loss, embedding_rank, alignment) = self.canary_loss(params, &mut b, canaries, pick);
+        // Embeddings that are all alike are a collapse, whatever the layers below say.
+        let directions = directions.min(embedding_rank);
         let judged = Judged { directions, uniformity, alignment, distance: apart / canaries as u32 };
         let effective_rank = effective_rank.min(embedding_rank);
         let saturation = guard::saturation(encoder.trained(network));

@@ -93,15 +93,15 @@ impl Learner<'_> {
         let channels = if image { self.spec.input.channels } else { 1 };
         let input = if self.input.is_empty() { bytemuck::cast_slice(&self.stored[..stored_len]) } else { &*self.input };
         let step = watch::stride(input.len(), channels);
-        // A line that is said again, a room where nothing stirs: only a picture has to have contrast, and only of codes
-        // is any repeat sound.
-        let patience = match self.spec.input.kind {
-            InputKind::Image => FRAME_REPEATS,
-            InputKind::Window | InputKind::Audio => WINDOW_REPEATS,
-            InputKind::Tokens => u32::MAX,
+        // A line that is said again is sound however often; a room where nothing stirs is for long.
+        let stored = &self.stored[..stored_len];
+        let (is_flat, patience) = match self.spec.input.kind {
+            InputKind::Image => (watch::is_flat_frame(input, channels, step), FRAME_REPEATS),
+            InputKind::Window => (watch::is_flat_window(stored, 2 * self.spec.input.channels), WINDOW_REPEATS),
+            InputKind::Audio => (false, WINDOW_REPEATS),
+            InputKind::Tokens => (false, u32::MAX),
         };
-        let pixels = if image { input } else { &[] };
-        let sound = self.watch[0].look(&self.stored[..stored_len], pixels, (channels, step), patience);
+        let sound = self.watch[0].look(stored, is_flat, patience);
         if !image {
             if sound.is_ok() && scales_follow {
                 batch::follow_scales(&self.spec, self.scales, &self.stored[..stored_len]);

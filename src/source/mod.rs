@@ -216,6 +216,11 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Waiting may mend it; what is wrong with the words of a URI it never does.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, SourceError::Uri { .. })
+    }
+
     pub(crate) fn file(path: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         SourceError::File { path: path.to_owned(), problem: problem.into(), remedy: remedy.into() }
     }

@@ -176,12 +176,15 @@ fn seal_and_read(path: &Path, file: &mut [u8]) -> Result<(), StoreError> {
 fn a_header_that_lies_is_refused_though_its_checksum_is_right() {
     let (_folder, path) = checkpoint();
     with_header(&path, |_| {}).expect("a header that does not lie");
-    let begin = |header: &mut Value, tensor: &str, end: usize, to: u64| header[tensor]["data_offsets"][end] = to.into();
-    let lies: [(&str, Box<dyn FnOnce(&mut Value)>); 15] = [
-        ("overlaps", Box::new(|h| begin(h, "masters", 0, 0))),
-        ("begins beyond the end", Box::new(|h| begin(h, "masters", 0, 1 << 40))),
-        ("ends before it begins", Box::new(|h| begin(h, "masters", 1, 0))),
-        ("ends at the largest number", Box::new(|h| begin(h, "masters", 1, u64::MAX))),
+    fn bound(header: &mut Value, tensor: &str, end: usize, to: u64) {
+        header[tensor]["data_offsets"][end] = to.into();
+    }
+    type Lie = Box<dyn FnOnce(&mut Value)>;
+    let lies: [(&str, Lie); 15] = [
+        ("overlaps", Box::new(|h| bound(h, "masters", 0, 0))),
+        ("begins beyond the end", Box::new(|h| bound(h, "masters", 0, 1 << 40))),
+        ("ends before it begins", Box::new(|h| bound(h, "masters", 1, 0))),
+        ("ends at the largest number", Box::new(|h| bound(h, "masters", 1, u64::MAX))),
         ("has more numbers than bytes", Box::new(|h| h["masters"]["shape"] = json!([1u64 << 40]))),
         ("has a shape that overflows", Box::new(|h| h["masters"]["shape"] = json!([u64::MAX, u64::MAX]))),
         ("is of another type", Box::new(|h| h["learning.weights"]["dtype"] = "U8".into())),

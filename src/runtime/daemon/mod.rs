@@ -17,6 +17,7 @@ mod output;
 mod perceive;
 mod reader;
 mod saver;
+pub use saver::options as store_options;
 pub mod status;
 
 use std::io::Write;
@@ -76,6 +77,7 @@ pub struct Setup {
     pub reload: Box<dyn Fn() -> Result<Profile, String>>,
     /// The source, where it was opened before.
     pub opened: Option<Box<dyn Source>>,
+    /// The profile's store, where the disk can be written.
     pub store: Option<Store>,
     /// The socket must be there; otherwise a daemon whose socket is in use goes without.
     pub must_control: bool,
@@ -94,7 +96,8 @@ pub struct Setup {
 /// [`DaemonError`]; the store holds what was learned all the same.
 pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static) -> Result<Status, DaemonError> {
     let Setup { profile, opened, signals, .. } = setup;
-    let (uris, live) = (profile.source.clone(), is_live(&profile.source) || profile.perceive.pace);
+    let every = profile.perceive.every;
+    let (uris, live) = (profile.source.clone(), (is_live(&profile.source) || profile.perceive.pace) && !every);
     let source_status = Arc::new(Watched::new(SourceStatus { uri: uris.clone(), ..SourceStatus::default() }));
     let shared = Arc::new(Shared {
         name: profile.name.clone(),
@@ -119,7 +122,8 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         return Err(DaemonError::System(format!("this program was built without metrics: {remedy}")));
     }
 
-    let saver = setup.store.map(|store| Saver::start(store, &profile.store, shared.store.clone())).transpose();
+    let path = profile.store.path.clone();
+    let saver = path.map(|path| Saver::start(path, setup.store, &profile.store, shared.store.clone())).transpose();
     let saver = saver.map_err(|e| DaemonError::System(format!("cannot start the saving thread: {e}")))?;
     let (exchange, perceiver) = Exchange::new(learner);
     let mailbox = Arc::new(Mailbox::new(Arrived::default()));
@@ -127,7 +131,8 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     let reading = Reading {
         uris,
         seed: profile.seed.unwrap_or(0),
-        live: is_live(&profile.source),
+        comes_back: is_live(&profile.source),
+        live,
         pace: profile.perceive.pace,
         reopen_at_most: Duration::from_millis(profile.perceive.reopen_ms),
     };

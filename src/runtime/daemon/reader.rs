@@ -48,7 +48,9 @@ pub struct SourceStatus {
 pub struct Reading {
     pub uris: Vec<String>,
     pub seed: u64,
-    /// The source goes on without us: nothing waits for the perceiver, and what has vanished is opened again.
+    /// What has vanished is opened again.
+    pub comes_back: bool,
+    /// The source goes on without us: nothing waits for the perceiver.
     pub live: bool,
     /// Samples come no sooner than their timestamps say.
     pub pace: bool,
@@ -76,7 +78,7 @@ fn is_fifo(path: &Path) -> bool {
 impl Reading {
     /// Standard input cannot be opened a second time.
     fn can_reopen(&self) -> bool {
-        self.live && !self.uris.iter().any(|uri| uri.starts_with("pipe:-"))
+        self.comes_back && !self.uris.iter().any(|uri| uri.starts_with("pipe:-"))
     }
 
     fn open(&self) -> Result<Box<dyn Source>, SourceError> {
@@ -152,8 +154,7 @@ impl Reading {
                 }
                 Err(problem) => Some(problem),
             };
-            // What is wrong with the words of a URI is not mended by waiting.
-            let hopeless = matches!(problem, Some(SourceError::Uri { .. }));
+            let hopeless = problem.as_ref().is_some_and(|problem| !problem.is_passing());
             if !self.can_reopen() || hopeless {
                 return problem.map_or(Ok(()), Err);
             }
@@ -220,7 +221,7 @@ mod tests {
 
     fn reading(uris: &[&str], live: bool) -> Reading {
         let uris = uris.iter().map(|uri| uri.to_string()).collect();
-        Reading { uris, seed: 0, live, pace: false, reopen_at_most: Duration::from_millis(300) }
+        Reading { uris, seed: 0, comes_back: live, live, pace: false, reopen_at_most: Duration::from_millis(300) }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The saving thread: what the learning thread hands over is written as fast as the disk can, and learning never waits
 //! for it. A disk that fails is told of and tried again; the last good checkpoint stays.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::status::Watched;
 use crate::board;
 use crate::learner::Learner;
-use crate::store::{Saved, Snapshot, Store};
+use crate::store::{Saved, Snapshot, Store, StoreError, StoreOptions};
 
 /// Longest wait for the disk at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,31 +54,41 @@ pub struct Saver {
 }
 
 impl Saver {
-    /// Starts the thread.
+    /// Starts the thread over `store`, or, where the disk cannot be written now, over the one that it may open later at
+    /// `path`.
     ///
     /// # Errors
     /// Where the system gives none.
     pub fn start(
-        mut store: Store,
+        path: PathBuf,
+        mut store: Option<Store>,
         settings: &board::Store,
         status: Arc<Watched<Option<StoreStatus>>>,
     ) -> std::io::Result<Self> {
         let (jobs, todo) = sync_channel::<Job>(1);
         let (done, written) = sync_channel(1);
         let _ = done.try_send(Snapshot::default());
-        let path = store.path().display().to_string();
-        let first = StoreStatus { path, bytes_per_hour: settings.bytes_per_hour, ..StoreStatus::default() };
+        // A process that is started again and again writes no more than one that stays.
+        let wait = store.as_ref().map_or(Duration::ZERO, |store| store.wait(Instant::now()));
+        let first = StoreStatus {
+            path: path.display().to_string(),
+            bytes_per_hour: settings.bytes_per_hour,
+            wait_s: wait.as_secs(),
+            ..StoreStatus::default()
+        };
         status.change(|s| *s = Some(first));
+        let options = options(settings);
         let told = status.clone();
         let work = move || {
             for job in todo {
                 match job {
                     Job::Save(mut snapshot) => {
-                        save(&mut store, &mut snapshot, &told);
+                        save(&path, &options, &mut store, &mut snapshot, &told);
                         let _ = done.try_send(snapshot);
                     }
                     Job::Read(generation, reply) => {
-                        let _ = reply.try_send(store.generation(generation).map_err(|e| e.to_string()));
+                        let _ =
+                            reply.try_send(read(&path, &options, &mut store, generation).map_err(|e| e.to_string()));
                     }
                 }
             }
@@ -153,16 +164,53 @@ impl Saver {
     }
 }
 
+/// How a profile's store is to be kept.
+pub fn options(settings: &board::Store) -> StoreOptions {
+    StoreOptions { generations: settings.generations, bytes_per_hour: Some(settings.bytes_per_hour) }
+}
+
+fn opened<'a>(path: &Path, options: &StoreOptions, store: &'a mut Option<Store>) -> Result<&'a mut Store, StoreError> {
+    match store {
+        Some(store) => Ok(store),
+        None => Ok(store.insert(Store::open(path, options)?)),
+    }
+}
+
+/// The generation so many before the newest, from which the next one will come.
+fn read(
+    path: &Path,
+    options: &StoreOptions,
+    store: &mut Option<Store>,
+    generation: usize,
+) -> Result<Option<Saved>, StoreError> {
+    let store = opened(path, options, store)?;
+    let saved = store.generation(generation)?;
+    saved.iter().for_each(|saved| store.follows(saved));
+    Ok(saved)
+}
+
 /// Saves, and tells how that went.
-fn save(store: &mut Store, snapshot: &mut Snapshot, status: &Watched<Option<StoreStatus>>) {
-    let result = store.save(snapshot);
-    let usage = store.usage(Instant::now());
+fn save(
+    path: &Path,
+    options: &StoreOptions,
+    store: &mut Option<Store>,
+    snapshot: &mut Snapshot,
+    status: &Watched<Option<StoreStatus>>,
+) {
+    let saved = opened(path, options, store).and_then(|store| {
+        let result = store.save(snapshot);
+        let usage = store.usage(Instant::now());
+        status.change(|status| {
+            let Some(s) = status else { return };
+            s.saves = usage.saves;
+            (s.bytes_written, s.bytes_last_hour) = (usage.bytes_written, usage.bytes_last_hour);
+            s.wait_s = usage.wait.as_secs();
+        });
+        result
+    });
     status.change(|status| {
         let Some(s) = status else { return };
-        (s.saves, s.failures) = (usage.saves, usage.saves_failed);
-        (s.bytes_written, s.bytes_last_hour) = (usage.bytes_written, usage.bytes_last_hour);
-        s.wait_s = usage.wait.as_secs();
-        match &result {
+        match &saved {
             Ok(written) => {
                 s.took_ms = written.took.as_millis() as u64;
                 s.samples = snapshot.samples();
@@ -170,6 +218,7 @@ fn save(store: &mut Store, snapshot: &mut Snapshot, status: &Watched<Option<Stor
                 s.problem = None;
             }
             Err(problem) => {
+                s.failures += 1;
                 // Once is enough for people who read logs; status goes on telling.
                 if s.problem.is_none() {
                     eprintln!("nestling: the checkpoint was not written, learning goes on in memory: {problem}");
