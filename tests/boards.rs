@@ -142,7 +142,9 @@ fn an_image_carries_a_checkpoint_to_a_board_and_back() {
         let args = ["run", "--frozen", "--source", "sim:rover?samples=20&seed=4", "--state", &path(state)];
         let output = nestling(&args).output().expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+        let lines = String::from_utf8(output.stdout).expect("text");
+        let made = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        made.map(|line| ["t_us", "encoder", "blocks", "feature"].map(|key| line[key].clone())).collect::<Vec<_>>()
     };
     assert_eq!(features("e"), features("d"));
     // And it learns on from there.

@@ -464,7 +464,7 @@ fn garbage_on_the_control_socket_is_answered_and_disturbs_nothing() {
     second.args(["run", "--source", "sim:rover?samples=1", "--control"]).arg(daemon.path("control"));
     let output = second.output().expect("it runs");
     let problem = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && problem.contains("another nestling listens"), "{problem}");
+    assert!(!output.status.success() && problem.contains("another program listens"), "{problem}");
     // And whoever asks where nobody listens is told what to do.
     let nobody = daemon.path("nobody");
     let output = Command::new(env!("CARGO_BIN_EXE_nestling")).args(["status", "--control"]).arg(nobody).output();
