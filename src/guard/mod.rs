@@ -163,7 +163,8 @@ pub struct Judged {
 /// health ever measured would compare numbers of different canaries, which change with the world: so the ratios of
 /// encoders that were measured side by side are multiplied up. The best is forgotten slowly, by a 64th of the gap a
 /// lesson (a 16th of the loss's), so that what the world really took from an encoder is not held against it for ever;
-/// what creeps down more slowly than that ends at the absolute limits.
+/// what creeps down more slowly than that ends at the absolute limits. The first lessons forget by 1, 1/2, 1/3 …: layers
+/// that are hardly trained are no measure, and some tasks give up much of the rank of random ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Standing {
@@ -172,11 +173,13 @@ pub struct Standing {
     pub spread: u32,
     /// Above the best one's, in 1/256 nat.
     pub loss: u32,
+    /// Lessons that were published since there was nothing to stand against, up to where they count.
+    pub lessons: u32,
 }
 
 impl Standing {
-    /// The best so far.
-    pub const BEST: Standing = Standing { rank: ONE, spread: ONE, loss: 0 };
+    /// The best so far, and the only one.
+    pub const FIRST: Standing = Standing { rank: ONE, spread: ONE, loss: 0, lessons: 0 };
 
     /// The standing of `new`, measured on the canaries on which the published encoder, whose standing this is, was found
     /// to be `published`, if the lesson may be published. `directions` is the new encoder's effective rank of unit
@@ -191,6 +194,8 @@ impl Standing {
         if new.effective_rank < LEAST_RANK && !only_lengths {
             return Err(Fault::RankLost);
         }
+        let lessons = (self.lessons + 1).min(64);
+        let share = |before, new, old| share(before, lessons, new, old);
         let rank = share(self.rank, new.effective_rank, published.effective_rank);
         if rank < ONE / 2 {
             return Err(Fault::RankLost);
@@ -199,14 +204,14 @@ impl Standing {
         if spread < ONE / 4 {
             return Err(Fault::SpreadLost);
         }
-        let loss = (self.loss - self.loss / 16 + new.loss).saturating_sub(published.loss);
+        let loss = (self.loss - self.loss / lessons.min(16) + new.loss).saturating_sub(published.loss);
         if loss > 128 {
             return Err(Fault::LossRose);
         }
         if new.saturation > 65536 / 20 {
             return Err(Fault::Saturated);
         }
-        Ok(Standing { rank, spread, loss })
+        Ok(Standing { rank, spread, loss, lessons })
     }
 }
 
@@ -217,9 +222,9 @@ const LEAST_SPREAD: u32 = ONE_Q15 / 512;
 /// 1.25, below which a rank is as good as 1.
 pub const LEAST_RANK: u32 = 320;
 
-/// `before`, a little forgotten, times `new / old`.
-fn share(before: u32, new: u32, old: u32) -> u32 {
-    let before = u64::from(before + (ONE - before) / 64);
+/// `before`, of which a part of the gap is forgotten, times `new / old`.
+fn share(before: u32, part: u32, new: u32, old: u32) -> u32 {
+    let before = u64::from(before + (ONE - before) / part);
     (before * u64::from(new) / u64::from(old.max(1))).min(u64::from(ONE)) as u32
 }
 
@@ -239,13 +244,12 @@ pub(crate) struct Record {
     pub faults: [u32; Fault::ALL.len()],
     pub repaired: u32,
     pub dropped: u32,
-    pub _pad: u32,
     pub histogram: watch::Histogram,
 }
 
 impl Record {
     pub fn at_start() -> Self {
-        Record { standing: Standing::BEST, ..Zeroable::zeroed() }
+        Record { standing: Standing::FIRST, ..Zeroable::zeroed() }
     }
 
     /// Ends the lesson's counts.
@@ -386,22 +390,22 @@ mod tests {
         let (rank, spread) = rank_and_spread(&mut rows(32, 16, 0, 700), 16);
         assert!(rank <= 256 && spread < 200, "{rank} {spread}");
         let healthy = Health { effective_rank: 1500, spread: 9000, loss: 700, saturation: 100 };
-        let judge = |new: Health| Standing::BEST.judge(&healthy, &new, 1500);
+        let judge = |new: Health| Standing::FIRST.judge(&healthy, &new, 1500);
         assert_eq!(judge(Health { effective_rank: 700, ..healthy }), Err(Fault::RankLost));
         assert_eq!(judge(Health { spread, ..healthy }), Err(Fault::SpreadLost));
         assert_eq!(judge(Health { loss: 840, ..healthy }), Err(Fault::LossRose));
         assert_eq!(judge(Health { saturation: 9000, ..healthy }), Err(Fault::Saturated));
-        assert_eq!(judge(healthy), Ok(Standing::BEST));
+        assert_eq!(judge(healthy), Ok(Standing { lessons: 1, ..Standing::FIRST }));
         // Against an encoder that is as low already.
         let low = Health { effective_rank: rank, ..healthy };
         let (directions, _) = directions(&rows(32, 16, 0, 700), 16);
-        assert_eq!(Standing::BEST.judge(&low, &low, directions), Err(Fault::RankLost));
+        assert_eq!(Standing::FIRST.judge(&low, &low, directions), Err(Fault::RankLost));
     }
 
     #[test]
     fn the_floor_cannot_be_walked_down() {
         let walk = |mut new: Health, each: fn(&mut Health)| {
-            let (first, mut standing) = (new, Standing::BEST);
+            let (first, mut standing) = (new, Standing { lessons: 64, ..Standing::FIRST });
             for _ in 0..200 {
                 let before = new;
                 each(&mut new);
@@ -425,6 +429,22 @@ mod tests {
     }
 
     #[test]
+    fn early_lessons_may_give_up_what_random_layers_had() {
+        // 0.7 to 0.9 of the rank in each of six lessons, as where windows are rebuilt: too much for one that has stood.
+        let walk = |mut standing: Standing| {
+            let mut new = Health { effective_rank: 8000, spread: 20000, loss: 700, saturation: 100 };
+            for lesson in 0..6 {
+                let before = new;
+                new.effective_rank = new.effective_rank * (7 + lesson / 2) / 10;
+                standing = standing.judge(&before, &new, 2000)?;
+            }
+            Ok(standing)
+        };
+        assert!(walk(Standing::FIRST).is_ok());
+        assert_eq!(walk(Standing { lessons: 64, ..Standing::FIRST }), Err(Fault::RankLost));
+    }
+
+    #[test]
     fn lines_that_differ_in_length_alone_are_told_from_a_collapse() {
         let draws = Draws::new(Seed(9), 0, 0);
         let line = |scale: i32, noise: i32| -> Vec<i32> {
@@ -436,9 +456,9 @@ mod tests {
         assert!(rank < LEAST_RANK && low < LEAST_RANK, "{rank} {low}");
         let judge = |effective_rank, spread, rows: &[i32]| {
             let health = Health { effective_rank, spread, ..Health::default() };
-            Standing::BEST.judge(&health, &health, directions(rows, 16).0)
+            Standing::FIRST.judge(&health, &health, directions(rows, 16).0)
         };
-        assert_eq!(judge(rank, spread, &filled), Ok(Standing::BEST));
+        assert_eq!(judge(rank, spread, &filled), Ok(Standing { lessons: 1, ..Standing::FIRST }));
         assert_eq!(judge(low, none, &collapsed), Err(Fault::RankLost));
     }
 

@@ -160,9 +160,9 @@ impl Learner<'_> {
             return self.publish_unjudged();
         }
         let Some((old, new)) = self.measure_both() else { return Did::Idle };
-        // The encoder before the first lesson is no measure: its shifts may not even be known.
-        let floor = if self.counters[0].lessons_published == 0 { new.health } else { old.health };
         let record = self.record();
+        // The encoder before the first lesson is no measure: its shifts may not even be known.
+        let floor = if record.standing.lessons == 0 { new.health } else { old.health };
         record.close_lesson();
         (record.judged, record.has_judged) = (new.judged, 1);
         match record.standing.judge(&floor, &new.health, new.judged.directions) {
@@ -185,7 +185,7 @@ impl Learner<'_> {
         }
         self.settle_shifts(layer);
         if let Some(measured) = self.measure_learning() {
-            self.record().standing = Standing::BEST;
+            self.record().standing = Standing::FIRST;
             self.publish(&measured);
         }
     }
