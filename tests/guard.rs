@@ -464,7 +464,7 @@ fn lessons_undone_again_and_again_freeze_learning() {
     // A predictor has nothing against a collapse, and on these frames it collapses in every lesson.
     let mut spec = model::parse("a test's model", IMAGE).expect("a model");
     spec.pretext[0].task = Task::Predictor;
-    let frames = records("sim:rover?width=32&height=24&samples=6000&seed=3", 6000);
+    let frames = records("sim:rover?width=32&height=24&samples=12000&seed=3", 12000);
     Run::new(&spec, 1, None).with(|learner| {
         let feed = |learner: &mut Learner, frames: &[Record]| {
             for frame in frames {
