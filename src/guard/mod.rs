@@ -200,7 +200,8 @@ impl Standing {
         if rank < ONE / 2 {
             return Err(Fault::RankLost);
         }
-        let spread = share(self.spread, new.spread, published.spread);
+        // Of a scene in which nothing moves there is next to none, and nothing to lose.
+        let spread = share(self.spread, new.spread + LEAST_SPREAD, published.spread + LEAST_SPREAD);
         if spread < ONE / 4 {
             return Err(Fault::SpreadLost);
         }
@@ -396,6 +397,9 @@ mod tests {
         assert_eq!(judge(Health { loss: 840, ..healthy }), Err(Fault::LossRose));
         assert_eq!(judge(Health { saturation: 9000, ..healthy }), Err(Fault::Saturated));
         assert_eq!(judge(healthy), Ok(Standing { lessons: 1, ..Standing::FIRST }));
+        // A scene in which nothing moves: what differs is the sensor's noise.
+        let still = Health { spread: 0, ..healthy };
+        assert!(Standing::FIRST.judge(&still, &still, 2000).is_ok());
         // Against an encoder that is as low already.
         let low = Health { effective_rank: rank, ..healthy };
         let (directions, _) = directions(&rows(32, 16, 0, 700), 16);
