@@ -100,7 +100,8 @@ impl<'a, 'm> Learning<'a, 'm> {
                     self.take(&record, requests, workers);
                     let _ = give_back.try_send(record);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                // Nothing to learn from, and yet things change: heat, the profile.
+                Err(RecvTimeoutError::Timeout) => self.tell(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if let Some(saver) = self.saver.as_mut().filter(|_| self.learner.frozen() != Some(Frozen::Damaged)) {
