@@ -34,6 +34,8 @@ for file in usr/share/man/man1/nestling.1.gz usr/share/man/man1/nestling-run.1.g
   [ -s "$tree/$file" ] || fails "$file is missing"
 done
 
+# As the service manager would before it starts the service.
+inside install -d -o nestling -g nestling -m 750 /run/nestling
 learn() { # learn SAMPLES: as the service would, from the simulator; prints how many samples the checkpoint has seen
   as_service /usr/bin/nestling run --board /etc/nestling/board.toml --source 'sim:rover?samples='"$1" \
     --control /var/lib/nestling/control >/dev/null
