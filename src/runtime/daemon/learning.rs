@@ -50,6 +50,7 @@ pub struct Learning<'a, 'm> {
     begun: Instant,
     felt: Instant,
     late: (u64, Instant),
+    told: Instant,
     refused: u64,
     /// Times that damaged memory was restored.
     restored: u64,
@@ -67,6 +68,7 @@ impl<'a, 'm> Learning<'a, 'm> {
             begun: now,
             felt: now.checked_sub(FEEL).unwrap_or(now),
             late: (0, now),
+            told: now,
             refused: 0,
             restored: 0,
             learner,
@@ -105,7 +107,7 @@ impl<'a, 'm> Learning<'a, 'm> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if let Some(saver) = self.saver.as_mut().filter(|_| self.learner.frozen() != Some(Frozen::Damaged)) {
-                saver.save_if_due(self.learner, &self.links.profile.get().store);
+                saver.save_if_due(self.learner, self.links.profile.change(|p| p.store.every_s));
             }
         }
         // What is damaged must not take the place of what is whole.
@@ -170,7 +172,9 @@ impl<'a, 'm> Learning<'a, 'm> {
         if self.learner.version() != version {
             self.links.exchange.publish(self.learner);
         }
-        self.tell();
+        if self.told.elapsed() >= TICK {
+            self.tell();
+        }
     }
 
     fn obey(&mut self, requests: &Receiver<Request>) {
@@ -251,11 +255,12 @@ impl<'a, 'm> Learning<'a, 'm> {
     }
 
     /// Writes down how learning stands.
-    fn tell(&self) {
+    fn tell(&mut self) {
+        self.told = Instant::now();
         let (c, meters) = (*self.learner.counters(), self.learner.meters());
         let (pressure, slowed_by) = self.budget.pressure();
         let frozen = self.learner.frozen();
-        let by_profile = self.links.profile.get().learn.frozen;
+        let by_profile = self.links.profile.change(|p| p.learn.frozen);
         let temperature = self.budget.temperature();
         self.links.shared.learning.change(|s| {
             (s.state, s.why) = match (frozen, slowed_by) {

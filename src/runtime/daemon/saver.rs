@@ -98,8 +98,8 @@ impl Saver {
     }
 
     /// Hands the state over where it is time for it and the disk is idle.
-    pub fn save_if_due(&mut self, learner: &mut Learner, settings: &board::Store) {
-        let every = Duration::from_secs(settings.every_s);
+    pub fn save_if_due(&mut self, learner: &mut Learner, every_s: u64) {
+        let every = Duration::from_secs(every_s);
         let wait = self.status.change(|s| s.as_ref().map_or(0, |s| s.wait_s));
         if self.saved.elapsed() >= every.max(Duration::from_secs(wait)) {
             // Where the disk is still busy it is tried again after the next sample.
