@@ -8,8 +8,8 @@ pub(crate) const LOOKED_AT: usize = 256;
 /// A frame without contrast has a mean absolute deviation of brightness and colour below this, of 255. A sensor's noise is
 /// less, and a wall in good light more.
 const CONTRAST: i16 = 2;
-/// A frame without contrast, or a window in which nothing changes, fills a bucket by two, a sound one empties it by one; gated are those that find more than
-/// this in it. A few white walls pass, a lens that stays covered does not, nor does every second frame of a strobe.
+/// A frame without contrast, or a window in which nothing changes, fills a bucket by two, a sound one empties it by one;
+/// gated are those that find more than this in it. A few white walls pass, a lens that stays covered does not, nor does every second frame of a strobe.
 const FLAT_BUCKET: u32 = 8;
 const FLAT_MOST: u32 = 4 * FLAT_BUCKET;
 /// Classes of the histogram: the upper four bits.

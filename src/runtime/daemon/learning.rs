@@ -51,6 +51,7 @@ pub struct Learning<'a, 'm> {
     felt: Instant,
     late: (u64, Instant),
     told: Instant,
+    told_frozen: Option<Frozen>,
     refused: u64,
     /// Times that damaged memory was restored.
     restored: u64,
@@ -69,6 +70,7 @@ impl<'a, 'm> Learning<'a, 'm> {
             felt: now.checked_sub(FEEL).unwrap_or(now),
             late: (0, now),
             told: now,
+            told_frozen: None,
             refused: 0,
             restored: 0,
             learner,
@@ -215,6 +217,7 @@ impl<'a, 'm> Learning<'a, 'm> {
 
     fn go_back(&mut self, lessons: Option<usize>, generation: Option<usize>) -> Result<(), String> {
         let after = self.learner.version();
+        let frozen = self.learner.frozen().is_some_and(|why| why != Frozen::Damaged);
         match (lessons, generation) {
             (Some(_), Some(_)) => return Err("go back by lessons or to a generation, not both".into()),
             (_, Some(generation)) => {
@@ -233,6 +236,10 @@ impl<'a, 'm> Learning<'a, 'm> {
             }
         }
         self.learner.republish(after);
+        // Going back is no thaw: the older state has its own word on that.
+        if frozen {
+            self.learner.freeze();
+        }
         Ok(())
     }
 
@@ -261,6 +268,14 @@ impl<'a, 'm> Learning<'a, 'm> {
         let (pressure, slowed_by) = self.budget.pressure();
         let frozen = self.learner.frozen();
         let by_profile = self.links.profile.change(|p| p.learn.frozen);
+        if frozen != self.told_frozen {
+            // Also at the start: a restart does not thaw.
+            self.told_frozen = frozen;
+            match frozen {
+                Some(why) => eprintln!("nestling: learning is frozen, features go on: {}", words(why)),
+                None => eprintln!("nestling: learning goes on"),
+            }
+        }
         let temperature = self.budget.temperature();
         self.links.shared.learning.change(|s| {
             (s.state, s.why) = match (frozen, slowed_by) {
