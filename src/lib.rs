@@ -50,6 +50,8 @@ pub mod board;
 #[cfg(feature = "std")]
 pub mod bus;
 #[cfg(feature = "std")]
+pub mod control;
+#[cfg(feature = "std")]
 pub mod demo;
 #[cfg(feature = "std")]
 pub mod evaluate;

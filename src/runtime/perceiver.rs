@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::augment::signal::ChannelScale;
 use crate::fixed::checksum::checksum;
+use crate::kernels::Grid;
 use crate::learner::{Learner, SampleError, input_of, store_sample, work_len};
 use crate::net::forward::{self, Params, Scratch, Shifts};
 use crate::net::network::Network;
@@ -15,6 +16,7 @@ use crate::net::spec::Spec;
 use crate::sample::{EncoderVersion, Sample};
 
 /// One copy of a published encoder.
+#[derive(Clone)]
 pub struct Published {
     weights: Vec<i8>,
     packed: Vec<i16>,
@@ -117,6 +119,7 @@ fn take<T>(mutex: &Mutex<Option<T>>) -> Option<T> {
 }
 
 /// Turns samples into features.
+#[derive(Clone)]
 pub struct Perceiver {
     spec: Spec,
     network: Network,
@@ -169,12 +172,36 @@ impl Perceiver {
         self.network.feature.iter().zip(shifts).map(|((_, grid), shift)| (grid.len(), shift.get()))
     }
 
-    /// Takes a newer encoder, if one was published.
-    pub fn refresh(&mut self, exchange: &Exchange) {
-        if let Some(newer) = take(&exchange.newest) {
-            let used = std::mem::replace(&mut self.encoder, newer);
-            *lock(&exchange.spare) = Some(used);
-        }
+    /// Takes a newer encoder, if one was published; whether one was.
+    pub fn refresh(&mut self, exchange: &Exchange) -> bool {
+        let Some(newer) = take(&exchange.newest) else { return false };
+        *lock(&exchange.spare) = Some(self.replace(newer));
+        true
+    }
+
+    /// The encoder in use, to be handed on.
+    pub fn encoder(&self) -> Box<Published> {
+        self.encoder.clone()
+    }
+
+    /// Uses `encoder` from now on; gives back the one before.
+    pub fn replace(&mut self, encoder: Box<Published>) -> Box<Published> {
+        std::mem::replace(&mut self.encoder, encoder)
+    }
+
+    /// The layers of a feature, in order, as they are pooled.
+    pub fn grids(&self) -> impl Iterator<Item = Grid> + '_ {
+        self.network.feature.iter().map(|(_, grid)| *grid)
+    }
+
+    /// Bytes of a stored sample.
+    pub fn stored_len(&self) -> usize {
+        self.stored_len
+    }
+
+    /// The newest sample as a learner stores it: any later encoder can make its feature from that.
+    pub fn stored(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.stored)[..self.stored_len]
     }
 
     /// Whether the encoder in use is as it was published; if not, another copy is asked for.
@@ -191,6 +218,21 @@ impl Perceiver {
     pub fn perceive(&mut self, sample: &Sample, out: &mut [i8]) -> Result<(), SampleError> {
         let stored = &mut bytemuck::cast_slice_mut(&mut self.stored)[..self.stored_len];
         store_sample(&self.spec, &self.network, sample, stored, &mut self.work)?;
+        self.encode(out);
+        Ok(())
+    }
+
+    /// The feature of a stored sample.
+    ///
+    /// # Panics
+    /// Where `stored` is not [`Perceiver::stored_len`] long.
+    pub fn embed(&mut self, stored: &[u8], out: &mut [i8]) {
+        bytemuck::cast_slice_mut(&mut self.stored)[..self.stored_len].copy_from_slice(stored);
+        self.encode(out);
+    }
+
+    fn encode(&mut self, out: &mut [i8]) {
+        let stored = &bytemuck::cast_slice(&self.stored)[..self.stored_len];
         input_of(&self.spec, &self.encoder.scales, stored, &mut self.input);
         let e = &self.encoder;
         let params =
@@ -202,7 +244,6 @@ impl Perceiver {
             averaged: &mut self.averaged,
         };
         forward::feature(&self.network, params, &self.input, &mut self.activations, out, &mut scratch);
-        Ok(())
     }
 }
 

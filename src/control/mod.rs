@@ -1,0 +1,356 @@
+//! Controllers: what is made of features on the device itself, taught with a few labels.
+//!
+//! Above the line, in float: a controller's answer is an angle or a name, not a weight that must have the same bits
+//! everywhere. Two sides share the work. The teacher ([`taught::Taught`], [`Fitted::of`]) keeps labelled samples and fits all
+//! controllers anew for each encoder that is published; it may take its time. The perceiving side ([`Controllers`]) gets
+//! encoder and [`Fitted`] together, so that no feature ever meets what was fitted to another encoder; it decides within the
+//! time of a sample and allocates nothing. A controller that has nothing to decide by, is unsure, or whose features are
+//! stale gives its safe value.
+
+pub mod alarm;
+pub mod classify;
+pub mod config;
+pub mod follow;
+mod log;
+pub mod space;
+pub mod steer;
+pub mod store;
+pub mod taught;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alarm::Alarm;
+use classify::{Classes, Classify, Shown};
+use config::{ControllerTable, Does};
+use follow::{Follow, Signature};
+use log::Log;
+use space::Space;
+use steer::{Steer, Steering};
+use taught::{Answer, Taught};
+
+use crate::kernels::Grid;
+use crate::sample::{EncoderVersion, Micros};
+
+/// Values that one controller gives out together.
+pub const MOST_OUTPUTS: usize = 4;
+/// Background samples from which on the stream counts as known.
+pub const FEWEST_BACKGROUND: usize = 12;
+
+/// The values of a controller's outputs.
+pub type Values = heapless::Vec<f64, MOST_OUTPUTS>;
+
+/// What a controller sees of a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub time: Micros,
+    /// The feature, standardised by the background.
+    pub standard: &'a [f32],
+    /// How far it is from the background; 1 is as far as that is from itself.
+    pub novelty: f32,
+}
+
+/// What a controller would do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    pub values: Values,
+    pub label: Option<Arc<str>>,
+    pub alarm: Option<bool>,
+    /// 0 to 1.
+    pub confidence: f32,
+    /// Why there is nothing to decide by.
+    pub not_yet: Option<&'static str>,
+}
+
+impl Choice {
+    /// One value.
+    pub fn value(value: f64, confidence: f32) -> Self {
+        Choice { values: Values::from_iter([value]), confidence, ..Choice::default() }
+    }
+
+    /// Nothing to decide by, for this reason.
+    pub fn not_yet(why: &'static str) -> Self {
+        Choice { not_yet: Some(why), ..Choice::default() }
+    }
+}
+
+/// A kind of controller. One's own is given to [`Controllers::add`].
+pub trait Controller: Send {
+    /// Decides by one sample; `fitted` is of the same encoder as the feature. Called for each sample in turn.
+    fn decide(&mut self, seen: &Seen, fitted: &Fitted) -> Choice;
+}
+
+/// What all controllers know, fitted to the features of one encoder.
+#[derive(Clone, Debug, Default)]
+pub struct Fitted {
+    pub version: EncoderVersion,
+    pub space: Space,
+    pub classes: Classes,
+    /// One place for each controller; filled for those that steer.
+    pub steering: Vec<Option<Steering>>,
+    /// Likewise for those that follow.
+    pub signatures: Vec<Option<Signature>>,
+}
+
+impl Fitted {
+    /// Fits `tables` to what was taught, whose features must be of the encoder `version`, `grids` its feature's layers.
+    pub fn of(tables: &[ControllerTable], grids: &[Grid], taught: &Taught, version: EncoderVersion) -> Self {
+        let dim = grids.iter().map(Grid::len).sum();
+        let background = taught.background.iter().map(|kept| kept.feature.as_slice());
+        let examples = taught.examples.iter().map(|example| example.kept.feature.as_slice());
+        // Where nothing but the examples was seen, they are all that there is.
+        let few = if taught.background.len() < FEWEST_BACKGROUND { usize::MAX } else { 0 };
+        let space = Space::of(dim, background.chain(examples.take(few)));
+        let mut rows = vec![0f32; dim * taught.examples.len()];
+        for (row, example) in rows.chunks_exact_mut(dim).zip(&taught.examples) {
+            space.standardise(&example.kept.feature, row);
+        }
+        let row = |i: usize| &rows[i * dim..][..dim];
+
+        let names = taught.classes();
+        let class_of = |answer: &Answer| match answer {
+            Answer::Class(class) => names.iter().position(|name| name == class),
+            Answer::Values(..) => None,
+        };
+        let shown: Vec<Shown> = taught
+            .examples
+            .iter()
+            .enumerate()
+            .filter_map(|(i, e)| Some(Shown { class: class_of(&e.answer)?, teaching: e.teaching, feature: row(i) }))
+            .collect();
+        let steering = |table: &ControllerTable| {
+            let mut values = Vec::new();
+            let mut own = Vec::new();
+            for (i, example) in taught.examples.iter().enumerate() {
+                if let Answer::Values(controller, taught) = &example.answer
+                    && **controller == *table.name
+                    && taught.len() == table.outputs
+                {
+                    values.push(taught.clone());
+                    own.extend_from_slice(row(i));
+                }
+            }
+            (table.does == Does::Steer).then(|| Steering::of(&own, &values, dim)).flatten()
+        };
+        let signature = |table: &ControllerTable| {
+            let class = names.iter().position(|name| Some(&**name) == table.label.as_deref())?;
+            let own = shown.iter().filter(|s| s.class == class).map(|s| s.feature);
+            Signature::of(grids, own, (0..space.len()).map(|i| space.row(i)))
+        };
+        Fitted {
+            version,
+            steering: tables.iter().map(steering).collect(),
+            signatures: tables.iter().map(|t| (t.does == Does::Follow).then(|| signature(t)).flatten()).collect(),
+            classes: if names.is_empty() { Classes::default() } else { Classes::of(&space, names, &shown) },
+            space,
+        }
+    }
+}
+
+/// What a controller did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Within the limits, as fast as it may change.
+    pub values: Values,
+    pub label: Option<Arc<str>>,
+    pub alarm: Option<bool>,
+    pub confidence: f32,
+    /// Why these are the safe values, where they are.
+    pub safe: Option<&'static str>,
+}
+
+struct Slot {
+    table: ControllerTable,
+    /// None of a log.
+    controller: Option<Box<dyn Controller>>,
+    stale: Duration,
+    decision: Decision,
+    /// When that was decided.
+    at: Option<Micros>,
+    /// The decision differs from the one before in more than a value's small change.
+    changed: bool,
+}
+
+/// All controllers of a profile, on the perceiving side.
+pub struct Controllers {
+    slots: Vec<Slot>,
+    logs: Vec<Log>,
+    fitted: Arc<Fitted>,
+    standard: Vec<f32>,
+    novelty: f32,
+    line: Vec<u8>,
+}
+
+/// A value that changes by more than this share of its range is a change.
+const CHANGE: f64 = 0.02;
+
+impl Controllers {
+    /// The controllers of `tables` for features of `dim` numbers, which may be `usual` old.
+    ///
+    /// # Errors
+    /// Of a log whose file cannot be written, in words.
+    pub fn new(tables: &[ControllerTable], dim: usize, usual: Duration) -> Result<Self, String> {
+        let mut all = Controllers {
+            slots: Vec::new(),
+            logs: Vec::new(),
+            fitted: Arc::new(Fitted::default()),
+            standard: vec![0.0; dim],
+            novelty: 0.0,
+            line: Vec::new(),
+        };
+        for (place, table) in tables.iter().enumerate() {
+            let controller: Option<Box<dyn Controller>> = match table.does {
+                Does::Steer => Some(Box::new(Steer::new(place))),
+                Does::Classify => Some(Box::new(Classify::new(table.values.clone(), table.safe))),
+                Does::Alarm => Some(Box::new(Alarm::new(table.per_hour))),
+                Does::Follow => Some(Box::new(Follow::new(place))),
+                Does::Log => {
+                    all.logs.push(Log::open(table)?);
+                    None
+                }
+            };
+            all.push(table.clone(), controller, usual);
+        }
+        Ok(all)
+    }
+
+    /// Adds a controller of one's own; its limits, safe value and staleness are those of `table`, `does` is not read.
+    pub fn add(&mut self, table: ControllerTable, controller: Box<dyn Controller>, usual: Duration) {
+        self.push(table, Some(controller), usual);
+    }
+
+    fn push(&mut self, table: ControllerTable, controller: Option<Box<dyn Controller>>, usual: Duration) {
+        let values = std::iter::repeat_n(table.safe, table.outputs).collect();
+        let decision = Decision { values, safe: Some("nothing was seen yet"), ..Decision::default() };
+        let stale = table.stale(usual);
+        self.slots.push(Slot { table, controller, stale, decision, at: None, changed: true });
+    }
+
+    /// Takes what was fitted to the encoder of the features to come; gives back what was used so far, for someone else to
+    /// drop.
+    pub fn adopt(&mut self, fitted: Arc<Fitted>) -> Arc<Fitted> {
+        std::mem::replace(&mut self.fitted, fitted)
+    }
+
+    /// Decides by the feature of a sample at `time`. Returns its novelty; `None` while the stream is not known.
+    pub fn decide(&mut self, time: Micros, feature: &[i8]) -> Option<f32> {
+        let known = self.fitted.space.dim == feature.len() && !self.fitted.space.is_empty();
+        if known {
+            self.fitted.space.standardise(feature, &mut self.standard);
+            self.novelty = self.fitted.space.novelty(&self.standard);
+        }
+        let seen = Seen { time, standard: &self.standard, novelty: self.novelty };
+        for slot in &mut self.slots {
+            let Some(controller) = &mut slot.controller else { continue };
+            let choice = match known {
+                true => controller.decide(&seen, &self.fitted),
+                false => Choice::not_yet("the stream is not known yet"),
+            };
+            slot.take(choice, Some(time));
+        }
+        known.then_some(self.novelty)
+    }
+
+    /// Makes the decisions safe whose features are older than they may be, as the newest is `age` old. Whether one changed.
+    pub fn look_for_staleness(&mut self, age: Duration) -> bool {
+        let mut changed = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.controller.is_some()) {
+            let fresh = slot.decision.safe.is_none() || slot.decision.safe == Some("unsure");
+            slot.changed = false;
+            if fresh && age > slot.stale {
+                slot.make_safe("its features are stale");
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Makes all decisions safe, for this reason.
+    pub fn make_safe(&mut self, why: &'static str) {
+        self.slots.iter_mut().filter(|slot| slot.controller.is_some()).for_each(|slot| slot.make_safe(why));
+    }
+
+    /// The decisions: of each controller its table, what it did, and whether that is news.
+    pub fn decisions(&self) -> impl Iterator<Item = (&ControllerTable, &Decision, bool)> {
+        let deciding = self.slots.iter().filter(|slot| slot.controller.is_some());
+        deciding.map(|slot| (&slot.table, &slot.decision, slot.changed))
+    }
+
+    /// Writes all decisions down: to `out` one JSON object a line, and to the logs.
+    ///
+    /// # Errors
+    /// Those of `out`. A log that cannot be written is told once and left.
+    pub fn write(&mut self, out: &mut impl Write, time: Micros, age: Duration) -> std::io::Result<()> {
+        self.line.clear();
+        for slot in self.slots.iter().filter(|slot| slot.controller.is_some()) {
+            slot.write_line(&mut self.line, time, age)?;
+        }
+        out.write_all(&self.line)?;
+        self.logs.iter_mut().for_each(|log| log.write(&self.line));
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn take(&mut self, choice: Choice, time: Option<Micros>) {
+        let table = &self.table;
+        let unsure = f64::from(choice.confidence) < table.confidence;
+        let safe = choice.not_yet.or(unsure.then_some("unsure"));
+        let seconds = match (self.at, time) {
+            (Some(before), Some(now)) => now.0.saturating_sub(before.0) as f64 * 1e-6,
+            _ => 0.0,
+        };
+        let mut changed = safe.is_some() != self.decision.safe.is_some()
+            || self.decision.label != choice.label
+            || self.decision.alarm != choice.alarm;
+        for (output, value) in self.decision.values.iter_mut().enumerate() {
+            // What is safe is so at once.
+            let wanted = match safe {
+                Some(_) => table.safe,
+                None => {
+                    let wanted = choice.values.get(output).copied().unwrap_or(table.safe);
+                    let wanted = if wanted.is_finite() { wanted.clamp(table.least, table.most) } else { table.safe };
+                    match table.per_second {
+                        Some(rate) => *value + (wanted - *value).clamp(-rate * seconds, rate * seconds),
+                        None => wanted,
+                    }
+                }
+            };
+            changed |= (wanted - *value).abs() > CHANGE * (table.most - table.least);
+            *value = wanted;
+        }
+        (self.decision.label, self.decision.alarm) = (choice.label, choice.alarm);
+        (self.decision.confidence, self.decision.safe) = (choice.confidence, safe);
+        self.changed = changed;
+        self.at = time;
+    }
+
+    fn make_safe(&mut self, why: &'static str) {
+        self.take(Choice::not_yet(why), None);
+        self.changed = true;
+    }
+
+    fn write_line(&self, out: &mut impl Write, time: Micros, age: Duration) -> std::io::Result<()> {
+        let (decision, age) = (&self.decision, age.as_micros());
+        write!(out, "{{\"controller\":\"{}\",\"t_us\":{},\"age_us\":{age},\"values\":[", self.table.name, time.0)?;
+        for (i, value) in decision.values.iter().enumerate() {
+            write!(out, "{}{value:.4}", if i > 0 { "," } else { "" })?;
+        }
+        write!(out, "],\"confidence\":{:.3}", decision.confidence)?;
+        if let Some(label) = &decision.label {
+            // Labels are checked when they are taught: nothing in them needs an escape.
+            write!(out, ",\"label\":\"{label}\"")?;
+        }
+        if let Some(alarm) = decision.alarm {
+            write!(out, ",\"alarm\":{alarm}")?;
+        }
+        match decision.safe {
+            Some(why) => writeln!(out, ",\"safe\":\"{why}\"}}"),
+            None => writeln!(out, ",\"safe\":null}}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
