@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::config::ControllerTable;
+
 /// A profile larger than this is not read.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -145,6 +147,8 @@ pub struct Profile {
     pub store: Store,
     pub output: Output,
     pub control: Control,
+    /// What is made of features.
+    pub controller: Vec<ControllerTable>,
 }
 
 impl Profile {
@@ -160,8 +164,10 @@ impl Profile {
         std::fs::File::open(path).map_err(io)?.take(MOST_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut profile = Self::parse(&name(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for path in
-            [&mut profile.store.path, &mut profile.output.socket, &mut profile.control.socket].into_iter().flatten()
+        for path in [&mut profile.store.path, &mut profile.output.socket, &mut profile.control.socket]
+            .into_iter()
+            .chain(profile.controller.iter_mut().map(|controller| &mut controller.file))
+            .flatten()
         {
             *path = folder.join(&*path);
         }
@@ -215,6 +221,7 @@ impl Profile {
         from("learn.nice", f64::from(learn.nice), (0..=19).contains(&learn.nice), "0 to 19")?;
         from("learn.lessons", learn.lessons as f64, learn.lessons <= 1000, "0 to 1000")?;
         from("store.every_s", store.every_s as f64, store.every_s >= 1, "seconds, 1 or more")?;
+        self.check_controllers(path)?;
         let generations = (2..=100).contains(&store.generations);
         from("store.generations", store.generations as f64, generations, "2 to 100")?;
         match control.metrics {
@@ -226,6 +233,22 @@ impl Profile {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn check_controllers(&self, path: &str) -> Result<(), BoardError> {
+        for (i, table) in self.controller.iter().enumerate() {
+            let wrong = |(key, value, wanted)| BoardError::Value {
+                path: format!("{path}: {}", table.name),
+                key,
+                value,
+                wanted,
+            };
+            table.check().map_err(wrong)?;
+            if self.controller[..i].iter().any(|other| other.name == table.name) {
+                return Err(wrong(("controller.name", table.name.clone(), "a name that no other controller has")));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a running daemon can take `new` over from `self`.
@@ -246,6 +269,7 @@ impl Profile {
             ("store.generations", self.store.generations != new.store.generations),
             ("output", self.output != new.output),
             ("control", self.control != new.control),
+            ("controller", self.controller != new.controller),
         ];
         let keys: Vec<&str> = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
         if keys.is_empty() { Ok(()) } else { Err(BoardError::NeedsRestart { keys: keys.join(", ") }) }
@@ -274,6 +298,8 @@ mod tests {
             ("[learn]\nshare = 0.0", ["b.toml", "learn.share", "frozen = true"]),
             ("[control]\nmetrics = '0.0.0.0:9464'", ["control.metrics", "0.0.0.0:9464", "remote = true"]),
             ("[store]\ngenerations = 1", ["b.toml", "store.generations", "2 to 100"]),
+            ("[[controller]]\nname = 'eye'\ndoes = 'follow'", ["b.toml: eye", "controller.label", "class"]),
+            ("[[controller]]\nname = 'eye'\ndoes = 'stare'", ["line 3", "stare", "classify"]),
             ("source = 3", ["line 1", "source", "b.toml"]),
         ] {
             let problem = Profile::parse("b.toml", text).expect_err(text).to_string();

@@ -11,7 +11,7 @@ pub mod alarm;
 pub mod classify;
 pub mod config;
 pub mod follow;
-mod log;
+pub mod log;
 pub mod space;
 pub mod steer;
 pub mod store;
@@ -25,7 +25,6 @@ use alarm::Alarm;
 use classify::{Classes, Classify, Shown};
 use config::{ControllerTable, Does};
 use follow::{Follow, Signature};
-use log::Log;
 use space::Space;
 use steer::{Steer, Steering};
 use taught::{Answer, Taught};
@@ -162,8 +161,7 @@ pub struct Decision {
 
 struct Slot {
     table: ControllerTable,
-    /// None of a log.
-    controller: Option<Box<dyn Controller>>,
+    controller: Box<dyn Controller>,
     stale: Duration,
     decision: Decision,
     /// When that was decided.
@@ -175,52 +173,37 @@ struct Slot {
 /// All controllers of a profile, on the perceiving side.
 pub struct Controllers {
     slots: Vec<Slot>,
-    logs: Vec<Log>,
     fitted: Arc<Fitted>,
     standard: Vec<f32>,
     novelty: f32,
-    line: Vec<u8>,
 }
 
+/// Why a value is safe that is not sure enough.
+const UNSURE: &str = "unsure";
 /// A value that changes by more than this share of its range is a change.
 const CHANGE: f64 = 0.02;
 
 impl Controllers {
-    /// The controllers of `tables` for features of `dim` numbers, which may be `usual` old.
-    ///
-    /// # Errors
-    /// Of a log whose file cannot be written, in words.
-    pub fn new(tables: &[ControllerTable], dim: usize, usual: Duration) -> Result<Self, String> {
-        let mut all = Controllers {
-            slots: Vec::new(),
-            logs: Vec::new(),
-            fitted: Arc::new(Fitted::default()),
-            standard: vec![0.0; dim],
-            novelty: 0.0,
-            line: Vec::new(),
-        };
+    /// The controllers of `tables` for features of `dim` numbers, which may be `usual` old. Logs decide nothing: they are not
+    /// among them.
+    pub fn new(tables: &[ControllerTable], dim: usize, usual: Duration) -> Self {
+        let fitted = Arc::new(Fitted::default());
+        let mut all = Controllers { slots: Vec::new(), fitted, standard: vec![0.0; dim], novelty: 0.0 };
         for (place, table) in tables.iter().enumerate() {
-            let controller: Option<Box<dyn Controller>> = match table.does {
-                Does::Steer => Some(Box::new(Steer::new(place))),
-                Does::Classify => Some(Box::new(Classify::new(table.values.clone(), table.safe))),
-                Does::Alarm => Some(Box::new(Alarm::new(table.per_hour))),
-                Does::Follow => Some(Box::new(Follow::new(place))),
-                Does::Log => {
-                    all.logs.push(Log::open(table)?);
-                    None
-                }
+            let controller: Box<dyn Controller> = match table.does {
+                Does::Steer => Box::new(Steer::new(place)),
+                Does::Classify => Box::new(Classify::new(table.values.clone(), table.safe)),
+                Does::Alarm => Box::new(Alarm::new(table.per_hour)),
+                Does::Follow => Box::new(Follow::new(place)),
+                Does::Log => continue,
             };
-            all.push(table.clone(), controller, usual);
+            all.add(table.clone(), controller, usual);
         }
-        Ok(all)
+        all
     }
 
-    /// Adds a controller of one's own; its limits, safe value and staleness are those of `table`, `does` is not read.
+    /// Adds a controller; its limits, safe value and staleness are those of `table`.
     pub fn add(&mut self, table: ControllerTable, controller: Box<dyn Controller>, usual: Duration) {
-        self.push(table, Some(controller), usual);
-    }
-
-    fn push(&mut self, table: ControllerTable, controller: Option<Box<dyn Controller>>, usual: Duration) {
         let values = std::iter::repeat_n(table.safe, table.outputs).collect();
         let decision = Decision { values, safe: Some("nothing was seen yet"), ..Decision::default() };
         let stale = table.stale(usual);
@@ -242,9 +225,8 @@ impl Controllers {
         }
         let seen = Seen { time, standard: &self.standard, novelty: self.novelty };
         for slot in &mut self.slots {
-            let Some(controller) = &mut slot.controller else { continue };
             let choice = match known {
-                true => controller.decide(&seen, &self.fitted),
+                true => slot.controller.decide(&seen, &self.fitted),
                 false => Choice::not_yet("the stream is not known yet"),
             };
             slot.take(choice, Some(time));
@@ -255,8 +237,8 @@ impl Controllers {
     /// Makes the decisions safe whose features are older than they may be, as the newest is `age` old. Whether one changed.
     pub fn look_for_staleness(&mut self, age: Duration) -> bool {
         let mut changed = false;
-        for slot in self.slots.iter_mut().filter(|slot| slot.controller.is_some()) {
-            let fresh = slot.decision.safe.is_none() || slot.decision.safe == Some("unsure");
+        for slot in &mut self.slots {
+            let fresh = slot.decision.safe.is_none() || slot.decision.safe == Some(UNSURE);
             slot.changed = false;
             if fresh && age > slot.stale {
                 slot.make_safe("its features are stale");
@@ -268,27 +250,20 @@ impl Controllers {
 
     /// Makes all decisions safe, for this reason.
     pub fn make_safe(&mut self, why: &'static str) {
-        self.slots.iter_mut().filter(|slot| slot.controller.is_some()).for_each(|slot| slot.make_safe(why));
+        self.slots.iter_mut().for_each(|slot| slot.make_safe(why));
     }
 
     /// The decisions: of each controller its table, what it did, and whether that is news.
     pub fn decisions(&self) -> impl Iterator<Item = (&ControllerTable, &Decision, bool)> {
-        let deciding = self.slots.iter().filter(|slot| slot.controller.is_some());
-        deciding.map(|slot| (&slot.table, &slot.decision, slot.changed))
+        self.slots.iter().map(|slot| (&slot.table, &slot.decision, slot.changed))
     }
 
-    /// Writes all decisions down: to `out` one JSON object a line, and to the logs.
+    /// Writes all decisions, one JSON object a line.
     ///
     /// # Errors
-    /// Those of `out`. A log that cannot be written is told once and left.
-    pub fn write(&mut self, out: &mut impl Write, time: Micros, age: Duration) -> std::io::Result<()> {
-        self.line.clear();
-        for slot in self.slots.iter().filter(|slot| slot.controller.is_some()) {
-            slot.write_line(&mut self.line, time, age)?;
-        }
-        out.write_all(&self.line)?;
-        self.logs.iter_mut().for_each(|log| log.write(&self.line));
-        Ok(())
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write, time: Micros, age: Duration) -> std::io::Result<()> {
+        self.slots.iter().try_for_each(|slot| slot.write_line(out, time, age))
     }
 }
 
@@ -296,7 +271,7 @@ impl Slot {
     fn take(&mut self, choice: Choice, time: Option<Micros>) {
         let table = &self.table;
         let unsure = f64::from(choice.confidence) < table.confidence;
-        let safe = choice.not_yet.or(unsure.then_some("unsure"));
+        let safe = choice.not_yet.or(unsure.then_some(UNSURE));
         let seconds = match (self.at, time) {
             (Some(before), Some(now)) => now.0.saturating_sub(before.0) as f64 * 1e-6,
             _ => 0.0,

@@ -48,7 +48,7 @@ fn a_few_examples_make_classes_and_all_else_is_unknown() {
     assert_eq!(fitted.classes.counts, [8, 8]);
     let right: u32 = (0..2).map(|class| fitted.classes.confusions[class][class]).sum();
     assert!(right >= 14, "{:?}", fitted.classes.confusions);
-    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500)).expect("no file");
+    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500));
     all.adopt(Arc::new(fitted));
     let mut answers = |rows: Vec<Vec<i8>>| {
         let mut labels = Vec::new();
@@ -83,7 +83,7 @@ fn a_demonstration_is_foretold_within_limits_and_no_faster_than_may_be() {
     let fitted = Fitted::of(&tables, &grids(), &taught, EncoderVersion(1));
     let steering = fitted.steering[0].as_ref().expect("it was taught");
     assert!(steering.r2.iter().all(|&r2| r2 > 0.8), "{:?}", steering.r2);
-    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500)).expect("no file");
+    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500));
     all.adopt(Arc::new(fitted));
     let mut values = Vec::new();
     for step in 0..6 {
@@ -113,7 +113,7 @@ fn what_is_followed_is_found_where_it_stands() {
     let features = [rows(60, 1, 0, 0), shown].concat();
     let taught = bank(&features, |_| Answer::Class("ball".into()));
     let tables = [table("name = 'ball'\ndoes = 'follow'\nlabel = 'ball'")];
-    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500)).expect("no file");
+    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500));
     all.adopt(Arc::new(Fitted::of(&tables, &grids, &taught, EncoderVersion(1))));
     let mut place = |column: Option<usize>, seed| {
         all.decide(Micros(0), &rows(1, seed, column.map_or(0, at), if column.is_some() { 50 } else { 0 })[0]);
@@ -137,11 +137,14 @@ fn lines_are_json_and_say_why_a_value_is_the_safe_one() {
         table("name = 'drive'\ndoes = 'steer'\nsafe = -0.5"),
         table(&format!("name = 'log'\ndoes = 'log'\nbytes = 200\nfile = '{}'", file.display())),
     ];
-    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500)).expect("it can be written");
+    let mut all = Controllers::new(&tables, 64, Duration::from_millis(500));
+    let mut log = log::Log::open(&tables[1]).expect("it can be written");
     let mut out = Vec::new();
     for n in 0..3 {
         assert_eq!(all.decide(Micros(n), &[0; 64]), None);
+        let from = out.len();
         all.write(&mut out, Micros(n), Duration::from_micros(7)).expect("memory");
+        log.write_all(&out[from..]).expect("it can be written");
     }
     let text = String::from_utf8(out).expect("text");
     let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
