@@ -19,17 +19,28 @@ pub struct Feature<'a> {
     pub age: Duration,
     /// Version of the encoder: features of two versions are not to be compared.
     pub encoder: EncoderVersion,
+    /// How far it is from all that the stream has shown; 1 is as far as that is from itself. `None` where nobody keeps that.
+    pub novelty: Option<f32>,
+    /// How the encoder stands against the best so far, 0 to 1. `None` before the guard has judged one.
+    pub health: Option<f32>,
 }
 
 impl Feature<'_> {
-    /// Writes the feature as one JSON object on a line: `t_us`, `age_us`, `encoder`, `blocks` (length and exponent of each
-    /// block: `value = m · 2^e` relative to the sums of the block), `feature`.
+    /// Writes the feature as one JSON object on a line: `t_us`, `age_us`, `encoder`, `novelty`, `health`, `blocks`
+    /// (length and exponent of each block: `value = m · 2^e` relative to the sums of the block), `feature`.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write_line(&self, out: &mut impl Write, blocks: impl Iterator<Item = (usize, u32)>) -> std::io::Result<()> {
         let (time, age, version) = (self.time.0, self.age.as_micros(), self.encoder.0);
-        write!(out, "{{\"t_us\":{time},\"age_us\":{age},\"encoder\":{version},\"blocks\":[")?;
+        write!(out, "{{\"t_us\":{time},\"age_us\":{age},\"encoder\":{version}")?;
+        for (name, value) in [("novelty", self.novelty), ("health", self.health)] {
+            match value {
+                Some(value) => write!(out, ",\"{name}\":{value:.3}")?,
+                None => write!(out, ",\"{name}\":null")?,
+            }
+        }
+        out.write_all(b",\"blocks\":[")?;
         for (i, (len, exponent)) in blocks.enumerate() {
             write!(out, "{}[{len},{exponent}]", if i > 0 { "," } else { "" })?;
         }

@@ -26,7 +26,7 @@ pub struct Rollback {
     at: Args,
 }
 
-fn say(args: &Args, command: Command) -> Result<Value, Box<dyn std::error::Error>> {
+pub(super) fn say(args: &Args, command: Command) -> Result<Value, Box<dyn std::error::Error>> {
     Ok(ask(&args.control.clone().unwrap_or_else(find_socket), command)?)
 }
 
@@ -141,6 +141,9 @@ pub(super) fn text(s: &Value) -> String {
         number("/learning/guard/exposure_contrast"),
         number("/learning/guard/distribution"),
     ));
+    if s["control"].is_object() {
+        lines.extend(control_text(&s["control"]));
+    }
     lines.push(match s["store"].as_object() {
         None => "  store      none: what is learned is lost at the end; start it with --state FILE".to_string(),
         Some(_) => store_text(s),
@@ -152,6 +155,52 @@ pub(super) fn text(s: &Value) -> String {
         number("/memory/peak_rss_bytes") / 1e6
     ));
     lines.join("\n")
+}
+
+/// Controllers with what they decide, and what was taught with what it is taken for.
+fn control_text(s: &Value) -> Vec<String> {
+    let numbers = |value: &Value, digits: usize| {
+        let numbers = value.as_array().into_iter().flatten().filter_map(Value::as_f64);
+        numbers.map(|v| format!("{v:.digits$}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = Vec::new();
+    let names = s["names"].as_array().into_iter().flatten();
+    for (name, decision) in names.zip(s["decisions"].as_array().into_iter().flatten()) {
+        let label = decision["label"].as_str().map(|label| format!(" {label}")).unwrap_or_default();
+        let alarm = if decision["alarm"] == true { " ALARM" } else { "" };
+        let why = decision["safe"].as_str().map(|why| format!(" (safe: {why})")).unwrap_or_default();
+        let confidence = decision["confidence"].as_f64().unwrap_or(0.0);
+        lines.push(format!(
+            "  controller {}:{label}{alarm} {}{why}, confidence {confidence:.2}",
+            name.as_str().unwrap_or(""),
+            numbers(&decision["values"], 3)
+        ));
+    }
+    for taught in s["taught"].as_array().into_iter().flatten() {
+        let confusions = taught["confusions"].as_array().into_iter().flatten();
+        let confusions: Vec<String> =
+            confusions.map(|c| format!("{} for {}", c["count"], c["with"].as_str().unwrap_or(""))).collect();
+        let known = match (&taught["error"], confusions.is_empty()) {
+            (Value::Array(_), _) => format!(", wrong by {} where it was not shown", numbers(&taught["error"], 3)),
+            (_, true) => String::new(),
+            (_, false) => format!(", taken {}", confusions.join(", ")),
+        };
+        let label = taught["label"].as_str().unwrap_or("");
+        lines.push(format!("  taught     {label}: {} examples{known}", taught["examples"]));
+    }
+    lines.push(format!(
+        "  decisions  {:.1} ms after the sample (99 %: {:.1} ms), against {} samples of the stream; stale {} times, {} alarms, {} commands failed",
+        s["latency_us"]["p50"].as_f64().unwrap_or(0.0) / 1e3,
+        s["latency_us"]["p99"].as_f64().unwrap_or(0.0) / 1e3,
+        s["background"],
+        s["went_stale"],
+        s["alarms"],
+        s["commands_failed"],
+    ));
+    if let Some(problem) = s["problem"].as_str() {
+        lines.push(format!("             what was taught was not saved the last time: {problem}"));
+    }
+    lines
 }
 
 fn store_text(s: &Value) -> String {

@@ -23,6 +23,7 @@ mod record;
 mod run;
 mod settings;
 mod study;
+mod teach;
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -66,6 +67,10 @@ enum Verb {
     Save(daemon::Args),
     /// Have it go back by so many published lessons, or to an older checkpoint.
     Rollback(daemon::Rollback),
+    /// Teach it what it sees now: a label, or values for a controller that steers.
+    Teach(teach::Teach),
+    /// Have it forget a label, or what a controller was taught.
+    Forget(teach::Forget),
     /// Tell what is in a checkpoint or a model.
     Inspect(inspect::Args),
     /// Write a checkpoint as the image that a board's firmware holds.
@@ -106,6 +111,8 @@ pub fn main() -> ExitCode {
         Verb::Thaw(args) => daemon::thaw(args),
         Verb::Save(args) => daemon::save(args),
         Verb::Rollback(args) => daemon::rollback(args),
+        Verb::Teach(args) => teach::teach(args),
+        Verb::Forget(args) => teach::forget(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Import(args) => import::run(args),

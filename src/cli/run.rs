@@ -7,6 +7,7 @@ use serde_json::json;
 use super::settings::{ModelArgs, RunArgs};
 use super::{Outcome, Told};
 use crate::board::Profile;
+use crate::control::config::{ControllerTable, Does};
 use crate::learner::Learner;
 use crate::runtime::daemon::{self, Setup, Signals};
 use crate::source::{OpenOptions, open};
@@ -42,6 +43,9 @@ pub struct Args {
     /// Share of all processors that learning may take, 0 to 1.
     #[arg(long, value_name = "SHARE")]
     share: Option<f64>,
+    /// A controller with the usual values, named after what it does; for limits, pins and commands write a profile.
+    #[arg(long = "controller", value_name = "steer|classify|alarm")]
+    controllers: Vec<String>,
     /// Unix socket for `nestling status`, `freeze`, `thaw` and `rollback`.
     #[arg(long, value_name = "FILE")]
     control: Option<PathBuf>,
@@ -75,6 +79,19 @@ impl Args {
         }
         if let Some(seconds) = self.save_every {
             profile.store.every_s = seconds;
+        }
+        for does in &self.controllers {
+            let does = match does.as_str() {
+                "steer" => Does::Steer,
+                "classify" => Does::Classify,
+                "alarm" => Does::Alarm,
+                other => {
+                    let why =
+                        "it can be steer, classify or alarm; others need more than a name: write a [[controller]]";
+                    return Err(format!("--controller {other}: {why}").into());
+                }
+            };
+            profile.controller.push(ControllerTable::plain(does));
         }
         profile.store.path = self.state.clone().or(profile.store.path);
         profile.control.socket = self.control.clone().or(profile.control.socket);

@@ -86,6 +86,35 @@ const fn log_bytes() -> u64 {
 }
 
 impl ControllerTable {
+    /// One with the usual values, named after what it does.
+    pub fn plain(does: Does) -> Self {
+        let name = match does {
+            Does::Steer => "steer",
+            Does::Classify => "classify",
+            Does::Alarm => "alarm",
+            Does::Follow => "follow",
+            Does::Log => "log",
+        };
+        ControllerTable {
+            name: name.into(),
+            does,
+            pin: Vec::new(),
+            command: Vec::new(),
+            outputs: 1,
+            least: -1.0,
+            most: 1.0,
+            per_second: None,
+            safe: 0.0,
+            stale_ms: None,
+            confidence: 0.0,
+            values: BTreeMap::new(),
+            per_hour: 1.0,
+            label: None,
+            file: None,
+            bytes: log_bytes(),
+        }
+    }
+
     /// What is wrong with it: the key, its value, and what would be right.
     ///
     /// # Errors

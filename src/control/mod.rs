@@ -148,7 +148,7 @@ impl Fitted {
 }
 
 /// What a controller did.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Decision {
     /// Within the limits, as fast as it may change.
     pub values: Values,
@@ -208,6 +208,11 @@ impl Controllers {
         let decision = Decision { values, safe: Some("nothing was seen yet"), ..Decision::default() };
         let stale = table.stale(usual);
         self.slots.push(Slot { table, controller, stale, decision, at: None, changed: true });
+    }
+
+    /// Features may be `usual` old from now on, where a table says nothing else.
+    pub fn set_usual(&mut self, usual: Duration) {
+        self.slots.iter_mut().for_each(|slot| slot.stale = slot.table.stale(usual));
     }
 
     /// Takes what was fitted to the encoder of the features to come; gives back what was used so far, for someone else to

@@ -208,7 +208,9 @@ pub fn parse(bytes: &[u8], stored_len: usize) -> Result<Taught, Problem> {
         };
         taught.learn(answer, stored, written.teaching);
     }
-    background.chunks_exact(stored_len).for_each(|stored| taught.offer(stored));
+    background.chunks_exact(stored_len).for_each(|stored| {
+        taught.offer(stored);
+    });
     let mut counts = counts.split(' ').map(str::parse::<u64>);
     let mut count = || counts.next().and_then(Result::ok).ok_or_else(|| damaged(&"its counts are no numbers"));
     (taught.offered, taught.given) = (count()?, count()?);
@@ -224,7 +226,9 @@ mod tests {
         let mut taught = Taught::new(3);
         taught.learn(Answer::Class("cup".into()), &[1, 2, 3], 0);
         taught.learn(Answer::Values("steering".into(), Values::from_iter([0.1, -0.25])), &[4, 5, 6], 1);
-        (0..300u16).for_each(|n| taught.offer(&[n as u8, 0, 7]));
+        (0..300u16).for_each(|n| {
+            taught.offer(&[n as u8, 0, 7]);
+        });
         taught.teachings = 2;
         taught
     }

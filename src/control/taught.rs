@@ -77,17 +77,20 @@ impl Taught {
         Taught { stored_len, ..Taught::default() }
     }
 
-    /// Offers a sample as background: each that was ever offered is kept as likely as any other.
-    pub fn offer(&mut self, stored: &[u8]) {
+    /// Offers a sample as background: each that was ever offered is kept as likely as any other. Whether this one was.
+    pub fn offer(&mut self, stored: &[u8]) -> bool {
         self.offered += 1;
         let kept = Kept { stored: stored.to_vec(), feature: Vec::new(), version: None };
         if self.background.len() < BACKGROUND {
-            return self.background.push(kept);
+            self.background.push(kept);
+            return true;
         }
         let place = place_of(self.offered, 0);
-        if place < BACKGROUND as u64 {
+        let keep = place < BACKGROUND as u64;
+        if keep {
             self.background[place as usize] = kept;
         }
+        keep
     }
 
     /// Keeps an example. Where there are as many of its class as may be, a random one makes room, or it is not kept: of a
@@ -117,6 +120,16 @@ impl Taught {
         let before = self.examples.len();
         self.examples.retain(|example| example.answer.key().0 != label);
         before - self.examples.len()
+    }
+
+    /// What was taught under each name, in order: the name and its examples.
+    pub fn counts(&self) -> Vec<(Arc<str>, usize)> {
+        let name = |example: &Example| match &example.answer {
+            Answer::Class(name) | Answer::Values(name, _) => name.clone(),
+        };
+        let mut names: Vec<_> = self.examples.iter().map(name).collect();
+        names.sort();
+        names.chunk_by(|a, b| a == b).map(|alike| (alike[0].clone(), alike.len())).collect()
     }
 
     /// The classes, in the order of their names.
@@ -167,7 +180,9 @@ mod tests {
     #[test]
     fn the_background_is_of_all_times_alike() {
         let mut taught = Taught::new(2);
-        (0..BACKGROUND as u16 * 20).for_each(|n| taught.offer(&n.to_le_bytes()));
+        for n in 0..BACKGROUND as u16 * 20 {
+            taught.offer(&n.to_le_bytes());
+        }
         assert_eq!(taught.background.len(), BACKGROUND);
         let times: Vec<f64> =
             taught.background.iter().map(|k| f64::from(u16::from_le_bytes([k.stored[0], k.stored[1]]))).collect();

@@ -30,7 +30,9 @@ fn bank(features: &[Vec<i8>], answer: impl Fn(usize) -> Answer) -> Taught {
     let mut taught = Taught::new(2);
     for n in 0..features.len() {
         match n < 60 {
-            true => taught.offer(&(n as u16).to_le_bytes()),
+            true => {
+                taught.offer(&(n as u16).to_le_bytes());
+            }
             false => taught.learn(answer(n), &(n as u16).to_le_bytes(), n as u32),
         }
     }

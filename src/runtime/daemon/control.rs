@@ -1,5 +1,6 @@
 //! The control socket: one JSON object a line in, one out. `{"command":"status"}`, `freeze`, `thaw`, `save`,
-//! `{"command":"rollback","lessons":1}` or `{"command":"rollback","generation":1}`.
+//! `{"command":"rollback","lessons":1}` or `{"command":"rollback","generation":1}`; for the teacher
+//! `{"command":"teach","label":"cup","examples":5}`, `{"command":"teach","values":[0.3]}` and `{"command":"forget","label":"cup"}`.
 //!
 //! It is a Unix socket that its owner alone may open; the kernel's word on who is at the other end is asked for too.
 
@@ -25,7 +26,7 @@ const MOST_CALLERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a daemon can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Command {
     Status,
@@ -41,15 +42,74 @@ pub enum Command {
         #[serde(default)]
         generation: Option<usize>,
     },
+    /// What is seen now is `label`, or calls for `values` of a controller; so many examples of it.
+    Teach {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        values: Option<Vec<f64>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        controller: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        examples: Option<u32>,
+    },
+    /// Forget what was taught as `label`, or to the controller of that name.
+    Forget {
+        label: String,
+    },
+}
+
+impl Command {
+    /// Longest wait for its answer.
+    fn patience(&self) -> Duration {
+        match self {
+            // As slow as its source may be.
+            Command::Teach { .. } => Duration::from_secs(60),
+            _ => PATIENCE,
+        }
+    }
 }
 
 /// What came of it.
 pub type Reply = Result<Value, String>;
 
-/// A command on its way to the learning thread.
+/// A command on its way to the thread that does it.
 pub struct Request {
     pub command: Command,
     pub reply: SyncSender<Reply>,
+}
+
+/// Who does what a daemon is told.
+#[derive(Clone)]
+pub struct Doers {
+    pub learning: Sender<Request>,
+    /// None without controllers.
+    pub teacher: Option<Sender<Request>>,
+}
+
+impl Doers {
+    /// Has `command` done and waits for what comes of it.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn ask(&self, command: Command) -> Reply {
+        let patience = command.patience();
+        let doer = match (&command, &self.teacher) {
+            (Command::Teach { .. } | Command::Forget { .. }, Some(teacher)) => teacher,
+            (Command::Teach { .. } | Command::Forget { .. }, None) => {
+                return Err(
+                    "no controller is there to be taught: add a [[controller]] to the profile, or start it with \
+                            --controller classify"
+                        .into(),
+                );
+            }
+            _ => &self.learning,
+        };
+        let (reply, answer) = sync_channel(1);
+        let gone = "the daemon is ending";
+        doer.send(Request { command, reply }).map_err(|_| gone)?;
+        answer.recv_timeout(patience).map_err(|_| gone)?
+    }
 }
 
 /// Why the socket cannot be opened or asked.
@@ -111,11 +171,11 @@ impl Drop for Control {
 }
 
 impl Control {
-    /// Listens at `path`, on a thread of its own, until the process ends. Commands other than `status` go to `commands`.
+    /// Listens at `path`, on a thread of its own, until the process ends. Commands other than `status` go to `doers`.
     ///
     /// # Errors
     /// [`ControlError::Socket`], [`ControlError::Io`].
-    pub fn listen(path: &Path, shared: Arc<Shared>, commands: Sender<Request>) -> Result<Self, ControlError> {
+    pub fn listen(path: &Path, shared: Arc<Shared>, doers: Doers) -> Result<Self, ControlError> {
         let listener = listen(path, 0o600)?;
         let control = Control { path: path.into() };
         let callers = Arc::new(AtomicUsize::new(0));
@@ -125,10 +185,10 @@ impl Control {
                     callers.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
-                let (shared, commands, served) = (shared.clone(), commands.clone(), callers.clone());
+                let (shared, doers, served) = (shared.clone(), doers.clone(), callers.clone());
                 let serve = move || {
                     // A caller that goes away is no concern of ours.
-                    let _ = serve(&stream, &shared, &commands);
+                    let _ = serve(&stream, &shared, &doers);
                     served.fetch_sub(1, Ordering::Relaxed);
                 };
                 if std::thread::Builder::new().name("nestling-caller".into()).spawn(serve).is_err() {
@@ -147,7 +207,7 @@ fn is_welcome(stream: &UnixStream) -> bool {
     peer.is_ok_and(|peer| peer.uid == rustix::process::getuid() || peer.uid.is_root())
 }
 
-fn serve(stream: &UnixStream, shared: &Shared, commands: &Sender<Request>) -> std::io::Result<()> {
+fn serve(stream: &UnixStream, shared: &Shared, doers: &Doers) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(stream);
@@ -156,7 +216,7 @@ fn serve(stream: &UnixStream, shared: &Shared, commands: &Sender<Request>) -> st
         if lines.by_ref().take(MOST_BYTES).read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let reply = if is_welcome(stream) { answer(&line, shared, commands) } else { Err("not your daemon".into()) };
+        let reply = if is_welcome(stream) { answer(&line, shared, doers) } else { Err("not your daemon".into()) };
         let reply = match reply {
             Ok(value) => json!({ "ok": true, "value": value }),
             Err(problem) => json!({ "ok": false, "error": problem }),
@@ -168,17 +228,16 @@ fn serve(stream: &UnixStream, shared: &Shared, commands: &Sender<Request>) -> st
     }
 }
 
-fn answer(line: &str, shared: &Shared, commands: &Sender<Request>) -> Reply {
+fn answer(line: &str, shared: &Shared, doers: &Doers) -> Reply {
     let command = serde_json::from_str(line).map_err(|e| {
-        format!("this is no command: {e}; write {{\"command\":\"status\"}}, freeze, thaw, save or rollback")
+        format!(
+            "this is no command: {e}; write {{\"command\":\"status\"}}, freeze, thaw, save, rollback, teach or forget"
+        )
     })?;
     if command == Command::Status {
         return serde_json::to_value(shared.status()).map_err(|e| e.to_string());
     }
-    let (reply, answer) = sync_channel(1);
-    let gone = "the daemon is ending";
-    commands.send(Request { command, reply }).map_err(|_| gone)?;
-    answer.recv_timeout(PATIENCE).map_err(|_| gone)?
+    doers.ask(command)
 }
 
 /// Says `command` to the daemon at `path`.
@@ -189,7 +248,7 @@ pub fn ask(path: &Path, command: Command) -> Result<Value, ControlError> {
     let stream = UnixStream::connect(path)
         .map_err(|source| ControlError::NobodyThere { path: path.display().to_string(), source })?;
     let say = || -> std::io::Result<String> {
-        stream.set_read_timeout(Some(2 * PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE + command.patience()))?;
         writeln!(&stream, "{}", serde_json::to_string(&command)?)?;
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line)?;

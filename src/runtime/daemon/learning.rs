@@ -189,7 +189,9 @@ impl<'a, 'm> Learning<'a, 'm> {
 
     fn do_as_told(&mut self, command: Command) -> Reply {
         match command {
-            Command::Status => return Err("status is answered elsewhere".into()),
+            Command::Status | Command::Teach { .. } | Command::Forget { .. } => {
+                return Err("that is answered elsewhere".into());
+            }
             Command::Freeze => self.learner.freeze(),
             Command::Thaw if !self.learner.thaw() => {
                 return Err("what lies in memory was damaged; go back to a checkpoint first (nestling rollback)".into());
@@ -277,6 +279,7 @@ impl<'a, 'm> Learning<'a, 'm> {
             }
         }
         let temperature = self.budget.temperature();
+        self.links.shared.health.store(meters.standing_rank.min(meters.standing_spread), Ordering::Relaxed);
         self.links.shared.learning.change(|s| {
             (s.state, s.why) = match (frozen, slowed_by) {
                 _ if by_profile => ("frozen", Some("the profile says so".to_string())),

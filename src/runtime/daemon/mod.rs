@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! reader ─► mailbox ─► perceive (the calling thread) ─► writers: features, one JSON object a line
-//!                            └─► ring ─► learning ─► saver: the store
-//! control socket, metrics ─► status of all; commands to learning
+//!                    │       └─► ring ─► learning ─► saver: the store
+//!                    └◄─► teacher: encoders with what was fitted to them, samples of what is taught
+//! control socket, metrics, buttons ─► status of all; commands to learning and teacher
 //! ```
 //!
 //! Perceiving never waits for learning, saving or the reader of features; what is passed over is counted.
 
+mod acting;
+mod commands;
 pub mod control;
 mod history;
 mod learning;
@@ -19,30 +22,35 @@ mod reader;
 mod saver;
 pub use saver::options as store_options;
 pub mod status;
+mod teacher;
+pub use teacher::{EXAMPLES, MOST_EXAMPLES};
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use control::{Control, ControlError};
+use acting::Acting;
+use control::{Control, ControlError, Doers};
 use learning::{Learning, Links};
 use output::Output;
 use perceive::Perceive;
 use reader::{Arrived, Reading, SourceStatus};
 pub use reader::{is_live, opens_late};
 use saver::Saver;
-use status::{FeatureStatus, LearningStatus, Shared, Status, Watched};
+use status::{ControlStatus, FeatureStatus, LearningStatus, Shared, Status, Watched};
 
 use super::Pool;
 use super::mailbox::Mailbox;
 use super::perceiver::Exchange;
 use crate::board::Profile;
 use crate::bus::socket::{FeatureSocket, SocketError};
+use crate::control::store::{TaughtError, TaughtStore};
+use crate::control::taught::Taught;
 use crate::learner::{Learner, SampleError};
 use crate::source::{Record, Source, SourceError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Samples that may wait for the learner.
 const RING: usize = 64;
@@ -61,6 +69,8 @@ pub enum DaemonError {
     Socket(#[from] SocketError),
     #[error("{0}")]
     System(String),
+    #[error(transparent)]
+    Taught(#[from] TaughtError),
 }
 
 /// Becomes true when the daemon is to end, and when it is to read its profile again.
@@ -107,11 +117,15 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         source: source_status.clone(),
         features: Watched::new(FeatureStatus::default()),
         learning: Watched::new(LearningStatus::default()),
+        control: Watched::new(ControlStatus::default()),
+        health: AtomicU32::new(0),
         store: Arc::new(Watched::new(None)),
         readers: Arc::default(),
     });
-    let (commands, requests) = channel();
-    let _control = open_control(&profile, setup.must_control, &shared, commands)?;
+    let (learning, requests) = channel();
+    let (teacher, lessons) = channel();
+    let teacher = (!profile.controller.is_empty()).then_some(teacher);
+    let _control = open_control(&profile, setup.must_control, &shared, Doers { learning, teacher })?;
     #[cfg(feature = "metrics")]
     if let Some(address) = profile.control.metrics {
         metrics::serve(address, shared.clone()).map_err(DaemonError::System)?;
@@ -126,6 +140,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     let saver = path.map(|path| Saver::start(path, setup.store, &profile.store, shared.store.clone())).transpose();
     let saver = saver.map_err(|e| DaemonError::System(format!("cannot start the saving thread: {e}")))?;
     let (exchange, perceiver) = Exchange::new(learner);
+    let kept = open_taught(&profile, perceiver.stored_len())?;
     let mailbox = Arc::new(Mailbox::new(Arrived::default()));
     let failure = Arc::new(Mutex::new(None));
     let reading = Reading {
@@ -158,7 +173,17 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     }
     let nice = profile.learn.nice;
     let pool = Pool::nice(setup.lanes, nice).map_err(DaemonError::System)?;
+    let teaching = kept.map(|kept| {
+        let links = teacher::Links { exchange: &exchange, shared: &shared, requests: lessons, nice };
+        teacher::ends(&profile.controller, perceiver.clone(), links, kept)
+    });
+    let (teacher, desk) = teaching.unzip();
+    let stale = profile.perceive.stale();
+    let acting =
+        desk.map(|desk| Acting::new(&profile.controller, perceiver.feature_dim(), stale, desk, shared.clone()));
+    let acting = acting.transpose().map_err(DaemonError::System)?;
     let (limits, late) = (Watched::new(profile), AtomicU64::new(0));
+    let end_teaching = AtomicBool::new(false);
     // Learning ends when nothing comes any more, or at once when it is told to.
     let end_learning = AtomicBool::new(false);
     let perceived = std::thread::scope(|scope| {
@@ -169,8 +194,15 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         };
         let learn = std::thread::Builder::new().name("nestling-learn".into()).spawn_scoped(scope, learn);
         let learn = learn.map_err(|e| DaemonError::System(format!("cannot start the learning thread: {e}")))?;
+        let teach = teacher.map(|teacher| {
+            let teach = || teacher.run(&end_teaching);
+            std::thread::Builder::new().name("nestling-teach".into()).spawn_scoped(scope, teach)
+        });
+        let teach =
+            teach.transpose().map_err(|e| DaemonError::System(format!("cannot start the teaching thread: {e}")))?;
         let perceive = Perceive {
             perceiver,
+            acting,
             exchange: &exchange,
             shared: &shared,
             profile: &limits,
@@ -187,9 +219,13 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         if signals.stop.load(Ordering::Relaxed) || perceived.is_err() {
             end_learning.store(true, Ordering::Relaxed);
         }
+        end_teaching.store(true, Ordering::Relaxed);
         drop(to_learner);
         mailbox.close();
         learn.join().map_err(|_| DaemonError::System("the learning thread stopped unexpectedly".into()))?;
+        if let Some(teach) = teach {
+            teach.join().map_err(|_| DaemonError::System("the teaching thread stopped unexpectedly".into()))?;
+        }
         perceived
     });
     let problem = failure.lock().unwrap_or_else(|p| p.into_inner()).take();
@@ -204,16 +240,39 @@ fn open_control(
     profile: &Profile,
     must: bool,
     shared: &Arc<Shared>,
-    commands: std::sync::mpsc::Sender<control::Request>,
+    doers: Doers,
 ) -> Result<Option<Control>, DaemonError> {
     let path = profile.control.socket.clone().unwrap_or_else(control::default_socket);
-    match Control::listen(&path, shared.clone(), commands) {
+    match Control::listen(&path, shared.clone(), doers) {
         Ok(control) => Ok(Some(control)),
         Err(problem) if must => Err(problem.into()),
         Err(problem) => {
             eprintln!("nestling: going on without control: {problem}");
             Ok(None)
         }
+    }
+}
+
+/// What was taught before, and where it is kept: beside the checkpoint. `None` without controllers.
+fn open_taught(profile: &Profile, stored_len: usize) -> Result<Option<(Taught, Option<TaughtStore>)>, DaemonError> {
+    let nothing = Taught::new(stored_len);
+    let path = match &profile.store.path {
+        _ if profile.controller.is_empty() => return Ok(None),
+        None => return Ok(Some((nothing, None))),
+        Some(path) => path,
+    };
+    match TaughtStore::open(path, stored_len) {
+        Ok((store, taught, aside)) => {
+            if let Some(reason) = aside {
+                eprintln!("nestling: what was taught is read from the generation before: {reason}");
+            }
+            Ok(Some((taught, Some(store))))
+        }
+        Err(TaughtError::Store(problem @ StoreError::Io { .. })) => {
+            eprintln!("nestling: what is taught cannot be saved, and is lost at the end: {problem}");
+            Ok(Some((nothing, None)))
+        }
+        Err(problem) => Err(problem.into()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::acting::Acting;
 use super::output::Output;
 use super::reader::Arrived;
 use super::status::{Shared, Watched};
@@ -36,6 +37,8 @@ pub struct Perceive<'a> {
     pub live: bool,
     /// Whoever reads features.
     pub outputs: Vec<Output>,
+    /// None without controllers.
+    pub acting: Option<Acting>,
     pub to_learner: &'a SyncSender<Record>,
     pub spare: &'a Receiver<Record>,
 }
@@ -79,6 +82,7 @@ impl Perceive<'_> {
         let mut perceived = 0;
         let mut next_due = None;
         let (mut looked_over, mut whole) = (Instant::now(), true);
+        let mut looked_for_staleness = Instant::now();
         let mut manager = Manager::new();
         let mut line = Vec::new();
         while self.samples.is_none_or(|most| perceived < most) && !self.outputs.iter().any(Output::reader_left) {
@@ -89,11 +93,16 @@ impl Perceive<'_> {
             if self.signals.reload.swap(false, Ordering::Relaxed) {
                 self.reload();
                 (limits, frozen) = self.limits();
+                self.acting.iter_mut().for_each(|acting| acting.set_stale(limits.stale()));
+            }
+            // Samples that give no feature keep nothing fresh.
+            if looked_for_staleness.elapsed() >= TICK {
+                looked_for_staleness = Instant::now();
+                self.look_for_staleness(limits.stale());
             }
             hand = match mailbox.take(hand, TICK) {
                 Taken::Item(item) => item,
                 Taken::Nothing(back) => {
-                    self.look_for_staleness(limits.stale());
                     hand = back;
                     continue;
                 }
@@ -103,7 +112,12 @@ impl Perceive<'_> {
                 self.shared.features.change(|s| s.passed_over += 1);
                 continue;
             }
-            self.perceiver.refresh(self.exchange);
+            match &mut self.acting {
+                Some(acting) => acting.refresh(&mut self.perceiver),
+                None => {
+                    self.perceiver.refresh(self.exchange);
+                }
+            }
             if looked_over.elapsed() >= LOOK_OVER || !whole {
                 looked_over = Instant::now();
                 let was_whole = std::mem::replace(&mut whole, self.perceiver.is_whole(self.exchange));
@@ -113,6 +127,7 @@ impl Perceive<'_> {
                         s.damaged_encoders += u64::from(was_whole);
                         s.withheld += 1;
                     });
+                    self.acting.iter().for_each(Acting::hurry);
                     continue;
                 }
             }
@@ -130,6 +145,11 @@ impl Perceive<'_> {
                 break;
             }
         }
+        if let Some(acting) = self.acting.take() {
+            line.clear();
+            acting.finish(&mut line);
+            self.tell_readers(&line);
+        }
         tell_manager(&[NotifyState::Stopping]);
         self.outputs.into_iter().for_each(Output::finish);
         Ok(())
@@ -142,11 +162,20 @@ impl Perceive<'_> {
     }
 
     /// Gives a feature out and notes when it came.
-    fn give_out(&self, hand: &Arrived, values: &[i8], deadline: Duration, line: &mut Vec<u8>) {
-        let (time, age, encoder) = (hand.record.time, hand.at.elapsed(), self.perceiver.version());
+    fn give_out(&mut self, hand: &Arrived, values: &[i8], deadline: Duration, line: &mut Vec<u8>) {
+        let (time, encoder) = (hand.record.time, self.perceiver.version());
+        let novelty = self.acting.as_mut().and_then(|acting| acting.decide(time, hand.at, values, &self.perceiver));
+        let health = match self.shared.health.load(Ordering::Relaxed) {
+            0 => None,
+            share => Some((share as f32 / 65536.0).min(1.0)),
+        };
+        let age = hand.at.elapsed();
         line.clear();
         // Writing into memory does not fail.
-        let _ = Feature { values, time, age, encoder }.write_line(line, self.perceiver.exponents());
+        let _ = Feature { values, time, age, encoder, novelty, health }.write_line(line, self.perceiver.exponents());
+        if let Some(acting) = &self.acting {
+            acting.write(line, age);
+        }
         let read = self.tell_readers(line);
         let latency = hand.at.elapsed();
         // A recording is no live stream: its features are as old as its reader lets them be.
@@ -190,21 +219,30 @@ impl Perceive<'_> {
         }
     }
 
-    /// Tells readers when the newest feature is older than it may be.
-    fn look_for_staleness(&self, bound: Duration) {
-        let stale = self.live
-            && self.shared.features.change(|s| {
-                let is_stale = s.newest.is_some_and(|at| at.elapsed() > bound);
-                let goes_stale = is_stale && !s.stale;
-                s.stale |= is_stale;
-                s.went_stale += u64::from(goes_stale);
-                goes_stale
-            });
-        if stale {
-            let age = self.shared.features.get().newest.map_or(Duration::ZERO, |at| at.elapsed());
-            let mut line = Vec::new();
-            let _ = write_stale(&mut line, age);
-            self.tell_readers(&line);
+    /// Tells readers when the newest feature is older than it may be, and makes safe what was decided by it.
+    fn look_for_staleness(&mut self, bound: Duration) {
+        if !self.live {
+            return;
+        }
+        let (age, goes_stale) = self.shared.features.change(|s| {
+            let age = s.newest.map(|at| at.elapsed());
+            let is_stale = age.is_some_and(|age| age > bound);
+            let goes_stale = is_stale && !s.stale;
+            s.stale |= is_stale;
+            s.went_stale += u64::from(goes_stale);
+            (age, goes_stale)
+        });
+        let Some(age) = age else { return };
+        let made_safe = self.acting.as_mut().is_some_and(|acting| acting.look_for_staleness(age));
+        if goes_stale || made_safe {
+            let mut lines = Vec::new();
+            if goes_stale {
+                let _ = write_stale(&mut lines, age);
+            }
+            if let Some(acting) = self.acting.as_ref().filter(|_| made_safe) {
+                acting.write(&mut lines, age);
+            }
+            self.tell_readers(&lines);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a running daemon tells of itself: written by its threads, read by the control socket and the metrics.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::reader::SourceStatus;
 use super::saver::StoreStatus;
 use crate::bus::socket::Readers;
+use crate::control::Decision;
 use crate::runtime::machine;
 use crate::runtime::meters::GuardStatus;
 
@@ -123,6 +124,48 @@ pub struct LearningStatus {
     pub guard: GuardStatus,
 }
 
+/// What was taught under one name.
+#[derive(Clone, Default, Serialize)]
+pub struct TaughtStatus {
+    pub label: String,
+    pub examples: usize,
+    /// Examples of it that are taken for something else.
+    pub confusions: Vec<Confusion>,
+    /// Of values: the mean error of each output on stretches that were left out, and the share of variance foretold there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r2: Option<Vec<f64>>,
+}
+
+/// Examples of a class that are taken for `with`.
+#[derive(Clone, Default, Serialize)]
+pub struct Confusion {
+    pub with: String,
+    pub count: u32,
+}
+
+/// The controllers.
+#[derive(Clone, Default, Serialize)]
+pub struct ControlStatus {
+    pub names: Vec<String>,
+    pub decisions: Vec<Decision>,
+    /// From the arrival of a sample to what was made of it.
+    pub latency_us: Times,
+    pub went_stale: u64,
+    /// Times that an alarm was raised.
+    pub alarms: u64,
+    pub commands_failed: u64,
+    pub taught: Vec<TaughtStatus>,
+    /// Samples of the stream that everything is held against.
+    pub background: usize,
+    /// Version of the encoder that all of it was fitted to.
+    pub encoder: u32,
+    /// What was taught is kept on disk, and why the last try failed.
+    pub kept: bool,
+    pub problem: Option<String>,
+}
+
 /// Memory of the process.
 #[derive(Clone, Default, Serialize)]
 pub struct MemoryStatus {
@@ -143,6 +186,8 @@ pub struct Status {
     /// Age of the newest feature's sample.
     pub age_us: Option<u64>,
     pub learning: LearningStatus,
+    /// None without controllers.
+    pub control: Option<ControlStatus>,
     pub store: Option<StoreStatus>,
     pub memory: MemoryStatus,
 }
@@ -156,6 +201,9 @@ pub struct Shared {
     pub source: Arc<Watched<SourceStatus>>,
     pub features: Watched<FeatureStatus>,
     pub learning: Watched<LearningStatus>,
+    pub control: Watched<ControlStatus>,
+    /// How the encoder stands against the best so far, in 65536ths; 0 before one was judged.
+    pub health: AtomicU32,
     pub store: Arc<Watched<Option<StoreStatus>>>,
     pub readers: Arc<Readers>,
 }
@@ -174,6 +222,7 @@ impl Shared {
             age_us: features.newest.map(|at| at.elapsed().as_micros() as u64),
             features,
             learning: self.learning.get(),
+            control: Some(self.control.get()).filter(|control| !control.names.is_empty()),
             store: self.store.get(),
             memory: MemoryStatus {
                 planned_bytes: self.planned_bytes,

@@ -1,0 +1,131 @@
+//! Controllers on the perceiving thread: each feature is decided by at once, and what was decided goes to pins, commands, logs
+//! and, after the feature, to its readers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::commands::Commands;
+use super::output::Output;
+use super::status::Shared;
+use super::teacher::{Desk, Handover};
+use crate::control::config::{ControllerTable, Does};
+use crate::control::log::Log;
+use crate::control::{Controllers, Decision};
+use crate::runtime::perceiver::Perceiver;
+use crate::sample::Micros;
+
+/// See the module.
+pub struct Acting {
+    controllers: Controllers,
+    /// Of each decision: its place among the profile's tables.
+    places: Vec<usize>,
+    desk: Desk,
+    commands: Option<Commands>,
+    logs: Vec<Output>,
+    shared: Arc<Shared>,
+    /// Time of the newest sample.
+    time: Micros,
+}
+
+impl Acting {
+    /// The controllers of `tables` for features of `dim` numbers that may be `stale` old.
+    ///
+    /// # Errors
+    /// Of a log that cannot be written, or a thread that the system does not give, in words.
+    pub fn new(
+        tables: &[ControllerTable],
+        dim: usize,
+        stale: Duration,
+        desk: Desk,
+        shared: Arc<Shared>,
+    ) -> Result<Self, String> {
+        let logs = tables.iter().filter(|table| table.does == Does::Log);
+        let logs = logs.map(|table| Output::start(Log::open(table)?, true)).collect::<Result<_, _>>()?;
+        let deciding = tables.iter().enumerate().filter(|(_, table)| table.does != Does::Log);
+        let places: Vec<usize> = deciding.map(|(place, _)| place).collect();
+        let controllers = Controllers::new(tables, dim, stale);
+        let names = controllers.decisions().map(|(table, _, _)| table.name.clone()).collect();
+        shared.control.change(|s| {
+            s.names = names;
+            s.decisions = controllers.decisions().map(|(_, decision, _)| decision.clone()).collect();
+        });
+        let commands = Commands::start(tables, shared.clone())?;
+        Ok(Acting { controllers, places, desk, commands, logs, shared, time: Micros(0) })
+    }
+
+    /// Takes a newer encoder over, with what was fitted to it.
+    pub fn refresh(&mut self, perceiver: &mut Perceiver) {
+        if let Some(Handover { encoder, fitted }) = self.desk.newer() {
+            let (encoder, fitted) = (perceiver.replace(encoder), self.controllers.adopt(fitted));
+            self.desk.give_back(Handover { encoder, fitted });
+        }
+    }
+
+    /// Features may be so old from now on.
+    pub fn set_stale(&mut self, stale: Duration) {
+        self.controllers.set_usual(stale);
+    }
+
+    /// The encoder in use is damaged: another is wanted at once.
+    pub fn hurry(&self) {
+        self.desk.hurry();
+    }
+
+    /// Decides by a feature of a sample that came `at`, and does what was decided. Returns its novelty.
+    pub fn decide(&mut self, time: Micros, at: Instant, feature: &[i8], perceiver: &Perceiver) -> Option<f32> {
+        self.time = time;
+        let novelty = self.controllers.decide(time, feature);
+        self.carry_out();
+        let latency = at.elapsed().as_micros() as u64;
+        self.shared.control.change(|s| s.latency_us.add(latency));
+        // After that: nobody waits for it.
+        self.desk.show(perceiver.stored(), at);
+        novelty
+    }
+
+    /// Makes decisions safe whose features are older than they may be, the newest being `age` old; whether there were any.
+    pub fn look_for_staleness(&mut self, age: Duration) -> bool {
+        let changed = self.controllers.look_for_staleness(age);
+        if changed {
+            self.shared.control.change(|s| s.went_stale += 1);
+            self.carry_out();
+        }
+        changed
+    }
+
+    /// Does what was decided: pins first.
+    fn carry_out(&mut self) {
+        let mut not_started = 0;
+        for ((table, decision, changed), &place) in self.controllers.decisions().zip(&self.places) {
+            if let Some(commands) = self.commands.as_ref().filter(|_| changed && !table.command.is_empty()) {
+                not_started += u64::from(!commands.send(place, decision));
+            }
+        }
+        self.shared.control.change(|s| {
+            s.commands_failed += not_started;
+            for (told, (_, decision, _)) in s.decisions.iter_mut().zip(self.controllers.decisions()) {
+                let rose = decision.alarm == Some(true) && told.alarm != Some(true);
+                s.alarms += u64::from(rose);
+                Decision::clone_from(told, decision);
+            }
+        });
+    }
+
+    /// Appends the decisions to `lines`, and to the logs.
+    pub fn write(&self, lines: &mut Vec<u8>, age: Duration) {
+        let from = lines.len();
+        // Writing into memory does not fail.
+        let _ = self.controllers.write(lines, self.time, age);
+        self.logs.iter().for_each(|log| {
+            log.write(&lines[from..]);
+        });
+    }
+
+    /// The end: everything is made safe.
+    pub fn finish(mut self, lines: &mut Vec<u8>) {
+        self.controllers.make_safe("nestling has ended");
+        self.carry_out();
+        self.write(lines, Duration::ZERO);
+        self.logs.into_iter().for_each(Output::finish);
+    }
+}
