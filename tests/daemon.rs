@@ -16,6 +16,8 @@ use serde_json::Value;
 
 #[path = "daemon/harness.rs"]
 mod harness;
+#[path = "daemon/programs.rs"]
+mod programs;
 #[path = "daemon/teaching.rs"]
 mod teaching;
 

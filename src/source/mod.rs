@@ -10,6 +10,7 @@ use crate::sample::{Micros, Sample, Values};
 #[cfg(feature = "camera")]
 pub mod camera;
 pub mod chain;
+pub mod child;
 pub mod fault;
 pub mod images;
 mod jpeg;

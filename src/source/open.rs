@@ -13,7 +13,7 @@ use super::pipe::Pipe;
 use super::sim::{LogSource, RoverSource, WorldConfig};
 use super::sound_pipe::SoundPipe;
 use super::uri::{Format, Scheme, Sensor, Uri};
-use super::{Indexed, Source, SourceError, signal_csv, signal_npy, sound, tokens};
+use super::{Indexed, Source, SourceError, child, signal_csv, signal_npy, sound, tokens};
 use crate::sample::Seed;
 use std::fs::File;
 
@@ -80,6 +80,8 @@ fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, Sourc
             "this program was built without cameras",
             "build it with `cargo build --release --features camera`",
         )),
+        Scheme::Rpicam => Ok(Box::new(child::rpicam(uri)?)),
+        Scheme::Alsa => Ok(Box::new(child::alsa(uri)?)),
         Scheme::Link => Ok(Box::new(LinkFile::open(&uri.paths[0])?)),
         #[cfg(feature = "serial")]
         Scheme::Serial => Ok(Box::new(super::link::Live::new(attach(uri)?)?)),
@@ -142,10 +144,12 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
         Scheme::Pcm => Ok(Box::new(sound::open_pcm(uri)?)),
         Scheme::Wav => Ok(Box::new(sound::open_wav(uri)?)),
-        Scheme::Pipe | Scheme::Camera | Scheme::Sim | Scheme::Link | Scheme::Serial => Err(SourceError::uri(
-            &uri.text,
-            "a stream cannot be read at any place",
-            "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
-        )),
+        Scheme::Pipe | Scheme::Camera | Scheme::Rpicam | Scheme::Alsa | Scheme::Sim | Scheme::Link | Scheme::Serial => {
+            Err(SourceError::uri(
+                &uri.text,
+                "a stream cannot be read at any place",
+                "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
+            ))
+        }
     }
 }

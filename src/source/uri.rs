@@ -17,6 +17,8 @@ pub enum Scheme {
     Mjpeg,
     Pipe,
     Camera,
+    Rpicam,
+    Alsa,
     Images,
     Pcm,
     Wav,
@@ -98,6 +100,20 @@ const SCHEMES: &[SchemeRow] = &[
         queries: &["format", "width", "height", "rate"],
     },
     SchemeRow {
+        name: "rpicam",
+        scheme: Scheme::Rpicam,
+        form: "rpicam:NUMBER",
+        paths: 1..=1,
+        queries: &["width", "height", "rate"],
+    },
+    SchemeRow {
+        name: "alsa",
+        scheme: Scheme::Alsa,
+        form: "alsa:DEVICE, for example alsa:plughw:1,0",
+        paths: 1..=1,
+        queries: &["rate", "window", "stride"],
+    },
+    SchemeRow {
         name: "images",
         scheme: Scheme::Images,
         form: "images:DIR",
@@ -157,7 +173,9 @@ impl FromStr for Uri {
             Some((paths, queries)) => (paths, Some(queries)),
             None => (rest, None),
         };
-        let paths = paths.split(',').map(|p| unescape(text, p)).collect::<Result<Vec<_>, _>>()?;
+        // A comma in the name of a sound device parts no paths: `plughw:1,0` is written as every other program takes it.
+        let parted = if row.scheme == Scheme::Alsa { vec![paths] } else { paths.split(',').collect() };
+        let paths = parted.into_iter().map(|p| unescape(text, p)).collect::<Result<Vec<_>, _>>()?;
         if !row.paths.contains(&paths.len()) || paths.iter().any(String::is_empty) {
             let problem = format!("{} paths, or an empty one", paths.len());
             let remedy = format!("write {}; a comma inside a path is written %2C", row.form);
@@ -205,6 +223,10 @@ impl Uri {
             ("no pipe carries YUYV frames", "have the program before the pipe write rgb24, gray8 or motion JPEG")
         } else if self.scheme == Scheme::Camera && matches!(q.format, Some(Format::Rgb24 | Format::S16le)) {
             ("no camera gives such frames", "write format=yuyv, mjpeg or gray8, or leave it out")
+        } else if self.scheme == Scheme::Rpicam && self.paths[0].parse::<u8>().is_err() {
+            ("no number of a camera", "write rpicam:0; `rpicam-hello --list-cameras` lists the cameras")
+        } else if self.scheme == Scheme::Alsa && q.rate.is_some_and(|r| r.fract() != 0.0) {
+            ("no whole number of samples a second", "write for example rate=16000, or leave it out")
         } else if (self.scheme == Scheme::Pcm || sound) && q.rate.is_none_or(|r| r.fract() != 0.0) {
             ("raw samples without a whole number of them a second", "add &rate=8000, or what the sound was taken with")
         } else if self.scheme == Scheme::Pipe && !sound && (q.window.is_some() || q.stride.is_some()) {
@@ -291,6 +313,9 @@ mod tests {
         let q = uri.query;
         assert_eq!((q.window, q.range, q.order, q.seed), (Some(64), Some((0.0, 0.8)), Some(Order::Shuffled), Some(7)));
         assert_eq!(q.nan, Nan::Skip);
+        for text in ["alsa:hw:CARD=Mic,DEV=0?rate=8000", "alsa:hw:CARD=Mic%2CDEV=0?rate=8000"] {
+            assert_eq!(text.parse::<Uri>().unwrap().paths, ["hw:CARD=Mic,DEV=0"]);
+        }
         let uri: Uri = "csv:f.csv?channels=a,b&label=c".parse().unwrap();
         assert_eq!(uri.query.channels.unwrap(), ["a", "b"]);
         let uri: Uri = "npy:x,y?combine=-12+0-3".parse().unwrap();
@@ -338,6 +363,10 @@ mod tests {
             ("pipe:-?format=yuyv", &["no pipe carries YUYV"]),
             ("camera:0?format=rgb24", &["format=yuyv, mjpeg or gray8"]),
             ("camera:0?window=3", &["format, width, height, rate"]),
+            ("rpicam:/dev/video0", &["no number of a camera", "rpicam:0", "--list-cameras"]),
+            ("rpicam:0?format=gray8", &["width, height, rate"]),
+            ("alsa:hw:1,0?rate=8000.5", &["no whole number"]),
+            ("alsa:?rate=8000", &["alsa:plughw:1,0"]),
             ("csv:100%.csv", &["%25"]),
         ] {
             let message = refusal(text);
@@ -350,7 +379,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(
-            text in "(npy|csv|tokens|mjpeg|pipe|camera|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
+            text in "(npy|csv|tokens|mjpeg|pipe|camera|rpicam|alsa|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
         ) {
             let _ = text.parse::<Uri>();
         }

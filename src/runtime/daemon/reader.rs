@@ -59,7 +59,7 @@ pub struct Reading {
 
 /// The source goes on without us, whoever reads it.
 pub fn is_live(uris: &[String]) -> bool {
-    uris.iter().any(|uri| ["pipe:", "camera:", "serial:"].iter().any(|live| uri.starts_with(live)))
+    uris.iter().any(|uri| ["pipe:", "camera:", "rpicam:", "alsa:", "serial:"].iter().any(|live| uri.starts_with(live)))
 }
 
 /// The source's first opening must wait for a writer, and so belongs on the reading thread.
