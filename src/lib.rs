@@ -14,7 +14,7 @@
 //! - [`audio`] turns sound into maps; [`kernels`] are the integer products, [`fixed`] the numbers, [`sample`] the words.
 //!
 //! Without the feature `std` the crate ends at [`learner`]; for firmware the feature `link` adds [`mod@state`], [`image`] and
-//! [`link`], and `flash` adds [`flash`].
+//! [`link`], `flash` adds [`flash`], and `parts` adds [`parts`], drivers of sensors.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(target_endian = "big")]
@@ -39,6 +39,8 @@ pub mod flash;
 pub mod image;
 #[cfg(feature = "link")]
 pub mod link;
+#[cfg(feature = "parts")]
+pub mod parts;
 #[cfg(feature = "link")]
 pub mod state;
 

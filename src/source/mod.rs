@@ -26,6 +26,7 @@ pub mod order;
 pub mod pipe;
 mod query;
 mod scan;
+pub mod sensor;
 pub mod signal;
 mod signal_csv;
 mod signal_npy;

@@ -82,6 +82,14 @@ fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, Sourc
         )),
         Scheme::Rpicam => Ok(Box::new(child::rpicam(uri)?)),
         Scheme::Alsa => Ok(Box::new(child::alsa(uri)?)),
+        #[cfg(feature = "sensors")]
+        Scheme::Imu | Scheme::Tof | Scheme::Adc | Scheme::Iio => super::sensor::open(uri),
+        #[cfg(not(feature = "sensors"))]
+        Scheme::Imu | Scheme::Tof | Scheme::Adc | Scheme::Iio => Err(SourceError::uri(
+            &uri.text,
+            "this program was built without sensors",
+            "build it with `cargo build --release --features sensors`",
+        )),
         Scheme::Link => Ok(Box::new(LinkFile::open(&uri.paths[0])?)),
         #[cfg(feature = "serial")]
         Scheme::Serial => Ok(Box::new(super::link::Live::new(attach(uri)?)?)),
@@ -144,12 +152,20 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
         Scheme::Pcm => Ok(Box::new(sound::open_pcm(uri)?)),
         Scheme::Wav => Ok(Box::new(sound::open_wav(uri)?)),
-        Scheme::Pipe | Scheme::Camera | Scheme::Rpicam | Scheme::Alsa | Scheme::Sim | Scheme::Link | Scheme::Serial => {
-            Err(SourceError::uri(
-                &uri.text,
-                "a stream cannot be read at any place",
-                "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
-            ))
-        }
+        Scheme::Pipe
+        | Scheme::Camera
+        | Scheme::Rpicam
+        | Scheme::Alsa
+        | Scheme::Sim
+        | Scheme::Link
+        | Scheme::Serial
+        | Scheme::Imu
+        | Scheme::Tof
+        | Scheme::Adc
+        | Scheme::Iio => Err(SourceError::uri(
+            &uri.text,
+            "a stream cannot be read at any place",
+            "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
+        )),
     }
 }

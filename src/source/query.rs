@@ -49,6 +49,16 @@ pub enum Sensor {
     Imu,
 }
 
+/// Whether readings are taken from a sensor's own store of them, or one by one by a timer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fifo {
+    /// By the store, where there is one that fills.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
 /// What becomes of a reading that is missing: a NaN, an infinity, or the number that `missing=` names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Nan {
@@ -115,6 +125,7 @@ pub struct Query {
     /// Bits a second of a serial port.
     pub baud: Option<u32>,
     pub sensor: Option<Sensor>,
+    pub fifo: Option<Fifo>,
     pub form: Option<LogForm>,
     /// Faults on purpose, and the seed that they are drawn from.
     pub fault: Option<Rates>,
@@ -175,6 +186,7 @@ impl Query {
                 self.format = Some(formats[choice(&["mjpeg", "rgb24", "gray8", "yuyv", "s16le"])?]);
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
+            "fifo" => self.fifo = Some([Fifo::Auto, Fifo::On, Fifo::Off][choice(&["auto", "on", "off"])?]),
             "beside" => self.beside_imu = choice(&["imu"])? == 0,
             "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
             "fault" => {

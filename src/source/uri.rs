@@ -4,7 +4,7 @@
 //! `%2C`, `%3F`, `%26` and `%25` stand for a comma, a question mark, an ampersand and a percent sign inside a path or value.
 
 use super::SourceError;
-pub use super::query::{By, Format, Labels, Nan, Order, Query, RangeOf, Sensor};
+pub use super::query::{By, Fifo, Format, Labels, Nan, Order, Query, RangeOf, Sensor};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -25,6 +25,10 @@ pub enum Scheme {
     Sim,
     Link,
     Serial,
+    Imu,
+    Tof,
+    Adc,
+    Iio,
 }
 
 struct SchemeRow {
@@ -143,6 +147,34 @@ const SCHEMES: &[SchemeRow] = &[
     },
     SchemeRow { name: "link", scheme: Scheme::Link, form: "link:FILE", paths: 1..=1, queries: &[] },
     SchemeRow { name: "serial", scheme: Scheme::Serial, form: "serial:PORT", paths: 1..=1, queries: &["baud"] },
+    SchemeRow {
+        name: "imu",
+        scheme: Scheme::Imu,
+        form: "imu:PART@i2c-1:0x68",
+        paths: 1..=1,
+        queries: &["rate", "window", "stride", "fifo"],
+    },
+    SchemeRow {
+        name: "tof",
+        scheme: Scheme::Tof,
+        form: "tof:PART@i2c-1:0x29",
+        paths: 1..=1,
+        queries: &["rate", "window", "stride"],
+    },
+    SchemeRow {
+        name: "adc",
+        scheme: Scheme::Adc,
+        form: "adc:PART@i2c-1:0x48",
+        paths: 1..=1,
+        queries: &["channels", "rate", "window", "stride"],
+    },
+    SchemeRow {
+        name: "iio",
+        scheme: Scheme::Iio,
+        form: "iio:NAME or iio:NUMBER",
+        paths: 1..=1,
+        queries: &["channels", "rate", "window", "stride", "fifo"],
+    },
 ];
 
 /// What every scheme knows.
@@ -214,6 +246,12 @@ impl Uri {
     /// Queries that say nothing without another one.
     fn check(&self) -> Result<(), SourceError> {
         let q = &self.query;
+        if matches!(self.scheme, Scheme::Imu | Scheme::Tof | Scheme::Adc) {
+            super::sensor::Place::of(self)?;
+        }
+        if self.scheme == Scheme::Adc {
+            super::sensor::inputs(self)?;
+        }
         let raw = matches!(q.format, Some(Format::Rgb24 | Format::Gray8));
         let dims = q.width.is_some() || q.height.is_some();
         let derived = q.combine.is_some() || q.diff.is_some() || q.smooth.is_some();
@@ -379,7 +417,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(
-            text in "(npy|csv|tokens|mjpeg|pipe|camera|rpicam|alsa|images|pcm|wav|sim)?:?[a-z,%:?]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
+            text in "(npy|csv|tokens|mjpeg|pipe|camera|rpicam|alsa|images|pcm|wav|sim|imu:mpu6050|adc:ads1115|iio)?[:@]?[a-z0-9,%:?-]{0,8}([?&]?(window|range|rate|seed|nan|channels|order|smooth|combine|missing)?=?[0-9.e%,é+-]{0,6}){0,3}",
         ) {
             let _ = text.parse::<Uri>();
         }

@@ -59,7 +59,8 @@ pub struct Reading {
 
 /// The source goes on without us, whoever reads it.
 pub fn is_live(uris: &[String]) -> bool {
-    uris.iter().any(|uri| ["pipe:", "camera:", "rpicam:", "alsa:", "serial:"].iter().any(|live| uri.starts_with(live)))
+    const LIVE: [&str; 9] = ["pipe:", "camera:", "rpicam:", "alsa:", "serial:", "imu:", "tof:", "adc:", "iio:"];
+    uris.iter().any(|uri| LIVE.iter().any(|live| uri.starts_with(live)))
 }
 
 /// The source's first opening must wait for a writer, and so belongs on the reading thread.

@@ -1,0 +1,92 @@
+//! From the URI of a sensor to what answers there, and to the source.
+
+use std::fmt;
+
+use super::adc::{self, Ads};
+use super::bus::Bus;
+use super::fault::{bus_refusal, refusal};
+use super::imu::Mpu;
+use super::place::{Part, Place, inputs};
+use super::sampling::{Sampling, Sensor};
+use crate::parts::mpu6050::Mpu6050;
+use crate::source::signal::{MAX_READINGS, RATE, WINDOW};
+use crate::source::uri::{Scheme, Uri};
+use crate::source::{Source, SourceError};
+
+/// What answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The part, as its maker writes it; of an IIO device its name.
+    pub part: String,
+    /// Where it is: `/dev/i2c-1, 0x68`, or an IIO device's folder.
+    pub place: String,
+    /// The register that says what it is, and what it holds.
+    pub register: Option<(u16, u16)>,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.part, self.place)?;
+        match self.register {
+            Some((register, value)) => write!(f, " (register 0x{register:02x} holds 0x{value:02x})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Asks what is at the place that `uri`, of `imu:`, `tof:`, `adc:` or `iio:`, names. Sets nothing up.
+///
+/// # Errors
+/// [`SourceError`]: no such bus, no permission, no answer, another part than is named.
+pub fn identify(uri: &Uri) -> Result<Identity, SourceError> {
+    let place = Place::of(uri)?;
+    let mut bus = bus(&place)?;
+    let identity = match place.part {
+        Part::Mpu6050 => Mpu6050::identify(&mut bus, place.address),
+        Part::Ads1115 => adc::identify(&mut bus, &place),
+    };
+    let identity = identity.map_err(|e| refusal(&place, e))?;
+    Ok(Identity {
+        part: identity.part.into(),
+        place: format!("{}, 0x{:02x}", place.bus, place.address),
+        register: Some((identity.register, identity.value)),
+    })
+}
+
+/// Opens the sensor that `uri`, of `imu:`, `tof:`, `adc:` or `iio:`, names and starts it.
+///
+/// # Errors
+/// As [`identify`], and what the part cannot do.
+pub fn open(uri: &Uri) -> Result<Box<dyn Source>, SourceError> {
+    let q = &uri.query;
+    let sensor = sensor(uri)?;
+    let length = q.window.unwrap_or(WINDOW);
+    let stride = q.stride.unwrap_or((length / 2).max(1));
+    if sensor.channels().checked_mul(length).is_none_or(|n| n > MAX_READINGS) {
+        let problem = format!("windows of {length} x {} are beyond {MAX_READINGS} readings", sensor.channels());
+        return Err(SourceError::uri(&uri.text, problem, "give a smaller window="));
+    }
+    let scheme = match uri.scheme {
+        Scheme::Imu => "imu",
+        Scheme::Tof => "tof",
+        Scheme::Adc => "adc",
+        _ => "iio",
+    };
+    Ok(Box::new(Sampling::start(scheme, sensor, length, stride)?))
+}
+
+fn sensor(uri: &Uri) -> Result<Box<dyn Sensor>, SourceError> {
+    let place = Place::of(uri)?;
+    let bus = bus(&place)?;
+    let rate = uri.query.rate;
+    // Parts refuse what is beyond theirs.
+    let hertz = |usual: f64| rate.unwrap_or(usual).round().clamp(0.0, f64::from(u16::MAX)) as u16;
+    Ok(match place.part {
+        Part::Mpu6050 => Box::new(Mpu::open(bus, place, hertz(RATE), uri.query.fifo.unwrap_or_default())?),
+        Part::Ads1115 => Box::new(Ads::open(bus, place, inputs(uri)?, rate.unwrap_or(RATE))?),
+    })
+}
+
+fn bus(place: &Place) -> Result<Bus, SourceError> {
+    Bus::open(&place.bus, place.address).map_err(|e| bus_refusal(place, &e))
+}
