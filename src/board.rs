@@ -26,6 +26,12 @@ pub enum BoardError {
     Syntax { path: String, problem: String },
     #[error("{path}: {key} = {value}: {wanted}")]
     Value { path: String, key: &'static str, value: String, wanted: &'static str },
+    #[error(
+        "memory_mb = {cap_mb} and {wanted} MB are planned: {parts}\n  what to do: a smaller model, fewer samples in replay \
+         (`[replay] capacity` of the model), fewer lessons to go back to ([learn] lessons), smaller frames (width and height \
+         of the source), or a higher memory_mb"
+    )]
+    Memory { cap_mb: u64, wanted: String, parts: String },
     #[error("{keys} cannot change while running; restart nestling for that")]
     NeedsRestart { keys: String },
 }
@@ -142,6 +148,8 @@ pub struct Profile {
     /// A shipped model or a model file, from the profile's folder.
     pub model: Option<String>,
     pub seed: Option<u64>,
+    /// Megabytes that may be planned; what wants more is refused at the start. Absent: as many as the machine has.
+    pub memory_mb: Option<u64>,
     pub perceive: Perceive,
     pub learn: Learn,
     pub store: Store,
@@ -218,6 +226,7 @@ impl Profile {
         let temperature = (30.0..=120.0).contains(&learn.temperature);
         from("learn.temperature", learn.temperature, temperature, "°C, 30 to 120")?;
         from("learn.load", learn.load, (0.0..=100.0).contains(&learn.load), "0 to 100")?;
+        from("memory_mb", self.memory_mb.unwrap_or(1) as f64, self.memory_mb != Some(0), "megabytes, 1 or more")?;
         from("learn.nice", f64::from(learn.nice), (0..=19).contains(&learn.nice), "0 to 19")?;
         from("learn.lessons", learn.lessons as f64, learn.lessons <= 1000, "0 to 1000")?;
         from("store.every_s", store.every_s as f64, store.every_s >= 1, "seconds, 1 or more")?;
@@ -251,6 +260,23 @@ impl Profile {
         Ok(())
     }
 
+    /// Refuses a plan that is larger than `memory_mb`; `planned` are its parts, `(name, bytes)`.
+    ///
+    /// # Errors
+    /// [`BoardError::Memory`] with the parts and what to change.
+    pub fn check_memory(&self, planned: &[(&str, usize)]) -> Result<(), BoardError> {
+        let wanted: usize = planned.iter().map(|(_, bytes)| bytes).sum();
+        match self.memory_mb {
+            Some(cap_mb) if wanted as u64 > cap_mb.saturating_mul(1_000_000) => {
+                let mb = |bytes: usize| format!("{:.1}", bytes as f64 / 1e6);
+                let parts = planned.iter().filter(|(_, bytes)| *bytes > 0);
+                let parts = parts.map(|(name, bytes)| format!("{name} {}", mb(*bytes)));
+                Err(BoardError::Memory { cap_mb, wanted: mb(wanted), parts: parts.collect::<Vec<_>>().join(", ") })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a running daemon can take `new` over from `self`.
     ///
     /// # Errors
@@ -260,6 +286,7 @@ impl Profile {
             ("source", self.source != new.source),
             ("model", self.model != new.model),
             ("seed", self.seed != new.seed),
+            ("memory_mb", self.memory_mb != new.memory_mb),
             ("perceive.every", self.perceive.every != new.perceive.every),
             ("perceive.pace", self.perceive.pace != new.perceive.pace),
             ("learn.threads", self.learn.threads != new.learn.threads),

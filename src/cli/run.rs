@@ -142,8 +142,11 @@ pub fn run(args: &Args) -> Outcome {
     let how = RunArgs { seed: profile.seed, threads: profile.learn.threads, ..args.how.clone() };
     let options = how.options(&spec, None);
     let plan = Learner::plan(&spec, &options)?;
+    // Before it is taken, and with what stands beside it.
+    profile.check_memory(&[("the learner", plan.block_len())])?;
     let mut memory = super::memory::block(&plan)?;
     let mut learner = Learner::new(&spec, &options, &mut memory)?;
+    profile.check_memory(&daemon::memory::planned(&mut learner, plan.block_len(), &profile))?;
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
         store.iter_mut().for_each(|store| store.follows(saved));

@@ -15,6 +15,20 @@ use crate::net::network::Network;
 use crate::net::spec::Spec;
 use crate::sample::{EncoderVersion, Sample};
 
+/// Copies of the published encoder that circulate.
+pub const COPIES: usize = 3;
+
+/// Bytes of one copy of what `learner` publishes.
+pub fn copy_len(learner: &Learner) -> usize {
+    let (params, scales) = learner.published();
+    size_of::<Published>()
+        + params.flash.len()
+        + params.weights.len()
+        + size_of_val(params.packed)
+        + size_of_val(params.thresholds)
+        + size_of_val(scales)
+}
+
 /// One copy of a published encoder.
 #[derive(Clone)]
 pub struct Published {

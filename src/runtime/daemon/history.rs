@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::learner::Learner;
 
 /// Whether a part of the state belongs to what was learned; counters go on, and what was remembered of the stream stays.
-fn is_learned(name: &str) -> bool {
+pub fn is_learned(name: &str) -> bool {
     name != "counters" && !name.starts_with("replay")
 }
 

@@ -14,6 +14,7 @@ mod commands;
 pub mod control;
 mod history;
 mod learning;
+pub mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod output;
