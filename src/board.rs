@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::config::ControllerTable;
+use crate::pins::check;
+use crate::pins::config::{ButtonTable, PinTable, PinsTable};
 
 /// A profile larger than this is not read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -157,6 +159,11 @@ pub struct Profile {
     pub control: Control,
     /// What is made of features.
     pub controller: Vec<ControllerTable>,
+    pub pins: PinsTable,
+    /// Outputs.
+    pub pin: Vec<PinTable>,
+    /// Inputs.
+    pub button: Vec<ButtonTable>,
 }
 
 impl Profile {
@@ -172,9 +179,10 @@ impl Profile {
         std::fs::File::open(path).map_err(io)?.take(MOST_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut profile = Self::parse(&name(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut profile.store.path, &mut profile.output.socket, &mut profile.control.socket]
+        let Profile { store, output, control, controller, pins, .. } = &mut profile;
+        for path in [&mut store.path, &mut output.socket, &mut control.socket, &mut pins.folder]
             .into_iter()
-            .chain(profile.controller.iter_mut().map(|controller| &mut controller.file))
+            .chain(controller.iter_mut().map(|controller| &mut controller.file))
             .flatten()
         {
             *path = folder.join(&*path);
@@ -233,6 +241,14 @@ impl Profile {
         self.check_controllers(path)?;
         let generations = (2..=100).contains(&store.generations);
         from("store.generations", store.generations as f64, generations, "2 to 100")?;
+        check::tables(&self.pins, &self.pin, &self.button)
+            .and_then(|()| check::names(&self.controller, &self.pin, &self.button))
+            .map_err(|(name, (key, value, wanted))| BoardError::Value {
+                path: format!("{path}: {name}"),
+                key,
+                value,
+                wanted,
+            })?;
         match control.metrics {
             Some(address) if !address.ip().is_loopback() && !control.remote => Err(BoardError::Value {
                 path: path.into(),
@@ -297,6 +313,9 @@ impl Profile {
             ("output", self.output != new.output),
             ("control", self.control != new.control),
             ("controller", self.controller != new.controller),
+            ("pins", self.pins != new.pins),
+            ("pin", self.pin != new.pin),
+            ("button", self.button != new.button),
         ];
         let keys: Vec<&str> = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
         if keys.is_empty() { Ok(()) } else { Err(BoardError::NeedsRestart { keys: keys.join(", ") }) }
