@@ -176,6 +176,12 @@ fn control_text(s: &Value) -> Vec<String> {
             numbers(&decision["values"], 3)
         ));
     }
+    for pin in s["pins"].as_array().into_iter().flatten() {
+        let value = pin["value"].as_f64().map_or("off".to_string(), |value| format!("{value:.3}"));
+        let failed = pin["failures"].as_u64().filter(|&n| n > 0).map(|n| format!(", {n} writes failed"));
+        let name = pin["name"].as_str().unwrap_or("");
+        lines.push(format!("  pin        {name}: {value}{}", failed.unwrap_or_default()));
+    }
     for taught in s["taught"].as_array().into_iter().flatten() {
         let confusions = taught["confusions"].as_array().into_iter().flatten();
         let confusions: Vec<String> =

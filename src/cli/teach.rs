@@ -43,7 +43,8 @@ pub fn teach(args: &Teach) -> Outcome {
         _ => "; it is lost at the end: start nestling with --state FILE to keep it",
     };
     let name = json["taught"].as_str().unwrap_or("");
-    let text = format!("{} examples of {name} taken, {} of it are there now{kept}", json["examples"], json["of_that"]);
+    let examples = if json["examples"] == 1 { "example" } else { "examples" };
+    let text = format!("{} {examples} of {name} taken, that makes {}{kept}", json["examples"], json["of_that"]);
     Ok(Told { text, json })
 }
 

@@ -159,6 +159,13 @@ pub struct Decision {
     pub safe: Option<&'static str>,
 }
 
+impl Decision {
+    /// There is nothing to decide by any more: what it moves goes into its own safe state.
+    pub fn is_over(&self) -> bool {
+        matches!(self.safe, Some(STALE | ENDED))
+    }
+}
+
 struct Slot {
     table: ControllerTable,
     controller: Box<dyn Controller>,
@@ -178,8 +185,10 @@ pub struct Controllers {
     novelty: f32,
 }
 
-/// Why a value is safe that is not sure enough.
+/// Why a value is safe: it is not sure enough, its features are too old, nobody makes any more.
 const UNSURE: &str = "unsure";
+const STALE: &str = "its features are stale";
+pub const ENDED: &str = "nestling has ended";
 /// A value that changes by more than this share of its range is a change.
 const CHANGE: f64 = 0.02;
 
@@ -246,7 +255,7 @@ impl Controllers {
             let fresh = slot.decision.safe.is_none() || slot.decision.safe == Some(UNSURE);
             slot.changed = false;
             if fresh && age > slot.stale {
-                slot.make_safe("its features are stale");
+                slot.make_safe(STALE);
                 changed = true;
             }
         }

@@ -3,6 +3,8 @@
 
 /// Variance that the rounding of mantissas, and little else, may make.
 const LEAST_VARIANCE: f32 = 0.25;
+/// The background is this far from itself at least: before a camera that stands still, noise is nothing new.
+const LEAST_USUAL: f32 = 0.1;
 /// Background samples that are nearest make the novelty together.
 const NEAREST: usize = 3;
 
@@ -72,7 +74,7 @@ impl Space {
     fn measure(&mut self) {
         let mut own: Vec<f32> = (0..self.len()).map(|i| self.distance(self.row(i), Some(i))).collect();
         own.sort_by(f32::total_cmp);
-        self.usual = own.get(own.len() / 2).copied().unwrap_or(1.0).max(1e-3);
+        self.usual = own.get(own.len() / 2).copied().unwrap_or(1.0).max(LEAST_USUAL);
     }
 
     /// Background samples.

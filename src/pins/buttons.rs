@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -119,9 +120,16 @@ impl Buttons {
         Ok(Buttons { presses, _watch: watch })
     }
 
-    /// The next press, if there is one. Never waits.
-    pub fn next(&self) -> Option<Pressed> {
-        self.presses.try_recv().ok()
+    /// The next press, if one comes within `patience`.
+    pub fn wait(&self, patience: Duration) -> Option<Pressed> {
+        match self.presses.recv_timeout(patience) {
+            Ok(pressed) => Some(pressed),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(patience);
+                None
+            }
+        }
     }
 }
 

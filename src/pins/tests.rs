@@ -208,7 +208,7 @@ fn pressing_a_simulated_button_is_told_and_what_is_none_is_not() {
         profile("[[button]]\nname = 'a'\nline = 1\ndoes = 'save'\n[[button]]\nname = 'b'\nline = 2\ndoes = 'freeze'\n")
             .button;
     let buttons = Buttons::open(&table, &tables).expect("a FIFO");
-    assert_eq!(buttons.next(), None);
+    assert_eq!(buttons.wait(Duration::ZERO), None);
     let mut fifo =
         std::fs::OpenOptions::new().write(true).open(simulated::buttons(folder.path())).expect("it is there");
     fifo.write_all(b"b\nnone\n\na").expect("it is read");
@@ -216,7 +216,7 @@ fn pressing_a_simulated_button_is_told_and_what_is_none_is_not() {
     let mut pressed = Vec::new();
     let begun = Instant::now();
     while pressed.len() < 2 {
-        pressed.extend(buttons.next());
+        pressed.extend(buttons.wait(Duration::ZERO));
         assert!(begun.elapsed() < Duration::from_secs(20), "only {pressed:?}");
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::commands::Commands;
 use super::output::Output;
-use super::status::Shared;
+use super::status::{PinStatus, Shared};
 use super::teacher::{Desk, Handover};
-use crate::control::config::{ControllerTable, Does};
+use crate::board::Profile;
+use crate::control::config::Does;
 use crate::control::log::Log;
-use crate::control::{Controllers, Decision};
+use crate::control::{Controllers, ENDED};
+use crate::pins::{PinId, Pins};
 use crate::runtime::perceiver::Perceiver;
 use crate::sample::Micros;
 
@@ -20,6 +22,9 @@ pub struct Acting {
     /// Of each decision: its place among the profile's tables.
     places: Vec<usize>,
     desk: Desk,
+    pins: Pins,
+    /// Of each decision: the pins of its values.
+    moved: Vec<Vec<PinId>>,
     commands: Option<Commands>,
     logs: Vec<Output>,
     shared: Arc<Shared>,
@@ -28,29 +33,29 @@ pub struct Acting {
 }
 
 impl Acting {
-    /// The controllers of `tables` for features of `dim` numbers that may be `stale` old.
+    /// The controllers of `profile` for features of `dim` numbers. Its pins are opened, and safe.
     ///
     /// # Errors
-    /// Of a log that cannot be written, or a thread that the system does not give, in words.
-    pub fn new(
-        tables: &[ControllerTable],
-        dim: usize,
-        stale: Duration,
-        desk: Desk,
-        shared: Arc<Shared>,
-    ) -> Result<Self, String> {
+    /// Of a pin that cannot be had, a log that cannot be written, or a thread that the system does not give, in words.
+    pub fn new(profile: &Profile, dim: usize, desk: Desk, shared: Arc<Shared>) -> Result<Self, String> {
+        let tables = &profile.controller;
+        let pins = Pins::open(&profile.pins, &profile.pin).map_err(|e| e.to_string())?;
         let logs = tables.iter().filter(|table| table.does == Does::Log);
         let logs = logs.map(|table| Output::start(Log::open(table)?, true)).collect::<Result<_, _>>()?;
         let deciding = tables.iter().enumerate().filter(|(_, table)| table.does != Does::Log);
         let places: Vec<usize> = deciding.map(|(place, _)| place).collect();
-        let controllers = Controllers::new(tables, dim, stale);
+        // That the profile has each of them was checked.
+        let pins_of = |&place: &usize| tables[place].pin.iter().filter_map(|name| pins.find(name)).collect();
+        let moved = places.iter().map(pins_of).collect();
+        let controllers = Controllers::new(tables, dim, profile.perceive.stale());
         let names = controllers.decisions().map(|(table, _, _)| table.name.clone()).collect();
         shared.control.change(|s| {
             s.names = names;
             s.decisions = controllers.decisions().map(|(_, decision, _)| decision.clone()).collect();
+            s.pins = pins.states().map(|pin| PinStatus::new(pin.name)).collect();
         });
         let commands = Commands::start(tables, shared.clone())?;
-        Ok(Acting { controllers, places, desk, commands, logs, shared, time: Micros(0) })
+        Ok(Acting { controllers, places, desk, pins, moved, commands, logs, shared, time: Micros(0) })
     }
 
     /// Takes a newer encoder over, with what was fitted to it.
@@ -95,6 +100,12 @@ impl Acting {
 
     /// Does what was decided: pins first.
     fn carry_out(&mut self) {
+        for ((_, decision, _), pins) in self.controllers.decisions().zip(&self.moved) {
+            for (&pin, &value) in pins.iter().zip(&decision.values) {
+                // What is no number makes a pin safe.
+                self.pins.set(pin, if decision.is_over() { f64::NAN } else { value });
+            }
+        }
         let mut not_started = 0;
         for ((table, decision, changed), &place) in self.controllers.decisions().zip(&self.places) {
             if let Some(commands) = self.commands.as_ref().filter(|_| changed && !table.command.is_empty()) {
@@ -106,7 +117,10 @@ impl Acting {
             for (told, (_, decision, _)) in s.decisions.iter_mut().zip(self.controllers.decisions()) {
                 let rose = decision.alarm == Some(true) && told.alarm != Some(true);
                 s.alarms += u64::from(rose);
-                Decision::clone_from(told, decision);
+                told.clone_from(decision);
+            }
+            for (told, pin) in s.pins.iter_mut().zip(self.pins.states()) {
+                (told.value, told.failures) = (pin.value, pin.failures);
             }
         });
     }
@@ -123,7 +137,7 @@ impl Acting {
 
     /// The end: everything is made safe.
     pub fn finish(mut self, lines: &mut Vec<u8>) {
-        self.controllers.make_safe("nestling has ended");
+        self.controllers.make_safe(ENDED);
         self.carry_out();
         self.write(lines, Duration::ZERO);
         self.logs.into_iter().for_each(Output::finish);

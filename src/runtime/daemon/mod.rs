@@ -10,6 +10,7 @@
 //! Perceiving never waits for learning, saving or the reader of features; what is passed over is counted.
 
 mod acting;
+mod buttons;
 mod commands;
 pub mod control;
 mod history;
@@ -50,6 +51,7 @@ use crate::bus::socket::{FeatureSocket, SocketError};
 use crate::control::store::{TaughtError, TaughtStore};
 use crate::control::taught::Taught;
 use crate::learner::{Learner, SampleError};
+use crate::pins::Buttons;
 use crate::source::{Record, Source, SourceError};
 use crate::store::{Store, StoreError};
 
@@ -119,6 +121,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         features: Watched::new(FeatureStatus::default()),
         learning: Watched::new(LearningStatus::default()),
         control: Watched::new(ControlStatus::default()),
+        controls: !(profile.controller.is_empty() && profile.button.is_empty()),
         health: AtomicU32::new(0),
         store: Arc::new(Watched::new(None)),
         readers: Arc::default(),
@@ -126,7 +129,9 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     let (learning, requests) = channel();
     let (teacher, lessons) = channel();
     let teacher = (!profile.controller.is_empty()).then_some(teacher);
-    let _control = open_control(&profile, setup.must_control, &shared, Doers { learning, teacher })?;
+    let doers = Doers { learning, teacher };
+    let pressed = Buttons::open(&profile.pins, &profile.button).map_err(|e| DaemonError::System(e.to_string()))?;
+    let _control = open_control(&profile, setup.must_control, &shared, doers.clone())?;
     #[cfg(feature = "metrics")]
     if let Some(address) = profile.control.metrics {
         metrics::serve(address, shared.clone()).map_err(DaemonError::System)?;
@@ -179,10 +184,9 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         teacher::ends(&profile.controller, perceiver.clone(), links, kept)
     });
     let (teacher, desk) = teaching.unzip();
-    let stale = profile.perceive.stale();
-    let acting =
-        desk.map(|desk| Acting::new(&profile.controller, perceiver.feature_dim(), stale, desk, shared.clone()));
+    let acting = desk.map(|desk| Acting::new(&profile, perceiver.feature_dim(), desk, shared.clone()));
     let acting = acting.transpose().map_err(DaemonError::System)?;
+    let tables = profile.button.clone();
     let (limits, late) = (Watched::new(profile), AtomicU64::new(0));
     let end_teaching = AtomicBool::new(false);
     // Learning ends when nothing comes any more, or at once when it is told to.
@@ -199,8 +203,19 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
             let teach = || teacher.run(&end_teaching);
             std::thread::Builder::new().name("nestling-teach".into()).spawn_scoped(scope, teach)
         });
-        let teach =
-            teach.transpose().map_err(|e| DaemonError::System(format!("cannot start the teaching thread: {e}")))?;
+        // Nobody else ends the threads that have started.
+        let give_up = |what: &str, e: std::io::Error| {
+            end_learning.store(true, Ordering::Relaxed);
+            end_teaching.store(true, Ordering::Relaxed);
+            DaemonError::System(format!("cannot start the thread for {what}: {e}"))
+        };
+        let teach = teach.transpose().map_err(|e| give_up("teaching", e))?;
+        if !tables.is_empty() {
+            let (tables, doers, shared, end) = (&tables, &doers, &shared, &end_teaching);
+            let press = move || buttons::run(&pressed, tables, doers, shared, end);
+            let press = std::thread::Builder::new().name("nestling-button".into()).spawn_scoped(scope, press);
+            press.map_err(|e| give_up("buttons", e))?;
+        }
         let perceive = Perceive {
             perceiver,
             acting,

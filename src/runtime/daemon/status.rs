@@ -145,17 +145,36 @@ pub struct Confusion {
     pub count: u32,
 }
 
+/// How a pin stands.
+#[derive(Clone, Default, Serialize)]
+pub struct PinStatus {
+    pub name: String,
+    /// What was written last; `None`: off, or without pulses.
+    pub value: Option<f64>,
+    /// Writes that failed.
+    pub failures: u64,
+}
+
+impl PinStatus {
+    pub fn new(name: &str) -> Self {
+        PinStatus { name: name.into(), ..PinStatus::default() }
+    }
+}
+
 /// The controllers.
 #[derive(Clone, Default, Serialize)]
 pub struct ControlStatus {
     pub names: Vec<String>,
     pub decisions: Vec<Decision>,
+    pub pins: Vec<PinStatus>,
     /// From the arrival of a sample to what was made of it.
     pub latency_us: Times,
     pub went_stale: u64,
     /// Times that an alarm was raised.
     pub alarms: u64,
     pub commands_failed: u64,
+    /// Buttons pressed.
+    pub presses: u64,
     pub taught: Vec<TaughtStatus>,
     /// Samples of the stream that everything is held against.
     pub background: usize,
@@ -186,7 +205,7 @@ pub struct Status {
     /// Age of the newest feature's sample.
     pub age_us: Option<u64>,
     pub learning: LearningStatus,
-    /// None without controllers.
+    /// None without controllers and buttons.
     pub control: Option<ControlStatus>,
     pub store: Option<StoreStatus>,
     pub memory: MemoryStatus,
@@ -202,6 +221,8 @@ pub struct Shared {
     pub features: Watched<FeatureStatus>,
     pub learning: Watched<LearningStatus>,
     pub control: Watched<ControlStatus>,
+    /// The profile has controllers or buttons.
+    pub controls: bool,
     /// How the encoder stands against the best so far, in 65536ths; 0 before one was judged.
     pub health: AtomicU32,
     pub store: Arc<Watched<Option<StoreStatus>>>,
@@ -222,7 +243,7 @@ impl Shared {
             age_us: features.newest.map(|at| at.elapsed().as_micros() as u64),
             features,
             learning: self.learning.get(),
-            control: Some(self.control.get()).filter(|control| !control.names.is_empty()),
+            control: Some(self.control.get()).filter(|_| self.controls),
             store: self.store.get(),
             memory: MemoryStatus {
                 planned_bytes: self.planned_bytes,

@@ -130,6 +130,7 @@ pub struct Teacher<'a> {
     problem: Option<String>,
     teaching: Option<Teaching>,
     background_due: Instant,
+    fitted: Arc<Fitted>,
     /// Background samples that came since the last fit.
     unfitted: usize,
     /// When what was taught changed, first and last, since it was fitted and since it was saved.
@@ -166,6 +167,7 @@ pub fn ends<'a>(
         urgent,
         // What was saved is fitted at once.
         changed: (!taught.examples.is_empty()).then_some((now, now)),
+        fitted: Arc::new(Fitted::default()),
         unfitted: taught.background.len(),
         taught,
         store,
@@ -184,7 +186,7 @@ impl Teacher<'_> {
     /// Teaches until `stop` becomes true; then saves.
     pub fn run(mut self, stop: &AtomicBool) {
         machine::be_nice(self.links.nice);
-        self.tell(&Fitted::default());
+        self.tell();
         while !stop.load(Ordering::Relaxed) {
             match self.links.requests.recv_timeout(TICK) {
                 Ok(request) => self.obey(request),
@@ -310,6 +312,7 @@ impl Teacher<'_> {
         }
         self.note_change();
         self.save();
+        self.tell();
         Ok(json!({ "label": label, "forgotten": forgotten, "saved": self.unsaved.is_none() }))
     }
 
@@ -356,6 +359,7 @@ impl Teacher<'_> {
         if by_hand && taken > 0 {
             self.save();
         }
+        self.tell();
         let (Answer::Class(name) | Answer::Values(name, _)) = &answer;
         let all = self.taught.counts().into_iter().find(|(other, _)| other == name).map_or(0, |(_, count)| count);
         let _ = reply.try_send(match taken == wanted {
@@ -413,7 +417,8 @@ impl Teacher<'_> {
         let grids: Vec<_> = self.perceiver.grids().collect();
         let fitted = Arc::new(Fitted::of(&self.tables, &grids, &self.taught, version));
         (self.changed, self.unfitted) = (None, 0);
-        self.tell(&fitted);
+        self.fitted = fitted.clone();
+        self.tell();
         let encoder = self.perceiver.encoder();
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Handover { encoder, fitted });
         spent += fitting.elapsed();
@@ -449,7 +454,8 @@ impl Teacher<'_> {
     }
 
     /// Writes down what was taught and how well it is known.
-    fn tell(&self, fitted: &Fitted) {
+    fn tell(&self) {
+        let fitted = &self.fitted;
         let classes = &fitted.classes;
         let confusions = |class: usize| {
             let of = classes.confusions[class].iter().enumerate();
