@@ -56,6 +56,8 @@ pub mod control;
 #[cfg(feature = "std")]
 pub mod demo;
 #[cfg(feature = "std")]
+pub mod doctor;
+#[cfg(feature = "std")]
 pub mod evaluate;
 #[cfg(feature = "std")]
 pub mod model;

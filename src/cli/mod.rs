@@ -6,6 +6,7 @@ mod board;
 mod daemon;
 mod demo;
 mod device;
+mod doctor;
 mod export;
 mod finetune;
 mod flash;
@@ -57,6 +58,8 @@ enum Verb {
     Probe(probe::Args),
     /// Perceive and learn from a stream; one JSON feature a line on standard output.
     Run(run::Args),
+    /// Try each line of a board's profile on this machine; exit status 1 where one fails.
+    Doctor(doctor::Args),
     /// Tell how a running `nestling run` is.
     Status(daemon::Args),
     /// Have a running `nestling run` learn nothing until `thaw`; features go on.
@@ -101,11 +104,14 @@ type Outcome = Result<Told, Box<dyn Error>>;
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Of a verb that has something to say and failed all the same.
+    let mut failed = false;
     let outcome = match &cli.verb {
         Verb::Demo(args) => demo::run(args),
         Verb::Learn(args) => learn::run(args),
         Verb::Probe(args) => probe::run(args),
         Verb::Run(args) => run::run(args),
+        Verb::Doctor(args) => doctor::run(args, &mut failed),
         Verb::Status(args) => daemon::status(args),
         Verb::Freeze(args) => daemon::freeze(args),
         Verb::Thaw(args) => daemon::thaw(args),
@@ -132,7 +138,7 @@ pub fn main() -> ExitCode {
             }
             // A reader that went away (`| head`) is no failure.
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
-            ExitCode::SUCCESS
+            if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             eprintln!("nestling: {error}");

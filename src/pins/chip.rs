@@ -49,7 +49,7 @@ impl Chip {
         match table.chip.as_deref() {
             Some("pi") => pi::open(),
             Some(name) => Ok(Chip::Device(Path::new("/dev").join(name))),
-            None if pi::is_pi(Path::new("/")) => Ok(pi::open().unwrap_or_else(|_| Chip::Device(device::of_pi()))),
+            None if pi::is_pi(Path::new("/")) => Ok(pi::open().unwrap_or_else(|_| Chip::Device(device::header()))),
             None => Ok(Chip::Device("/dev/gpiochip0".into())),
         }
     }

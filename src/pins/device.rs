@@ -11,13 +11,28 @@ use super::config::{Bias, ButtonTable, Line};
 use super::line::Level;
 
 /// The chip of a Pi's header: its number differs between models and kernels.
-pub(super) fn of_pi() -> PathBuf {
+pub fn header() -> PathBuf {
     let header = |path: &PathBuf| {
         let info = gpiocdev::Chip::from_path(path).and_then(|chip| chip.info());
         info.is_ok_and(|info| info.label.starts_with("pinctrl-bcm2") || info.label == "pinctrl-rp1")
     };
     let chips = gpiocdev::chip::chips().unwrap_or_default();
     chips.into_iter().find(header).unwrap_or_else(|| "/dev/gpiochip0".into())
+}
+
+/// A line's name, and whoever has it now. Nothing is taken.
+///
+/// # Errors
+/// In words.
+pub fn line_use(path: &Path, number: u32) -> Result<(String, Option<String>), String> {
+    let chip = gpiocdev::Chip::from_path(path).map_err(|error| error.to_string())?;
+    let lines = chip.info().map_err(|error| error.to_string())?.num_lines;
+    if number >= lines {
+        return Err(format!("the chip has {lines} lines"));
+    }
+    let info = chip.line_info(number).map_err(|error| error.to_string())?;
+    let consumer = info.used.then(|| if info.consumer.is_empty() { "the kernel".into() } else { info.consumer });
+    Ok((info.name, consumer))
 }
 
 fn refused(path: &Path, who: &str, error: &gpiocdev::Error) -> PinError {

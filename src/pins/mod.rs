@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 pub use buttons::{Buttons, Pressed};
 pub use chip::Chip;
 use config::{Drives, Line, PinTable, PinsTable, Safe};
+#[cfg(feature = "gpio")]
+pub use device::{header, line_use};
 use line::{Inverted, InvertedPulse, Level, Pulse};
 use simulated::Journal;
 

@@ -50,22 +50,8 @@ impl Camera {
     /// # Errors
     /// [`SourceError::File`] where there is no such camera, it is not ours to use, or it has no format that is read.
     pub fn open(uri: &Uri) -> Result<Self, SourceError> {
-        let path = match uri.paths[0].parse::<u32>() {
-            Ok(number) => format!("/dev/video{number}"),
-            Err(_) => uri.paths[0].clone(),
-        };
+        let Found { path, device, mode, .. } = find(uri)?;
         let failed = |error: std::io::Error| refusal(&path, &error);
-        let device = Device::open(&path).map_err(failed)?;
-        let capabilities = device.capabilities().map_err(failed)?.device_capabilities();
-        if !capabilities.contains(CapabilityFlags::VIDEO_CAPTURE | CapabilityFlags::STREAMING) {
-            let remedy =
-                format!("name another device ({}); read a camera on the board's ribbon by a pipe", others(&path));
-            return Err(SourceError::file(&path, "the device gives no frames", remedy));
-        }
-        let wanted = wanted(uri);
-        let modes = modes(&device, &wanted);
-        let Some(mode) = mode::choose(&modes, &wanted) else { return Err(no_format(&path, &device, &modes)) };
-
         let asked = PixFormat::new(mode.width, mode.height, PixelFormat::from_fourcc(mode.pixels.code()));
         let device = device.video_capture(asked).map_err(failed)?;
         let got = device.format();
@@ -178,6 +164,43 @@ impl Source for Camera {
     fn skipped(&self) -> u64 {
         self.skipped
     }
+}
+
+/// A camera that is there, and how it would be read.
+struct Found {
+    path: String,
+    device: Device,
+    modes: Vec<Mode>,
+    mode: Mode,
+}
+
+fn find(uri: &Uri) -> Result<Found, SourceError> {
+    let path = match uri.paths[0].parse::<u32>() {
+        Ok(number) => format!("/dev/video{number}"),
+        Err(_) => uri.paths[0].clone(),
+    };
+    let failed = |error: std::io::Error| refusal(&path, &error);
+    let device = Device::open(&path).map_err(failed)?;
+    let capabilities = device.capabilities().map_err(failed)?.device_capabilities();
+    if !capabilities.contains(CapabilityFlags::VIDEO_CAPTURE | CapabilityFlags::STREAMING) {
+        let remedy = format!("name another device ({}); read a camera on the board's ribbon by a pipe", others(&path));
+        return Err(SourceError::file(&path, "the device gives no frames", remedy));
+    }
+    let wanted = wanted(uri);
+    let modes = modes(&device, &wanted);
+    match mode::choose(&modes, &wanted) {
+        Some(mode) => Ok(Found { path, device, modes, mode }),
+        None => Err(no_format(&path, &device, &modes)),
+    }
+}
+
+/// How the camera that `uri` names would be read, and all that it has. Its stream is not started.
+///
+/// # Errors
+/// As [`Camera::open`].
+pub fn look(uri: &Uri) -> Result<String, SourceError> {
+    let Found { path, modes, mode, .. } = find(uri)?;
+    Ok(format!("{path} answers and is read as {mode}; it has {}", mode::list(&modes)))
 }
 
 fn wanted(uri: &Uri) -> Wanted {
