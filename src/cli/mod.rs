@@ -89,7 +89,7 @@ enum Verb {
     Plan(plan::Args),
     /// Write manual pages, or print the completions of a shell.
     Generate(generate::Args),
-    /// Run every pretext task on every data set and write the table.
+    /// Measure at length, over seeds: every pretext task on every data set, or steering while the world changes.
     Study(study::Args),
 }
 

@@ -1,10 +1,11 @@
-//! `nestling study pretexts`: every task on every data set, over seeds, beside raw input, the untrained encoder, the
-//! dictionary alone and the float twin.
+//! `nestling study`: what is measured at length.
 //!
-//! Each cell is the work of `learn` and `probe` without a checkpoint between them. Cells are written as they come, and one
+//! `pretexts`: every task on every data set, over seeds, beside raw input, the untrained encoder, the dictionary alone and
+//! the float twin. Each cell is the work of `learn` and `probe` without a checkpoint between them. Cells are written as they come, and one
 //! that is written is not run again.
 
 mod cell;
+mod control;
 mod matrix;
 mod results;
 
@@ -21,8 +22,20 @@ use super::{Outcome, Told};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// What is studied.
+    #[command(subcommand)]
     what: What,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum What {
+    /// Every task on every data set.
+    Pretexts(Pretexts),
+    /// Steering taught with few labels, in the simulator, while the world changes.
+    Control(control::Args),
+}
+
+#[derive(clap::Args, Debug)]
+struct Pretexts {
     /// Folder of the data sets [default: the variable NESTLING_DATA].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -46,13 +59,14 @@ pub struct Args {
     out: PathBuf,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Pretexts,
+pub fn run(args: &Args) -> Outcome {
+    match &args.what {
+        What::Pretexts(args) => pretexts(args),
+        What::Control(args) => control::run(args),
+    }
 }
 
-pub fn run(args: &Args) -> Outcome {
-    let What::Pretexts = args.what;
+fn pretexts(args: &Pretexts) -> Outcome {
     let data = args.data.clone().or_else(|| std::env::var_os("NESTLING_DATA").map(PathBuf::from));
     let data = data.ok_or_else(|| UsageError("say where the data sets are with --data DIR".into()))?;
     let sets = matrix::sets(&args.sets, &data)?;

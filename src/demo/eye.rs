@@ -7,7 +7,7 @@ use crate::runtime::perceiver::{Exchange, Perceiver};
 use crate::sample::{Micros, Sample, Values};
 
 /// Size that raw frames are pooled to.
-const RAW: (usize, usize) = (12, 16);
+pub(super) const RAW: (usize, usize) = (12, 16);
 
 /// A kind of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

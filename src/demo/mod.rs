@@ -4,6 +4,7 @@
 //! from the same starts, with the same noise and the same labels. Called by `nestling demo`; never prints. The result
 //! is a function of the settings, `threads` aside.
 
+pub mod closed_loop;
 mod drive;
 mod eye;
 mod mask;
@@ -162,6 +163,8 @@ pub enum DemoError {
     Probe(#[from] crate::probe::ProbeError),
     #[error(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
     #[error("{0}")]
     Threads(String),
 }
