@@ -3,6 +3,9 @@
 
 use std::io::Write;
 
+use nestling::control;
+use nestling::control::store::{TaughtStore, path_of};
+use nestling::control::taught::Answer;
 use nestling::image::{encode_spec, to_bytes};
 use nestling::learner::{Alone, Did, Learner, Options};
 use nestling::link::{self, Hello, RawSample, StateHash, ToDevice, ToHost};
@@ -81,8 +84,30 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         #[cfg(feature = "flash")]
         "flash" => vec![saved_chip(1), saved_chip(3)],
         "learn" => learns(),
+        "taught" => vec![taught()],
+        "profile" => PROFILES.map(|text| text.as_bytes().to_vec()).into(),
         _ => Vec::new(),
     }
+}
+
+const PROFILES: [&str; 3] = [
+    "name = 'x'\nsource = ['camera:0', 'sim:rover']\nmodel = 'robot'\nseed = 3\n[perceive]\nrate = 30\n[learn]\nshare = 0.5\n\
+     [store]\npath = 'a'\n[control]\nmetrics = '127.0.0.1:9464'\n",
+    "[[controller]]\nname = 'a'\ndoes = 'classify'\nvalues = { cup = 0.5 }\npin = 'lamp'\n[[controller]]\nname = 'b'\ndoes = \
+     'steer'\noutputs = 2\nper_second = 4.0\n[pins]\nchip = 'simulated'\n[[pin]]\nname = 'lamp'\nline = 3\ndrives = 'digital'\n",
+    "[[pin]]\nname = 'wheel'\nline = 'pwmchip0/1'\ndrives = 'servo'\nsafe = 'off'\n[[pin]]\nname = 'm'\nline = 12\ndirection = \
+     [5, 6]\ndrives = 'motor'\n[[button]]\nname = 'b'\nline = 4\ndoes = 'teach'\nlabel = 'cup'\n",
+];
+
+fn taught() -> Vec<u8> {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let checkpoint = folder.path().join("a.safetensors");
+    let (mut store, mut taught, _) = TaughtStore::open(&checkpoint, 4).expect("nothing is there");
+    taught.learn(Answer::Class("cup".into()), &[1, 2, 3, 4], 0);
+    taught.learn(Answer::Values("steer".into(), control::Values::from_iter([0.5])), &[5, 6, 7, 8], 1);
+    taught.offer(&[9, 9, 9, 9]);
+    store.save(&taught).expect("room");
+    std::fs::read(path_of(&checkpoint)).expect("what was written")
 }
 
 fn uris() -> Vec<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use nestling::board::Profile;
 use nestling::image::{self, Image};
 use nestling::kernels::Kernels;
 use nestling::learner::{Alone, Did, Learner, Options};
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "flash")]
     Target { name: "flash", run: flash },
     Target { name: "learn", run: learn },
+    Target { name: "taught", run: taught },
+    Target { name: "profile", run: profile },
 ];
 
 /// Samples read of each source.
@@ -90,6 +93,22 @@ pub fn uri(data: &[u8]) {
     match text.parse::<Uri>() {
         Ok(uri) => assert_eq!(uri.text, text),
         Err(problem) => assert!(problem.to_string().contains("what to do")),
+    }
+}
+
+/// What was taught, as it lies beside a checkpoint.
+pub fn taught(data: &[u8]) {
+    if let Ok(taught) = nestling::control::store::parse(data, 4) {
+        assert!(taught.examples.len() * 4 <= data.len() && taught.background.len() * 4 <= data.len());
+        assert!(taught.counts().iter().map(|(_, count)| count).sum::<usize>() == taught.examples.len());
+    }
+}
+
+pub fn profile(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Profile::parse("board.toml", text) {
+        Ok(profile) => profile.may_become(&profile).expect("it stays what it is"),
+        Err(problem) => assert!(problem.to_string().contains("board.toml")),
     }
 }
 
