@@ -1,20 +1,62 @@
 //! Controllers on the perceiving thread: each feature is decided by at once, and what was decided goes to pins, commands, logs
 //! and, after the feature, to its readers.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::DaemonError;
 use super::commands::Commands;
 use super::output::Output;
 use super::status::{PinStatus, Shared};
-use super::teacher::{Desk, Handover};
+use super::teacher::{self, Desk, Handover, Links, Teacher};
 use crate::board::Profile;
 use crate::control::config::Does;
 use crate::control::log::Log;
+use crate::control::store::{TaughtError, TaughtStore};
+use crate::control::taught::Taught;
 use crate::control::{Controllers, ENDED};
 use crate::pins::{PinId, Pins};
 use crate::runtime::perceiver::Perceiver;
 use crate::sample::Micros;
+use crate::store::StoreError;
+
+/// Teacher and controllers of `profile`, for features of `perceiver`; `None` where it has no controllers.
+///
+/// # Errors
+/// Of what was taught, a pin, a log or a thread.
+pub fn start<'a>(
+    profile: &Profile,
+    perceiver: &Perceiver,
+    links: Links<'a>,
+) -> Result<Option<(Teacher<'a>, Acting)>, DaemonError> {
+    if profile.controller.is_empty() {
+        return Ok(None);
+    }
+    let kept = open_taught(profile.store.path.as_deref(), perceiver.stored_len())?;
+    let shared = links.shared.clone();
+    let (teacher, desk) = teacher::ends(&profile.controller, perceiver.clone(), links, kept);
+    let acting = Acting::new(profile, perceiver.feature_dim(), desk, shared).map_err(DaemonError::System)?;
+    Ok(Some((teacher, acting)))
+}
+
+/// What was taught before, and where it is kept: beside the checkpoint at `path`.
+fn open_taught(path: Option<&Path>, stored_len: usize) -> Result<(Taught, Option<TaughtStore>), DaemonError> {
+    let Some(path) = path else { return Ok((Taught::new(stored_len), None)) };
+    match TaughtStore::open(path, stored_len) {
+        Ok((store, taught, aside)) => {
+            if let Some(reason) = aside {
+                eprintln!("nestling: what was taught is read from the generation before: {reason}");
+            }
+            Ok((taught, Some(store)))
+        }
+        Err(TaughtError::Store(problem @ StoreError::Io { .. })) => {
+            eprintln!("nestling: what is taught cannot be saved, and is lost at the end: {problem}");
+            Ok((Taught::new(stored_len), None))
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
 
 /// See the module.
 pub struct Acting {
@@ -37,7 +79,7 @@ impl Acting {
     ///
     /// # Errors
     /// Of a pin that cannot be had, a log that cannot be written, or a thread that the system does not give, in words.
-    pub fn new(profile: &Profile, dim: usize, desk: Desk, shared: Arc<Shared>) -> Result<Self, String> {
+    fn new(profile: &Profile, dim: usize, desk: Desk, shared: Arc<Shared>) -> Result<Self, String> {
         let tables = &profile.controller;
         let pins = Pins::open(&profile.pins, &profile.pin).map_err(|e| e.to_string())?;
         let logs = tables.iter().filter(|table| table.does == Does::Log);

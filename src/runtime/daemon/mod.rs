@@ -33,7 +33,6 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use acting::Acting;
 use control::{Control, ControlError, Doers};
 use learning::{Learning, Links};
 use output::Output;
@@ -48,12 +47,11 @@ use super::mailbox::Mailbox;
 use super::perceiver::Exchange;
 use crate::board::Profile;
 use crate::bus::socket::{FeatureSocket, SocketError};
-use crate::control::store::{TaughtError, TaughtStore};
-use crate::control::taught::Taught;
+use crate::control::store::TaughtError;
 use crate::learner::{Learner, SampleError};
 use crate::pins::Buttons;
 use crate::source::{Record, Source, SourceError};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Samples that may wait for the learner.
 const RING: usize = 64;
@@ -146,7 +144,6 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     let saver = path.map(|path| Saver::start(path, setup.store, &profile.store, shared.store.clone())).transpose();
     let saver = saver.map_err(|e| DaemonError::System(format!("cannot start the saving thread: {e}")))?;
     let (exchange, perceiver) = Exchange::new(learner);
-    let kept = open_taught(&profile, perceiver.stored_len())?;
     let mailbox = Arc::new(Mailbox::new(Arrived::default()));
     let failure = Arc::new(Mutex::new(None));
     let reading = Reading {
@@ -179,13 +176,8 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     }
     let nice = profile.learn.nice;
     let pool = Pool::nice(setup.lanes, nice).map_err(DaemonError::System)?;
-    let teaching = kept.map(|kept| {
-        let links = teacher::Links { exchange: &exchange, shared: &shared, requests: lessons, nice };
-        teacher::ends(&profile.controller, perceiver.clone(), links, kept)
-    });
-    let (teacher, desk) = teaching.unzip();
-    let acting = desk.map(|desk| Acting::new(&profile, perceiver.feature_dim(), desk, shared.clone()));
-    let acting = acting.transpose().map_err(DaemonError::System)?;
+    let links = teacher::Links { exchange: &exchange, shared: &shared, requests: lessons, nice };
+    let (teacher, acting) = acting::start(&profile, &perceiver, links)?.unzip();
     let tables = profile.button.clone();
     let (limits, late) = (Watched::new(profile), AtomicU64::new(0));
     let end_teaching = AtomicBool::new(false);
@@ -266,29 +258,6 @@ fn open_control(
             eprintln!("nestling: going on without control: {problem}");
             Ok(None)
         }
-    }
-}
-
-/// What was taught before, and where it is kept: beside the checkpoint. `None` without controllers.
-fn open_taught(profile: &Profile, stored_len: usize) -> Result<Option<(Taught, Option<TaughtStore>)>, DaemonError> {
-    let nothing = Taught::new(stored_len);
-    let path = match &profile.store.path {
-        _ if profile.controller.is_empty() => return Ok(None),
-        None => return Ok(Some((nothing, None))),
-        Some(path) => path,
-    };
-    match TaughtStore::open(path, stored_len) {
-        Ok((store, taught, aside)) => {
-            if let Some(reason) = aside {
-                eprintln!("nestling: what was taught is read from the generation before: {reason}");
-            }
-            Ok(Some((taught, Some(store))))
-        }
-        Err(TaughtError::Store(problem @ StoreError::Io { .. })) => {
-            eprintln!("nestling: what is taught cannot be saved, and is lost at the end: {problem}");
-            Ok(Some((nothing, None)))
-        }
-        Err(problem) => Err(problem.into()),
     }
 }
 

@@ -108,7 +108,7 @@ struct Teaching {
 /// Where the stream of encoders and samples comes from.
 pub struct Links<'a> {
     pub exchange: &'a Exchange,
-    pub shared: &'a Shared,
+    pub shared: &'a Arc<Shared>,
     pub requests: Receiver<Request>,
     pub nice: i32,
 }
