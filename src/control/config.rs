@@ -47,6 +47,9 @@ pub struct ControllerTable {
     /// Fastest change of a value in a second. Absent: at once.
     #[serde(default)]
     pub per_second: Option<f64>,
+    /// Milliseconds over which values are smoothed: an exponential mean with that time constant. 0: not at all.
+    #[serde(default)]
+    pub smooth_ms: f64,
     /// The value while there is nothing to decide by: untaught, unsure, stale, at the end.
     #[serde(default)]
     pub safe: f64,
@@ -104,6 +107,7 @@ impl ControllerTable {
             least: -1.0,
             most: 1.0,
             per_second: None,
+            smooth_ms: 0.0,
             safe: 0.0,
             stale_ms: None,
             confidence: 0.0,
@@ -144,6 +148,9 @@ impl ControllerTable {
             && !(rate > 0.0 && rate.is_finite())
         {
             return wrong("controller.per_second", &rate, "a change a second above 0; leave it out for no limit");
+        }
+        if !(0.0..=60_000.0).contains(&self.smooth_ms) {
+            return wrong("controller.smooth_ms", &self.smooth_ms, "milliseconds, 0 to 60000");
         }
         if let Some(ms) = self.stale_ms
             && !(1..=3_600_000).contains(&ms)

@@ -300,6 +300,13 @@ impl Slot {
                 None => {
                     let wanted = choice.values.get(output).copied().unwrap_or(table.safe);
                     let wanted = if wanted.is_finite() { wanted.clamp(table.least, table.most) } else { table.safe };
+                    let wanted = match table.smooth_ms {
+                        // What was safe is no mean of anything.
+                        ms if ms > 0.0 && self.decision.safe.is_none() => {
+                            wanted + (*value - wanted) * (-seconds * 1e3 / ms).exp()
+                        }
+                        _ => wanted,
+                    };
                     match table.per_second {
                         Some(rate) => *value + (wanted - *value).clamp(-rate * seconds, rate * seconds),
                         None => wanted,

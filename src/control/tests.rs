@@ -181,3 +181,43 @@ fn a_mistake_in_a_table_is_told_with_its_key() {
         assert_eq!(table.check().expect_err(text).0, key, "{text}");
     }
 }
+
+/// One's own: wants 3 from the first feature on, where its limits are ±2.
+struct Eager;
+
+impl Controller for Eager {
+    fn decide(&mut self, _: &Seen, _: &Fitted) -> Choice {
+        Choice::value(3.0, 1.0)
+    }
+}
+
+#[test]
+fn a_controller_of_ones_own_is_kept_within_its_table() {
+    let taught = bank(&rows(60, 1, 0, 0), |_| Answer::Class("none".into()));
+    let decided = |more: &str| -> Vec<f64> {
+        let mut all = Controllers::new(&[], 64, Duration::from_millis(500));
+        let table = table(&format!("name = 'own'\ndoes = 'steer'\nleast = -2.0\nmost = 2.0\n{more}"));
+        all.add(table, Box::new(Eager), Duration::from_millis(500));
+        all.adopt(Arc::new(Fitted::of(&[], &grids(), &taught, EncoderVersion(1))));
+        let mut values = Vec::new();
+        for step in 0..5u64 {
+            all.decide(Micros(step * 100_000), &[0; 64]);
+            values.push(all.decisions().next().expect("one").1.values[0]);
+        }
+        values
+    };
+    assert_eq!(decided(""), [2.0; 5]);
+    let limited = decided("per_second = 5.0");
+    [0.0, 0.5, 1.0, 1.5, 2.0]
+        .iter()
+        .zip(&limited)
+        .for_each(|(wanted, v)| assert!((wanted - v).abs() < 1e-9, "{limited:?}"));
+    // What was safe at the start is no mean of anything: the limit holds at once, then the mean does.
+    let both = decided("per_second = 5.0\nsmooth_ms = 200.0");
+    let share = (-0.5f64).exp();
+    let mut value = 0.0;
+    for found in &both[1..] {
+        value = (2.0 + (value - 2.0) * share).min(value + 0.5);
+        assert!((value - found).abs() < 1e-9, "{both:?}");
+    }
+}

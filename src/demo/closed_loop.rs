@@ -4,26 +4,21 @@
 use rayon::prelude::*;
 
 use super::drive::{self, Driven, Lookouts, Start};
-use super::eye::{Kind, RAW};
+use super::eye::Kind;
+use super::pilot::{BACKGROUND_EVERY, Pilot, Sight};
 use super::{DemoError, TEACHING, UNTRAINED_SAMPLES};
-use crate::augment::fit;
 use crate::control::config::{ControllerTable, Does};
-use crate::control::taught::{Answer, Taught};
-use crate::control::{Controllers, Fitted, Values};
-use crate::kernels::{Grid, Map};
-use crate::learner::{Did, Join, Learner, Options};
+use crate::learner::{Alone, Join, Learner, Options};
 use crate::net::spec::{InputKind, Spec};
 use crate::runtime::drive as loops;
-use crate::runtime::perceiver::{Exchange, Perceiver};
+use crate::runtime::perceiver::Exchange;
 use crate::runtime::{Pool, Workers};
-use crate::sample::{EncoderVersion, Micros, Sample, Seed, Values as SampleValues};
+use crate::sample::{Micros, Sample, Seed, Values};
 use crate::source::sim::{Rover, RoverSource, STEP_US, WorldConfig};
 use crate::store::{self, StoreError};
 
 /// Steps of the person's drive, 200 s, over which the labels are spread.
 const SHOWN_STEPS: usize = 4000;
-/// One background sample in so many steps: twice a second, as in the daemon.
-const BACKGROUND_EVERY: usize = 10;
 /// The drives of a run.
 pub const PHASES: [&str; 3] = ["before", "changed", "later"];
 /// Where each begins. Between the second and the third the rover drives on for as long as each of them.
@@ -136,9 +131,7 @@ fn run_on(course: &Course, workers: &Workers) -> Result<Vec<Run>, DemoError> {
     let sights: Vec<_> = sights.collect();
     let others: Vec<Run> = sights
         .into_par_iter()
-        .map(|(kind, labels, sight)| {
-            course_of(kind, sight, frame, course, labels, (&rover, &later), &shown, &crate::learner::Alone)
-        })
+        .map(|(kind, labels, sight)| course_of(kind, sight, frame, course, labels, (&rover, &later), &shown, &Alone))
         .collect::<Result<_, _>>()?;
     runs.extend(others);
     Ok(runs)
@@ -156,191 +149,37 @@ fn course_of(
     shown: &Lookouts,
     workers: &impl Join,
 ) -> Result<Run, DemoError> {
-    let mut pilot = Pilot::new(sight, frame);
-    pilot.teach(shown, labels)?;
-    let first = pilot.sight.version();
-    let mut drives = Vec::new();
-    for (phase, start) in STARTS.into_iter().enumerate() {
-        let world = if phase == 0 { rover } else { later };
-        if phase == 2 {
-            // Time in the changed world, in which it may learn. Nobody labels anything.
-            pilot.drive(world, Start { wait: 0, lap_share: 0.71, backwards: false }, course.steps, workers)?;
+    let mut pilot = Pilot::new(sight, ControllerTable::plain(Does::Steer));
+    let every = (shown.frames.len() / labels).max(1);
+    for (n, (pixels, steering)) in shown.frames.iter().zip(&shown.steering).enumerate() {
+        let labelled = n % every == every / 2 && n / every < labels;
+        if labelled || n % BACKGROUND_EVERY == 0 {
+            pilot.show(&sample(pixels, frame, n), labelled.then_some(*steering), (n / every) as u32)?;
         }
-        drives.push(pilot.drive(world, start, course.steps, workers)?);
     }
+    pilot.fit();
+    let (first, mut step) = (pilot.sight.version(), shown.frames.len());
+    let mut drive = |world: &Rover, start| {
+        let mut failed = None;
+        let steer = |pixels: &[u8]| {
+            step += 1;
+            pilot.steer(&sample(pixels, frame, step), workers).unwrap_or_else(|problem| {
+                failed = Some(problem);
+                0.0
+            }) as f32
+        };
+        let driven = drive::controlled(world, start, course.steps, steer, || {});
+        failed.map_or(Ok(driven), Err)
+    };
+    let mut drives = vec![drive(rover, STARTS[0])?, drive(later, STARTS[1])?];
+    // Time in the changed world, in which it may learn. Nobody labels anything.
+    drive(later, Start { wait: 0, lap_share: 0.71, backwards: false })?;
+    drives.push(drive(later, STARTS[2])?);
     Ok(Run { kind, labels, drives, encoders: 1 + pilot.sight.version().0 - first.0 })
 }
 
-/// How frames become features.
-enum Sight<'a, 'm> {
-    Learning { learner: &'a mut Learner<'m>, exchange: Exchange, perceiver: Box<Perceiver> },
-    Fixed(Box<Perceiver>),
-    Pixels { frame: (usize, usize), map: Map, small: Vec<u8> },
-}
-
-impl Sight<'_, '_> {
-    fn pixels(frame: (usize, usize), channels: usize) -> Self {
-        let map = Map::new(RAW.0.min(frame.0), RAW.1.min(frame.1), channels);
-        Sight::Pixels { frame, map, small: vec![0; map.len()] }
-    }
-
-    fn dim(&self) -> usize {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.feature_dim(),
-            Sight::Pixels { map, .. } => map.len(),
-        }
-    }
-
-    fn stored_len(&self) -> usize {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.stored_len(),
-            Sight::Pixels { map, .. } => map.len(),
-        }
-    }
-
-    fn grids(&self) -> Vec<Grid> {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.grids().collect(),
-            Sight::Pixels { map, .. } => vec![Grid::new(*map, (map.height, map.width), false)],
-        }
-    }
-
-    fn version(&self) -> EncoderVersion {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.version(),
-            Sight::Pixels { .. } => EncoderVersion(0),
-        }
-    }
-
-    /// The feature of a frame.
-    fn see(&mut self, sample: &Sample, feature: &mut [i8]) -> Result<(), DemoError> {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.perceive(sample, feature)?,
-            Sight::Pixels { frame, map, small } => {
-                let SampleValues::Image { pixels, .. } = sample.values else { return Err(DemoError::NoCamera) };
-                fit::resize(pixels, frame.0, frame.1, 3, *map, small);
-                signed(small, feature);
-            }
-        }
-        Ok(())
-    }
-
-    /// The newest frame as it is kept.
-    fn stored(&self) -> &[u8] {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.stored(),
-            Sight::Pixels { small, .. } => small,
-        }
-    }
-
-    /// The feature of a frame that was kept.
-    fn embed(&mut self, stored: &[u8], feature: &mut [i8]) {
-        match self {
-            Sight::Learning { perceiver, .. } | Sight::Fixed(perceiver) => perceiver.embed(stored, feature),
-            Sight::Pixels { .. } => signed(stored, feature),
-        }
-    }
-
-    /// Learns from a frame; whether another encoder came of it.
-    fn learn(&mut self, sample: &Sample, workers: &impl Join) -> Result<bool, DemoError> {
-        let Sight::Learning { learner, exchange, perceiver } = self else { return Ok(false) };
-        let before = learner.version();
-        learner.observe(sample)?;
-        while learner.step(workers) != Did::Idle {}
-        if learner.version() == before {
-            return Ok(false);
-        }
-        exchange.publish(learner);
-        Ok(perceiver.refresh(exchange))
-    }
-}
-
-fn signed(pixels: &[u8], feature: &mut [i8]) {
-    feature.iter_mut().zip(pixels).for_each(|(f, p)| *f = (p ^ 0x80) as i8);
-}
-
-/// Steers by what it sees, through the daemon's controllers.
-struct Pilot<'a, 'm> {
-    sight: Sight<'a, 'm>,
-    frame: (usize, usize),
-    tables: Vec<ControllerTable>,
-    controllers: Controllers,
-    taught: Taught,
-    feature: Vec<i8>,
-    step: usize,
-}
-
-impl<'a, 'm> Pilot<'a, 'm> {
-    fn new(sight: Sight<'a, 'm>, frame: (usize, usize)) -> Self {
-        let tables = vec![ControllerTable::plain(Does::Steer)];
-        let controllers = Controllers::new(&tables, sight.dim(), std::time::Duration::from_secs(1));
-        let (feature, taught) = (vec![0; sight.dim()], Taught::new(sight.stored_len()));
-        Pilot { sight, frame, tables, controllers, taught, feature, step: 0 }
-    }
-
-    /// What a frame is to a learner, at the time of this step.
-    fn sample<'f>(&self, pixels: &'f [u8]) -> Sample<'f> {
-        let values = SampleValues::Image { pixels, height: self.frame.0, width: self.frame.1, channels: 3 };
-        Sample { values, time: Micros(self.step as u64 * STEP_US), segment: 1 }
-    }
-
-    fn teach(&mut self, shown: &Lookouts, labels: usize) -> Result<(), DemoError> {
-        let every = (shown.frames.len() / labels).max(1);
-        for (n, (pixels, steering)) in shown.frames.iter().zip(&shown.steering).enumerate() {
-            let labelled = n % every == every / 2 && n / every < labels;
-            if !(labelled || n % BACKGROUND_EVERY == 0) {
-                continue;
-            }
-            let sample = self.sample(pixels);
-            self.sight.see(&sample, &mut self.feature)?;
-            if labelled {
-                let answer = Answer::Values(self.tables[0].name.as_str().into(), Values::from_iter([*steering]));
-                self.taught.learn(answer, self.sight.stored(), (n / every) as u32);
-            } else {
-                self.taught.offer(self.sight.stored());
-            }
-        }
-        self.fit();
-        Ok(())
-    }
-
-    fn fit(&mut self) {
-        let (version, dim, grids) = (self.sight.version(), self.sight.dim(), self.sight.grids());
-        let sight = &mut self.sight;
-        self.taught.embed(version, dim, |stored, feature| sight.embed(stored, feature), || true);
-        self.controllers.adopt(Fitted::of(&self.tables, &grids, &self.taught, version).into());
-    }
-
-    fn drive(&mut self, rover: &Rover, start: Start, steps: usize, workers: &impl Join) -> Result<Driven, DemoError> {
-        let mut failed = None;
-        let driven = drive::controlled(
-            rover,
-            start,
-            steps,
-            |pixels| match self.steer(pixels, workers) {
-                Ok(steering) => steering,
-                Err(problem) => {
-                    failed = Some(problem);
-                    0.0
-                }
-            },
-            || {},
-        );
-        failed.map_or(Ok(driven), Err)
-    }
-
-    fn steer(&mut self, pixels: &[u8], workers: &impl Join) -> Result<f32, DemoError> {
-        let sample = self.sample(pixels);
-        self.step += 1;
-        self.sight.see(&sample, &mut self.feature)?;
-        self.controllers.decide(sample.time, &self.feature);
-        if self.step.is_multiple_of(BACKGROUND_EVERY) {
-            self.taught.offer(self.sight.stored());
-        }
-        let value = self.controllers.decisions().next().map_or(0.0, |(_, decision, _)| decision.values[0]);
-        if self.sight.learn(&sample, workers)? {
-            self.fit();
-        }
-        Ok(value as f32)
-    }
+/// What a frame is to a learner, at a step of the stream.
+fn sample(pixels: &[u8], frame: (usize, usize), step: usize) -> Sample<'_> {
+    let values = Values::Image { pixels, height: frame.0, width: frame.1, channels: 3 };
+    Sample { values, time: Micros(step as u64 * STEP_US), segment: 1 }
 }

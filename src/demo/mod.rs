@@ -9,6 +9,7 @@ mod drive;
 mod eye;
 mod mask;
 mod page;
+mod pilot;
 mod steer;
 #[cfg(test)]
 mod tests;
