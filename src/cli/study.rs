@@ -8,6 +8,7 @@ mod cell;
 mod control;
 mod matrix;
 mod results;
+mod steering;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -32,6 +33,8 @@ enum What {
     Pretexts(Pretexts),
     /// Steering taught with few labels, in the simulator, while the world changes.
     Control(control::Args),
+    /// Steering foretold in recordings, within a session and across.
+    Steering(steering::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -63,6 +66,7 @@ pub fn run(args: &Args) -> Outcome {
     match &args.what {
         What::Pretexts(args) => pretexts(args),
         What::Control(args) => control::run(args),
+        What::Steering(args) => steering::run(args),
     }
 }
 
@@ -111,4 +115,12 @@ fn line(row: &results::Row) -> String {
         Some(headline) => format!("{place}  {headline:.3} {} in {:.1} s", row.metric, row.seconds),
         None => format!("{place}  —  {}", row.refused.replace('\n', " ")),
     }
+}
+
+/// Mean and standard deviation.
+fn spread(values: &[f64]) -> (f64, f64) {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    (mean, square.sqrt())
 }

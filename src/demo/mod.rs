@@ -10,6 +10,7 @@ mod eye;
 mod mask;
 mod page;
 mod pilot;
+pub mod recorded;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -150,6 +151,8 @@ pub enum DemoError {
     TooFew { what: &'static str, least: u64, given: u64 },
     #[error("the rover has a camera and the model takes other samples; choose a model of images")]
     NoCamera,
+    #[error("{source_name}: a frame without its steering; say which column it is with ?label=NAME")]
+    NoSteering { source_name: String },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]

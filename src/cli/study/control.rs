@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::spread;
 use crate::cli::settings::ModelArgs;
 use crate::cli::{Outcome, Told, interrupts};
 use crate::demo::closed_loop::{Course, PHASES, run as drive};
@@ -103,14 +104,6 @@ pub fn run(args: &Args) -> Outcome {
     let page = format!("`{command}`\n\n{text}");
     std::fs::write(&markdown, page).map_err(|e| format!("{}: {e}", markdown.display()))?;
     Ok(Told { text, json: json!({ "csv": csv, "markdown": markdown, "rows": rows }) })
-}
-
-/// Mean and standard deviation.
-fn spread(values: &[f64]) -> (f64, f64) {
-    let count = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    (mean, square.sqrt())
 }
 
 fn table(rows: &[Row], labels: &[usize]) -> String {
