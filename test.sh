@@ -59,6 +59,10 @@ arm() {
 package() {
   need dpkg-deb dpkg
   need debootstrap debootstrap
+  need readelf binutils
+  need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+  need /usr/aarch64-linux-gnu/lib/crt1.o libc6-dev-arm64-cross
+  need qemu-aarch64-static qemu-user-static
   .ci/package.sh
 }
 

@@ -29,11 +29,13 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 install -Dm755 "$binary" "$root/usr/bin/nestling"
-command -v "${STRIP:-strip}" >/dev/null && own && "${STRIP:-strip}" "$root/usr/bin/nestling"
-install -Dm644 packaging/nestling.service "$root/lib/systemd/system/nestling.service"
+strip=${STRIP:-strip}
+own || strip=${STRIP:-aarch64-linux-gnu-strip}
+if command -v "$strip" >/dev/null; then "$strip" "$root/usr/bin/nestling"; fi
+install -Dm644 -t "$root/lib/systemd/system" packaging/nestling.service packaging/nestling@.service
 install -Dm644 packaging/60-nestling.rules "$root/lib/udev/rules.d/60-nestling.rules"
 install -Dm644 packaging/board.toml "$root/etc/nestling/board.toml"
-install -Dm644 boards/linux.toml "$root/usr/share/doc/nestling/examples/linux.toml"
+install -Dm644 -t "$root/usr/share/doc/nestling/examples" boards/*.toml
 install -Dm644 README.md "$root/usr/share/doc/nestling/README.md"
 install -Dm644 docs/reliability.md "$root/usr/share/doc/nestling/reliability.md"
 cat >"$root/usr/share/doc/nestling/copyright" <<'COPYRIGHT'
@@ -49,6 +51,8 @@ install -d "$root"/usr/share/{bash-completion/completions,zsh/vendor-completions
 "$runs" generate completions zsh >"$root/usr/share/zsh/vendor-completions/_nestling"
 "$runs" generate completions fish >"$root/usr/share/fish/vendor_completions.d/nestling.fish"
 
+# The C library that the program asks for, where it can be read; what it is built with here may be newer than need be.
+libc=$(readelf -W --version-info "$binary" 2>/dev/null | grep -o 'GLIBC_2[.][0-9]*' | sort -uV | tail -1 | cut -d_ -f2 || true)
 install -d "$root/DEBIAN"
 echo /etc/nestling/board.toml >"$root/DEBIAN/conffiles"
 cat >"$root/DEBIAN/control" <<CONTROL
@@ -57,7 +61,8 @@ Version: $version
 Architecture: $arch
 Maintainer: the nestling authors <nestling@localhost>
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
-Depends: libc6 (>= 2.34), libgcc-s1, passwd
+Depends: libc6 (>= ${libc:-2.34}), libgcc-s1, passwd
+Suggests: rpicam-apps, alsa-utils
 Section: science
 Priority: optional
 Description: learner that trains itself on what a robot sees, on the robot
