@@ -4,7 +4,7 @@
 #   test    tests of the full feature set
 #   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
-#   arm     the library's tests on emulated 64-bit ARM processors, with and without dot products
+#   arm     all features built for 64-bit ARM; its tests on emulated processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
 #   vm      the daemon on a virtual PC with a camera and a disk: the camera is unplugged, the power goes
 #   crash   a learner that is killed at random moments, hundreds of times
@@ -19,7 +19,9 @@ cd "$(dirname "$0")"
 need() { # need COMMAND PACKAGE, or need FILE PACKAGE
   [ -e "$1" ] || command -v "$1" >/dev/null && return
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    apt-get install -y -qq "$2" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$2"; } >/dev/null 2>&1 || true
+    # Another stage beside this one may be installing.
+    local install=(apt-get -o DPkg::Lock::Timeout=300 install -y -qq "$2")
+    "${install[@]}" >/dev/null 2>&1 || { apt-get update -qq && "${install[@]}"; } >/dev/null 2>&1 || true
   fi
   [ -e "$1" ] || command -v "$1" >/dev/null || echo "note: $1 is missing and could not be installed (package $2)"
 }
@@ -76,7 +78,7 @@ vm() {
 }
 
 crash() {
-  NESTLING_KILLS=600 cargo test --test kill -- --nocapture
+  NESTLING_KILLS=600 cargo test --features full --test kill -- --nocapture
 }
 
 demo() {
@@ -88,7 +90,7 @@ demo() {
 }
 
 soak() {
-  cargo test --test soak -- --ignored --nocapture
+  cargo test --features full --test soak -- --ignored --nocapture
 }
 
 sanitize() {
@@ -100,12 +102,30 @@ fuzz() {
   .ci/fuzz.sh
 }
 
+# Two rows of stages at once; what the first says comes when both have ended.
+beside() { # beside "STAGE…" "STAGE…"
+  local told first failed=0
+  told=$(mktemp)
+  # shellcheck disable=SC2086
+  ./test.sh $1 >"$told" 2>&1 & first=$!
+  # shellcheck disable=SC2086
+  ./test.sh $2 || failed=1
+  wait $first || failed=1
+  cat "$told"
+  rm "$told"
+  [ $failed = 0 ] || { echo "FAILED: of the stages $1 and, beside them, $2"; exit 1; }
+}
+
 # The tests come last, so that their own summary is the end of it all.
-all=(style bare boards arm package vm soak sanitize fuzz crash demo test)
+names=(style bare boards arm package vm soak sanitize fuzz crash demo test)
+# The boards are emulated on one core for minutes, while the others compile; each has a folder of its own to compile in.
+# What looks at the clock stands alone.
+all=(style bare "boards|sanitize fuzz" arm package vm soak crash demo test)
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 for stage in "${stages[@]}"; do
-  [[ " ${all[*]} " == *" $stage "* ]] || { echo "test.sh: no stage $stage; there are ${all[*]}" >&2; exit 2; }
+  if [[ $stage == *"|"* ]]; then beside "${stage%%|*}" "${stage#*|}"; continue; fi
+  [[ " ${names[*]} " == *" $stage "* ]] || { echo "test.sh: no stage $stage; there are ${names[*]}" >&2; exit 2; }
   echo "== $stage"
   # `test` is the shell's own word.
   if [ "$stage" = test ]; then test_; else "$stage"; fi
