@@ -15,7 +15,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 # Files of tests, of what depends on processor or system. Left out, as they run for minutes on the host and for an hour here,
 # through code that these run too: audio, evaluate, guard, lean, pretexts, probes, tasks (statistics of learners; `selftest`
 # and the package's check hold the bits), faults, kill, soak, recordings (long streams), boards (builds firmware), fuzz.
-files=(cli daemon sources store threads)
+files=(cli daemon doctor pins sources store threads)
 build=(cargo test --release -Zbuild-std --target $target --features full --lib)
 for file in "${files[@]}"; do build+=(--test "$file"); done
 # Of the library and of those files: float statistics over much data, which emulation makes fifty times as slow, power cuts at
