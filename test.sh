@@ -118,9 +118,9 @@ beside() { # beside "STAGE…" "STAGE…"
 
 # The tests come last, so that their own summary is the end of it all.
 names=(style bare boards arm package vm soak sanitize fuzz crash demo test)
-# The boards are emulated on one core for minutes, while the others compile; each has a folder of its own to compile in.
+# Boards and ARM are emulated on one core for minutes, while the others compile; each has a folder of its own to compile in.
 # What looks at the clock stands alone.
-all=(style bare "boards|sanitize fuzz" arm package vm soak crash demo test)
+all=(style bare "boards arm|sanitize fuzz" package vm soak crash demo test)
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 for stage in "${stages[@]}"; do
