@@ -9,7 +9,7 @@ use embedded_storage::nor_flash::NorFlash;
 use heapless::spsc::{Producer, Queue};
 use nestling::flash::Blocking;
 
-use crate::imu::{Mpu6050, Reading};
+use crate::imu::{Mpu6050, Reading, poll};
 use crate::{Device, Firmware, Input, Parts, port, stack};
 
 /// Readings a second: what people's and robots' motion needs.
@@ -51,7 +51,7 @@ pub async fn sense(mut bus: impl I2c, mut queue: Producer<'static, Reading>, rep
         match Mpu6050::new(&mut bus, 0x68, HERTZ) {
             Ok(mut sensor) => {
                 let mut ticker = Ticker::every(Duration::from_millis(100));
-                while let Ok(()) = sensor.poll(&mut queue) {
+                while let Ok(()) = poll(&mut sensor, &mut queue) {
                     ticker.next().await;
                 }
                 report(&"the inertial sensor stopped to answer; it is started again");

@@ -86,6 +86,11 @@ impl<B: I2c<Error = BusError>> Mpu<B> {
     }
 }
 
+/// How long readings, `period` apart, are let gather in a store of them.
+pub fn gathered(period: Duration) -> Duration {
+    (GATHERED * period).clamp(Duration::from_millis(5), Duration::from_millis(50))
+}
+
 /// Whether something comes into the FIFO at all.
 fn moves<B: I2c<Error = BusError>>(sensor: &mut Mpu6050<B>) -> Result<bool, BusError> {
     let patience = FIFO_PATIENCE + 5 * Duration::from_micros(sensor.period().into());
@@ -115,8 +120,7 @@ impl<B: I2c<Error = BusError> + Send> Sensor for Mpu<B> {
 
     fn timing(&self) -> Timing {
         let period = Duration::from_micros(self.sensor.period().into());
-        let gathered = (GATHERED * period).clamp(Duration::from_millis(5), Duration::from_millis(50));
-        Timing { period, every: if self.fifo { gathered } else { period } }
+        Timing { period, every: if self.fifo { gathered(period) } else { period } }
     }
 
     fn look(&mut self, burst: &mut Burst) -> Result<(), SourceError> {

@@ -5,6 +5,7 @@ use std::fmt;
 use super::adc::{self, Ads};
 use super::bus::Bus;
 use super::fault::{bus_refusal, refusal};
+use super::iio::{self, Iio, Roots};
 use super::imu::Mpu;
 use super::place::{Part, Place, inputs};
 use super::sampling::{Sampling, Sensor};
@@ -39,6 +40,11 @@ impl fmt::Display for Identity {
 /// # Errors
 /// [`SourceError`]: no such bus, no permission, no answer, another part than is named.
 pub fn identify(uri: &Uri) -> Result<Identity, SourceError> {
+    if uri.scheme == Scheme::Iio {
+        let device = iio::find(&Roots::default(), uri)?;
+        let place = device.folder.to_string_lossy().into_owned();
+        return Ok(Identity { part: device.name, place, register: None });
+    }
     let place = Place::of(uri)?;
     let mut bus = bus(&place)?;
     let identity = match place.part {
@@ -76,6 +82,9 @@ pub fn open(uri: &Uri) -> Result<Box<dyn Source>, SourceError> {
 }
 
 fn sensor(uri: &Uri) -> Result<Box<dyn Sensor>, SourceError> {
+    if uri.scheme == Scheme::Iio {
+        return Ok(Box::new(Iio::open(&Roots::default(), uri)?));
+    }
     let place = Place::of(uri)?;
     let bus = bus(&place)?;
     let rate = uri.query.rate;

@@ -15,6 +15,8 @@ mod fake;
 #[cfg(feature = "sensors")]
 mod fault;
 #[cfg(feature = "sensors")]
+mod iio;
+#[cfg(feature = "sensors")]
 mod imu;
 #[cfg(feature = "sensors")]
 mod sampling;

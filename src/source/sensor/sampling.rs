@@ -20,6 +20,8 @@ const KEPT: usize = 8192;
 pub struct Burst {
     /// `[readings, channels]`, the newest last.
     pub readings: Vec<i16>,
+    /// Microseconds of each before the newest; empty where nobody knows, and they are a period apart.
+    pub ages: Vec<u64>,
     /// Readings before these are lost.
     pub lost: bool,
 }
@@ -99,7 +101,7 @@ impl Clerk {
         self.breaks |= burst.lost;
         let count = burst.readings.len() / self.channels;
         for (place, reading) in burst.readings.chunks_exact(self.channels).enumerate() {
-            let age = (count - 1 - place) as u64 * period;
+            let age = burst.ages.get(place).copied().unwrap_or((count - 1 - place) as u64 * period);
             let time = now.saturating_sub(age).max(self.newest.map_or(0, |newest| newest + 1));
             if self.newest.is_some_and(|newest| time - newest > gap) && !self.breaks {
                 self.breaks = true;
@@ -168,6 +170,7 @@ fn sample(mut sensor: Box<dyn Sensor>, every: Duration, shared: &Shared) {
     let mut due = begun;
     loop {
         burst.readings.clear();
+        burst.ages.clear();
         burst.lost = false;
         let result = sensor.look(&mut burst);
         let now = begun.elapsed().as_micros() as u64;
@@ -301,7 +304,7 @@ mod tests {
         let mut clerk = Clerk::new(&*counting(&[]));
         let mut all = Vec::new();
         let mut look = |readings: &[i16], lost, now| {
-            let burst = Burst { readings: readings.to_vec(), lost };
+            let burst = Burst { readings: readings.to_vec(), lost, ..Burst::default() };
             let before = all.len();
             let lost = clerk.stamp(&burst, now, |_, stamp| all.push((stamp.time, stamp.breaks)));
             (all[before..].to_vec(), lost)
