@@ -5,16 +5,22 @@
 //! up, and no byte that the bus gives makes it panic. Whoever calls it decides when to look.
 //!
 //! **Inertial sensors** all give accelerometer x, y, z and gyroscope x, y, z in the units of an MPU-6050 at ±4 g and
-//! ±500 °/s: 8192 a g, 65.5 a °/s.
+//! ±500 °/s: 8192 a g, 65.5 a °/s. **Time-of-flight sensors** give mm.
 
 use core::fmt;
 
 use embedded_hal::i2c::I2c;
 
+pub mod lsm6ds;
 pub mod mpu6050;
+pub mod vl53l0x;
+pub mod vl53l1x;
 
 /// Accelerometer x, y, z (8192 a g) and gyroscope x, y, z (65.5 a °/s).
 pub type Reading = [i16; 6];
+
+/// What a time-of-flight sensor gives, in mm, where nothing came back.
+pub const FAR: u16 = 8190;
 
 /// What a part says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -137,3 +137,86 @@ impl<B: I2c<Error = BusError> + Send> Sensor for Ads<B> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::sensor::fake::{Chip, FakeBus, Noise, place};
+    use crate::source::sensor::place::Part;
+    use rustix::io::Errno;
+
+    /// An ADS1115 with a voltage at each input that has converted as soon as it is asked.
+    struct Converter {
+        inputs: [i16; 4],
+        pointer: u8,
+        configuration: u16,
+        /// It never comes to an end.
+        busy: bool,
+    }
+
+    impl Chip for Converter {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+            self.pointer = bytes[0];
+            if let [1, high, low] = bytes {
+                self.configuration = u16::from_be_bytes([*high, *low]);
+            }
+            Ok(())
+        }
+
+        fn read(&mut self, into: &mut [u8]) -> Result<(), Errno> {
+            let input = usize::from(self.configuration >> 12 & 0x3);
+            let value = match self.pointer {
+                0 => self.inputs[input] as u16,
+                _ if self.busy => self.configuration & 0x7FFF,
+                _ => self.configuration | 0x8000,
+            };
+            into.copy_from_slice(&value.to_be_bytes());
+            Ok(())
+        }
+    }
+
+    fn converter() -> FakeBus<Converter> {
+        FakeBus::new(Converter { inputs: [100, -200, 300, 32_767], pointer: 0, configuration: 0x8583, busy: false })
+    }
+
+    fn opened<C: Chip>(bus: &FakeBus<C>, inputs: &[u8], rate: f64) -> Result<Ads<FakeBus<C>>, String> {
+        let place = Place { address: 0x48, ..place(Part::Ads1115) };
+        Ads::open(bus.clone(), place, inputs.to_vec(), rate).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_reading_is_a_conversion_of_each_input_in_the_order_asked_for() {
+        let bus = converter();
+        let mut adc = opened(&bus, &[3, 0, 1], 100.0).expect("opened");
+        let mut burst = Burst::default();
+        adc.look(&mut burst).expect("a reading");
+        assert_eq!(burst.readings, [32_767, 100, -200]);
+        // ±4.096 V, and the 860 conversions a second that 300 readings need.
+        let configuration = bus.chip().configuration;
+        assert_eq!((configuration >> 9 & 0x7, configuration >> 5 & 0x7), (1, 7));
+        assert_eq!(adc.timing().every, Duration::from_millis(10));
+    }
+
+    #[test]
+    fn what_is_too_fast_stuck_or_no_adc_is_refused() {
+        assert!(opened(&converter(), &[0, 1, 2, 3], 200.0).err().expect("refused").contains("1 to 129"));
+        let bus = converter();
+        let mut adc = opened(&bus, &[0], 400.0).expect("opened");
+        bus.chip().busy = true;
+        let problem = adc.look(&mut Burst::default()).expect_err("stuck").to_string();
+        assert!(problem.contains("does not come to an end with a conversion"), "{problem}");
+        let idle = FakeBus::new(Noise { bytes: vec![0xFF], next: 0 });
+        assert!(opened(&idle, &[0], 1.0).err().expect("refused").contains("all ones"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(16))]
+        #[test]
+        fn no_byte_of_the_bus_makes_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 1..40)) {
+            let bus = FakeBus::new(Noise { bytes: [vec![0x85, 0x83], bytes].concat(), next: 0 });
+            if let Ok(mut adc) = opened(&bus, &[0, 1], 200.0) {
+                let _ = adc.look(&mut Burst::default());
+            }
+        }
+    }
+}

@@ -1,14 +1,16 @@
-//! `imu:`: inertial sensors, by their FIFO where they have one that moves, else by a timer.
+//! `imu:`: inertial sensors, by their FIFO where they have one that fills, by their sign that a reading is new, or by a timer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use embedded_hal::i2c::I2c;
 
 use super::bus::BusError;
-use super::fault::refusal;
+use super::fault::{refusal, reset};
 use super::place::Place;
 use super::sampling::{Burst, Sensor, Timing};
+use crate::parts::lsm6ds::Lsm6ds;
 use crate::parts::mpu6050::{BURST, Mpu6050};
+use crate::parts::{Identity, Reading};
 use crate::source::SourceError;
 use crate::source::uri::Fifo;
 
@@ -19,55 +21,158 @@ const FIFO_PATIENCE: Duration = Duration::from_millis(100);
 /// Readings in a row that are all the same before the part is asked whether it is well.
 const SAME: u32 = 64;
 
-/// An MPU-6050 on `B`.
-pub struct Mpu<B> {
-    place: Place,
-    sensor: Mpu6050<B>,
-    fifo: bool,
-    last: [i16; 6],
-    same: u32,
+/// An inertial sensor that was set up.
+pub trait Inertial: Send {
+    fn identity(&self) -> Identity;
+    /// Microseconds from one reading to the next.
+    fn period(&self) -> u32;
+    /// It has a FIFO that is used.
+    fn has_fifo(&self) -> bool;
+    /// Something is in the FIFO.
+    fn holds(&mut self) -> Result<bool, BusError>;
+    /// Takes out what the FIFO holds.
+    fn drain(&mut self, burst: &mut Burst) -> Result<(), BusError>;
+    /// Whether it has a reading that was not read yet; `None` where it does not say.
+    fn is_ready(&mut self) -> Result<Option<bool>, BusError>;
+    /// The reading of now.
+    fn now(&mut self) -> Result<Reading, BusError>;
+    /// It is still as it was set up.
+    fn is_well(&mut self) -> Result<bool, BusError>;
 }
 
-impl<B: I2c<Error = BusError>> Mpu<B> {
-    /// Sets up the sensor at `place` of `bus`.
-    ///
-    /// # Errors
-    /// [`SourceError::File`].
-    pub fn open(bus: B, place: Place, hertz: u16, fifo: Fifo) -> Result<Self, SourceError> {
-        let mut sensor = Mpu6050::new(bus, place.address, hertz).map_err(|e| refusal(&place, e))?;
-        let fifo = match fifo {
-            Fifo::Off => false,
-            Fifo::On => true,
-            Fifo::Auto => {
-                let moves = moves(&mut sensor).map_err(|e| refusal(&place, e.into()))?;
-                if !moves {
-                    eprintln!(
-                        "nestling: the FIFO of the {} at 0x{:02x} of {} never fills; it is read by a timer",
-                        sensor.identity().part,
-                        place.address,
-                        place.bus
-                    );
-                }
-                moves
-            }
-        };
-        Ok(Mpu { place, sensor, fifo, last: [0; 6], same: 0 })
+impl<B: I2c<Error = BusError> + Send> Inertial for Mpu6050<B> {
+    fn identity(&self) -> Identity {
+        self.identity()
     }
-
+    fn period(&self) -> u32 {
+        self.period()
+    }
+    fn has_fifo(&self) -> bool {
+        true
+    }
+    fn holds(&mut self) -> Result<bool, BusError> {
+        Ok(self.waiting()? > 0)
+    }
     fn drain(&mut self, burst: &mut Burst) -> Result<(), BusError> {
-        let mut waiting = self.sensor.waiting()?;
+        let mut waiting = self.waiting()?;
         while waiting > 0 {
             let mut readings = [[0; 6]; BURST];
             let readings = &mut readings[..waiting.min(BURST)];
-            self.sensor.take(readings)?;
+            self.take(readings)?;
             burst.readings.extend(readings.iter().flatten());
             waiting -= readings.len();
         }
         // Asked last: whether it ran over before or meanwhile, what was taken out may begin in the midst of a reading.
-        if self.sensor.overflown()? {
+        if self.overflown()? {
             burst.readings.clear();
             burst.lost = true;
-            self.sensor.empty()?;
+            self.empty()?;
+        }
+        Ok(())
+    }
+    fn is_ready(&mut self) -> Result<Option<bool>, BusError> {
+        Ok(None)
+    }
+    fn now(&mut self) -> Result<Reading, BusError> {
+        self.read()
+    }
+    fn is_well(&mut self) -> Result<bool, BusError> {
+        self.is_well()
+    }
+}
+
+impl<B: I2c<Error = BusError> + Send> Inertial for Lsm6ds<B> {
+    fn identity(&self) -> Identity {
+        self.identity()
+    }
+    fn period(&self) -> u32 {
+        self.period()
+    }
+    fn has_fifo(&self) -> bool {
+        self.has_fifo()
+    }
+    fn holds(&mut self) -> Result<bool, BusError> {
+        Ok(self.waiting()?.words > 0)
+    }
+    fn drain(&mut self, burst: &mut Burst) -> Result<(), BusError> {
+        let waiting = self.waiting()?;
+        if waiting.overflown {
+            // Words are whole, but nobody knows how many readings are gone.
+            burst.lost = true;
+            return self.empty();
+        }
+        for _ in 0..waiting.words {
+            burst.readings.extend(self.take()?.into_iter().flatten());
+        }
+        Ok(())
+    }
+    fn is_ready(&mut self) -> Result<Option<bool>, BusError> {
+        self.is_ready().map(Some)
+    }
+    fn now(&mut self) -> Result<Reading, BusError> {
+        self.read()
+    }
+    fn is_well(&mut self) -> Result<bool, BusError> {
+        self.is_well()
+    }
+}
+
+/// How readings are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Fifo,
+    /// When the part says that one is new.
+    Ready,
+    Timer,
+}
+
+/// An inertial sensor as readings.
+pub struct Imu<P> {
+    place: Place,
+    part: P,
+    way: Way,
+    last: Reading,
+    same: u32,
+}
+
+impl<P: Inertial> Imu<P> {
+    /// Readings of `part`, which is at `place`.
+    ///
+    /// # Errors
+    /// [`SourceError::File`].
+    pub fn new(mut part: P, place: Place, fifo: Fifo) -> Result<Self, SourceError> {
+        let name = part.identity().part;
+        let failed = |e: BusError| refusal(&place, e.into());
+        let way = match fifo {
+            Fifo::Off => Way::Timer,
+            Fifo::On if part.has_fifo() => Way::Fifo,
+            Fifo::On => {
+                let at = format!("{}, 0x{:02x}", place.bus, place.address);
+                return Err(SourceError::file(&at, format!("no FIFO of the {name} is used"), "leave fifo=on out"));
+            }
+            Fifo::Auto if part.has_fifo() => {
+                if fills(&mut part).map_err(failed)? {
+                    Way::Fifo
+                } else {
+                    let Place { bus, address, .. } = &place;
+                    eprintln!(
+                        "nestling: the FIFO of the {name} at 0x{address:02x} of {bus} never fills; it is read by a timer"
+                    );
+                    Way::Timer
+                }
+            }
+            Fifo::Auto if part.is_ready().map_err(failed)?.is_some() => Way::Ready,
+            Fifo::Auto => Way::Timer,
+        };
+        Ok(Imu { place, part, way, last: [0; 6], same: 0 })
+    }
+
+    fn take(&mut self, burst: &mut Burst) -> Result<(), BusError> {
+        if self.way == Way::Fifo {
+            return self.part.drain(burst);
+        }
+        if self.way == Way::Timer || self.part.is_ready()? != Some(false) {
+            burst.readings.extend(self.part.now()?);
         }
         Ok(())
     }
@@ -82,7 +187,7 @@ impl<B: I2c<Error = BusError>> Mpu<B> {
             return Ok(false);
         }
         self.same = 0;
-        Ok(!self.sensor.is_well()?)
+        Ok(!self.part.is_well()?)
     }
 }
 
@@ -92,25 +197,28 @@ pub fn gathered(period: Duration) -> Duration {
 }
 
 /// Whether something comes into the FIFO at all.
-fn moves<B: I2c<Error = BusError>>(sensor: &mut Mpu6050<B>) -> Result<bool, BusError> {
-    let patience = FIFO_PATIENCE + 5 * Duration::from_micros(sensor.period().into());
-    let until = std::time::Instant::now() + patience;
+fn fills(part: &mut impl Inertial) -> Result<bool, BusError> {
+    let until = Instant::now() + FIFO_PATIENCE + 5 * Duration::from_micros(part.period().into());
     loop {
-        if sensor.waiting()? > 0 {
+        if part.holds()? {
             return Ok(true);
         }
-        if std::time::Instant::now() >= until {
+        if Instant::now() >= until {
             return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-impl<B: I2c<Error = BusError> + Send> Sensor for Mpu<B> {
+impl<P: Inertial> Sensor for Imu<P> {
     fn about(&self) -> String {
-        let rate = (1e8 / f64::from(self.sensor.period())).round() / 100.0;
-        let way = if self.fifo { "its FIFO" } else { "a timer" };
-        let (part, Place { bus, address, .. }) = (self.sensor.identity().part, &self.place);
+        let rate = (1e8 / f64::from(self.part.period())).round() / 100.0;
+        let way = match self.way {
+            Way::Fifo => "its FIFO",
+            Way::Ready => "its sign that one is new",
+            Way::Timer => "a timer",
+        };
+        let (part, Place { bus, address, .. }) = (self.part.identity().part, &self.place);
         format!("{part} at 0x{address:02x} of {bus}, {rate} readings a second by {way}")
     }
 
@@ -119,19 +227,19 @@ impl<B: I2c<Error = BusError> + Send> Sensor for Mpu<B> {
     }
 
     fn timing(&self) -> Timing {
-        let period = Duration::from_micros(self.sensor.period().into());
-        Timing { period, every: if self.fifo { gathered(period) } else { period } }
+        let period = Duration::from_micros(self.part.period().into());
+        let every = match self.way {
+            Way::Fifo => gathered(period),
+            Way::Ready => period / 4,
+            Way::Timer => period,
+        };
+        Timing { period, every }
     }
 
     fn look(&mut self, burst: &mut Burst) -> Result<(), SourceError> {
-        let done = if self.fifo {
-            self.drain(burst)
-        } else {
-            self.sensor.read().map(|reading| burst.readings.extend(reading))
-        };
-        match done.and_then(|()| self.is_reset(&burst.readings)) {
+        match self.take(burst).and_then(|()| self.is_reset(&burst.readings)) {
             Ok(false) => Ok(()),
-            Ok(true) => Err(super::fault::reset(&self.about())),
+            Ok(true) => Err(reset(&self.about())),
             Err(problem) => Err(refusal(&self.place, problem.into())),
         }
     }
@@ -178,8 +286,11 @@ mod tests {
         bus.chip().fifo.extend(numbers(readings).into_iter().flat_map(i16::to_be_bytes));
     }
 
-    fn opened(bus: &FakeBus<Registers>, hertz: u16, fifo: Fifo) -> Result<Mpu<FakeBus<Registers>>, String> {
-        Mpu::open(bus.clone(), place(Part::Mpu6050), hertz, fifo).map_err(|e| e.to_string())
+    type Opened = Result<Imu<Mpu6050<FakeBus<Registers>>>, String>;
+
+    fn opened(bus: &FakeBus<Registers>, hertz: u16, fifo: Fifo) -> Opened {
+        let part = Mpu6050::new(bus.clone(), 0x68, hertz).map_err(|e| refusal(&place(Part::Mpu6050), e).to_string())?;
+        Imu::new(part, place(Part::Mpu6050), fifo).map_err(|e| e.to_string())
     }
 
     fn look(sensor: &mut dyn Sensor) -> Result<(Vec<i16>, bool), String> {
@@ -272,17 +383,87 @@ mod tests {
         );
     }
 
+    /// An LSM6DSO that says how many words wait in its FIFO, and has reset itself at once.
+    fn lsm(identity: u8) -> FakeBus<Registers> {
+        let mut chip = Registers::new();
+        chip.held[0x0F] = identity;
+        chip.fifo_at = Some(0x78);
+        chip.before = |chip, register| {
+            if register == 0x3A {
+                let words = (chip.fifo.len() / 7) as u16;
+                chip.held[0x3A..0x3C].copy_from_slice(&words.to_le_bytes());
+            }
+        };
+        chip.after = |chip, register, value| match (register, value) {
+            (0x12, 0x01) => chip.held[0x12] = 0,
+            (0x0A, 0x00) => chip.fifo.clear(),
+            _ => {}
+        };
+        FakeBus::new(chip)
+    }
+
+    fn word(bus: &FakeBus<Registers>, tag: u8, first: i16) {
+        let mut chip = bus.chip();
+        // The lowest bits count.
+        chip.fifo.push_back(tag << 3 | 0x05);
+        chip.fifo.extend([first, 0, -first].into_iter().flat_map(i16::to_le_bytes));
+    }
+
+    fn lsm_opened(bus: &FakeBus<Registers>, fifo: Fifo) -> Result<Imu<Lsm6ds<FakeBus<Registers>>>, String> {
+        let part = Lsm6ds::new(bus.clone(), 0x6A, 200).map_err(|e| refusal(&place(Part::Lsm6ds), e).to_string())?;
+        Imu::new(part, place(Part::Lsm6ds), fifo).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn words_of_an_lsm6dso_are_paired_by_what_they_say_they_are() {
+        let bus = lsm(0x6C);
+        let mut sensor = lsm_opened(&bus, Fifo::On).expect("opened");
+        let set_up = [(0x12, 1), (0x12, 0x44), (0x10, 0x58), (0x11, 0x54), (0x09, 0x55), (0x0A, 0), (0x0A, 6)];
+        assert_eq!(bus.chip().written, set_up);
+        assert!(sensor.about().contains("207.99 readings a second by its FIFO"), "{}", sensor.about());
+        // An accelerometer's word without its gyroscope's, a whole reading, the first half of another.
+        word(&bus, 2, 1000);
+        word(&bus, 1, 2000);
+        word(&bus, 2, 4096);
+        word(&bus, 1, 4096);
+        assert_eq!(look(&mut sensor), Ok((vec![4094, 0, -4094, 2292, 0, -2292], false)));
+        word(&bus, 2, 0);
+        assert_eq!(look(&mut sensor), Ok((vec![0, 0, 0, 4695, 0, -4695], false)));
+        // Full: it ran over.
+        bus.chip().before = |chip, register| {
+            if register == 0x3A {
+                chip.held[0x3A..0x3C].copy_from_slice(&[0xFF, 0x43]);
+            }
+        };
+        word(&bus, 1, 1);
+        assert_eq!(look(&mut sensor), Ok((vec![], true)));
+        assert!(bus.chip().fifo.is_empty());
+    }
+
+    #[test]
+    fn an_lsm6ds3_is_read_when_it_says_that_a_reading_is_new() {
+        let bus = lsm(0x69);
+        let mut sensor = lsm_opened(&bus, Fifo::Auto).expect("opened");
+        assert!(sensor.about().contains("LSM6DS3 at"), "{}", sensor.about());
+        bus.chip().held[0x22..0x2E].copy_from_slice(&[0, 16, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0]);
+        assert_eq!(look(&mut sensor), Ok((vec![], false)));
+        bus.chip().held[0x1E] = 0x03;
+        assert_eq!(look(&mut sensor), Ok((vec![4094, 0, 0, 4695, 0, 0], false)));
+        assert!(lsm_opened(&bus, Fifo::On).err().expect("refused").contains("no FIFO of the LSM6DS3"));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_byte_of_the_bus_makes_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 1..80)) {
-            let noise = || FakeBus::new(Noise { bytes: bytes.clone(), next: 0 });
-            let _ = Mpu::open(noise(), place(Part::Mpu6050), 1000, Fifo::On);
-            // As if it had been the right part before.
-            let calm = FakeBus::new(Noise { bytes: vec![0x68], next: 0 });
-            let mut sensor = Mpu::open(calm.clone(), place(Part::Mpu6050), 1000, Fifo::On).expect("opened");
-            calm.chip().bytes.clone_from(&bytes);
-            for _ in 0..4 {
-                let _ = look(&mut sensor);
+            let noise = |first: &[u8]| FakeBus::new(Noise { bytes: [first, &bytes].concat(), next: 0 });
+            // Noise from the identity on.
+            if let Ok(part) = Mpu6050::new(noise(&[0x68]), 0x68, 1000) {
+                let mut sensor = Imu::new(part, place(Part::Mpu6050), Fifo::On).expect("its FIFO");
+                (0..4).for_each(|_| drop(look(&mut sensor)));
+            }
+            if let Ok(part) = Lsm6ds::new(noise(&[0x6C, 0]), 0x6A, 800) {
+                let mut sensor = Imu::new(part, place(Part::Lsm6ds), Fifo::On).expect("its FIFO");
+                (0..4).for_each(|_| drop(look(&mut sensor)));
             }
         }
     }

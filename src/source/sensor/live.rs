@@ -6,10 +6,14 @@ use super::adc::{self, Ads};
 use super::bus::Bus;
 use super::fault::{bus_refusal, refusal};
 use super::iio::{self, Iio, Roots};
-use super::imu::Mpu;
+use super::imu::Imu;
 use super::place::{Part, Place, inputs};
 use super::sampling::{Sampling, Sensor};
+use super::tof::{self, Sleep, Tof};
+use crate::parts::lsm6ds::Lsm6ds;
 use crate::parts::mpu6050::Mpu6050;
+use crate::parts::vl53l0x::Vl53l0x;
+use crate::parts::vl53l1x::Vl53l1x;
 use crate::source::signal::{MAX_READINGS, RATE, WINDOW};
 use crate::source::uri::{Scheme, Uri};
 use crate::source::{Source, SourceError};
@@ -49,6 +53,9 @@ pub fn identify(uri: &Uri) -> Result<Identity, SourceError> {
     let mut bus = bus(&place)?;
     let identity = match place.part {
         Part::Mpu6050 => Mpu6050::identify(&mut bus, place.address),
+        Part::Lsm6ds => Lsm6ds::identify(&mut bus, place.address),
+        Part::Vl53l0x => Vl53l0x::identify(&mut bus, place.address),
+        Part::Vl53l1x => Vl53l1x::identify(&mut bus, place.address),
         Part::Ads1115 => adc::identify(&mut bus, &place),
     };
     let identity = identity.map_err(|e| refusal(&place, e))?;
@@ -90,8 +97,17 @@ fn sensor(uri: &Uri) -> Result<Box<dyn Sensor>, SourceError> {
     let rate = uri.query.rate;
     // Parts refuse what is beyond theirs.
     let hertz = |usual: f64| rate.unwrap_or(usual).round().clamp(0.0, f64::from(u16::MAX)) as u16;
+    let fifo = uri.query.fifo.unwrap_or_default();
     Ok(match place.part {
-        Part::Mpu6050 => Box::new(Mpu::open(bus, place, hertz(RATE), uri.query.fifo.unwrap_or_default())?),
+        Part::Mpu6050 => {
+            let part = Mpu6050::new(bus, place.address, hertz(RATE)).map_err(|e| refusal(&place, e))?;
+            Box::new(Imu::new(part, place, fifo)?)
+        }
+        Part::Lsm6ds => {
+            let part = Lsm6ds::new(bus, place.address, hertz(RATE)).map_err(|e| refusal(&place, e))?;
+            Box::new(Imu::new(part, place, fifo)?)
+        }
+        Part::Vl53l0x | Part::Vl53l1x => Box::new(Tof::open(bus, place, hertz(tof::RATE), &mut Sleep)?),
         Part::Ads1115 => Box::new(Ads::open(bus, place, inputs(uri)?, rate.unwrap_or(RATE))?),
     })
 }

@@ -21,6 +21,8 @@ mod imu;
 #[cfg(feature = "sensors")]
 mod sampling;
 #[cfg(feature = "sensors")]
+mod tof;
+#[cfg(feature = "sensors")]
 mod windows;
 
 #[cfg(feature = "sensors")]

@@ -7,6 +7,9 @@ use crate::source::uri::{Scheme, Uri};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Mpu6050,
+    Lsm6ds,
+    Vl53l0x,
+    Vl53l1x,
     Ads1115,
 }
 
@@ -18,6 +21,9 @@ struct PartRow {
     addresses: &'static [u8],
 }
 
+/// Time-of-flight sensors take any address by software; it is lost with their power.
+const ANY: &[u8] = &[];
+
 const PARTS: &[PartRow] = &[
     PartRow {
         part: Part::Mpu6050,
@@ -25,6 +31,14 @@ const PARTS: &[PartRow] = &[
         names: &["mpu6050", "mpu6000", "mpu6500", "mpu6515", "mpu9250", "mpu9255"],
         addresses: &[0x68, 0x69],
     },
+    PartRow {
+        part: Part::Lsm6ds,
+        scheme: Scheme::Imu,
+        names: &["lsm6ds3", "lsm6ds3tr", "lsm6dsl", "lsm6dsm", "lsm6dsr", "lsm6dso", "lsm6dsox"],
+        addresses: &[0x6A, 0x6B],
+    },
+    PartRow { part: Part::Vl53l0x, scheme: Scheme::Tof, names: &["vl53l0x"], addresses: ANY },
+    PartRow { part: Part::Vl53l1x, scheme: Scheme::Tof, names: &["vl53l1x"], addresses: ANY },
     PartRow { part: Part::Ads1115, scheme: Scheme::Adc, names: &["ads1115"], addresses: &[0x48, 0x49, 0x4A, 0x4B] },
 ];
 
@@ -115,6 +129,9 @@ mod tests {
         let at = |part, bus: &str, address| Ok(Place { part, bus: bus.to_owned(), address });
         assert_eq!(place("imu:mpu6050@i2c-1:0x68"), at(Part::Mpu6050, "/dev/i2c-1", 0x68));
         assert_eq!(place("imu:mpu9250@/dev/i2c-10:105"), at(Part::Mpu6050, "/dev/i2c-10", 0x69));
+        assert_eq!(place("imu:lsm6dso"), at(Part::Lsm6ds, "/dev/i2c-1", 0x6A));
+        assert_eq!(place("tof:vl53l1x@i2c-3?rate=10"), at(Part::Vl53l1x, "/dev/i2c-3", 0x29));
+        assert_eq!(place("tof:vl53l0x@i2c-3:0x30"), at(Part::Vl53l0x, "/dev/i2c-3", 0x30));
         assert_eq!(place("adc:ads1115?channels=0,1"), at(Part::Ads1115, "/dev/i2c-1", 0x48));
     }
 
@@ -126,6 +143,7 @@ mod tests {
             ("imu:mpu6050@spi-1", "'spi-1' is no bus"),
             ("imu:mpu6050@i2c-", "is no bus"),
             ("imu:mpu6050@i2c-1:0x29", "one of 0x68, 0x69"),
+            ("tof:vl53l1x@i2c-1:0x78", "the address that it was given"),
             ("adc:ads1115?channels=0,4", "channels=0,4"),
             ("imu:mpu6050?fifo=yes", "auto, on, off"),
             ("imu:mpu6050?channels=0", "unknown query"),

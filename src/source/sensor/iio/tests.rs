@@ -160,6 +160,8 @@ fn what_is_not_there_is_refused_with_what_is() {
 }
 
 proptest::proptest! {
+    // Each writes a tree of files.
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
     #[test]
     fn no_byte_of_the_buffer_makes_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         let tree = Tree::new();
