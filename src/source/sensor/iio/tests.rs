@@ -104,7 +104,7 @@ fn scale_and_offset_are_the_channels_own_before_those_of_its_kind() {
     let mut iio = tree.open("iio:ads1115?channels=voltage1").expect("opened");
     assert_eq!(look(&mut iio).expect("a reading").readings, [96]);
     tree.write("sys/iio:device1/in_voltage1_raw", b"high\n");
-    assert!(look(&mut iio).err().expect("refused").contains("'high' is no number"));
+    assert!(look(&mut iio).expect_err("refused").contains("'high' is no number"));
 }
 
 #[test]
