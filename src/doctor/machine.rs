@@ -109,7 +109,13 @@ fn processors(root: &Root) -> Check {
 
 /// What a Pi's firmware says of its supply and its throttling.
 fn power(root: &Root) -> Option<Check> {
-    let text = root.read("/sys/devices/platform/soc/soc:firmware/get_throttled");
+    // Its place has the bus's address in it on some models.
+    let platform = "/sys/devices/platform";
+    let text = root.names(platform, "soc").into_iter().find_map(|soc| {
+        let firmware =
+            root.names(format!("{platform}/{soc}"), "soc").into_iter().find(|name| name.ends_with("firmware"))?;
+        Some(root.read(format!("{platform}/{soc}/{firmware}/get_throttled")))
+    })?;
     let flags = u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()?;
     let rows = [
         (0x1, "the supply's voltage is too low now"),

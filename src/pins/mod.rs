@@ -229,7 +229,8 @@ impl Pin {
                 };
                 let backward = level(table.direction[table.direction.len() - 1], back)?;
                 let speed = pulse(table.line[0], share(safe.map(f64::abs)))?;
-                Output::Directed { speed, forward, backward, was_backward: safe.map(|value| value < 0.0) }
+                // At a value of 0 no direction was given yet.
+                Output::Directed { speed, forward, backward, was_backward: None }
             }
         };
         let now = Instant::now();
@@ -290,6 +291,9 @@ impl Output {
                     std::mem::swap(&mut first, &mut second);
                 }
                 let ended = first.0.write(first.1);
+                if ended.is_err() && second.1 > 0 {
+                    return ended;
+                }
                 second.0.write(second.1).and(ended)
             }
             Output::Directed { speed, forward, backward, was_backward } => {

@@ -22,7 +22,8 @@ impl Channel {
         let chip = root.join(format!("sys/class/pwm/pwmchip{chip}"));
         let folder = chip.join(format!("pwm{channel}"));
         if !folder.exists() {
-            put(&chip.join("export"), &channel.to_string())?;
+            let export = OpenOptions::new().write(true).open(chip.join("export"));
+            export?.write_all(format!("{channel}\n").as_bytes())?;
         }
         let duty = writable(&folder.join("duty_cycle"))?;
         // The order matters: the kernel refuses a pulse longer than the period, and another polarity while enabled. A
@@ -50,7 +51,7 @@ impl Pulse for Channel {
 }
 
 fn put(path: &Path, text: &str) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.write_all(format!("{text}\n").as_bytes())
+    writable(path)?.write_all(format!("{text}\n").as_bytes())
 }
 
 /// Opens a file of a channel that may have been made just now.
@@ -94,17 +95,15 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(2));
             }
             fs::create_dir_all(&making).expect("a folder");
-            for (file, text) in [("period", "0"), ("polarity", "inversed"), ("enable", "0"), ("duty_cycle", "0")] {
-                fs::write(making.join(file), text).expect("a file");
+            // Some of them later, as they are another user's at first.
+            for (file, text) in [("polarity", "inversed"), ("duty_cycle", "0"), ("period", "0"), ("enable", "0")] {
+                fs::write(making.join("new"), text).expect("a file");
+                fs::rename(making.join("new"), making.join(file)).expect("our file");
+                std::thread::sleep(Duration::from_millis(10));
             }
         });
-        let opened = Channel::open(root.path(), 2, 1, 20_000_000, 1_500_000);
+        let mut opened = Channel::open(root.path(), 2, 1, 20_000_000, 1_500_000).expect("a channel");
         kernel.join().expect("no panic");
-        // The folder may have been seen before all of its files were there, as it may be on a machine.
-        let mut opened = match opened {
-            Ok(opened) => opened,
-            Err(_) => Channel::open(root.path(), 2, 1, 20_000_000, 1_500_000).expect("a channel"),
-        };
         for (file, wanted) in
             [("period", "20000000"), ("polarity", "normal"), ("enable", "1"), ("duty_cycle", "1500000")]
         {

@@ -84,6 +84,20 @@ fn a_motor_never_has_both_directions_and_turns_without_current() {
 }
 
 #[test]
+fn a_motor_turns_from_whatever_safe_state_it_was_opened_in() {
+    for (safe, value) in [("0", 0.5), ("0", -0.5), ("0.5", 0.25), ("0.5", -1.0), ("-0.5", 0.25), ("'off'", -0.25)] {
+        let text = "[[pin]]\nname = 'wheel'\nline = 'pwmchip0/0'\ndirection = [23, 24]\ndrives = 'motor'\nsafe = ";
+        let (mut pins, journal) = pins(&format!("{text}{safe}"));
+        let directions = || (journal.value(Line::Gpio(23)), journal.value(Line::Gpio(24)));
+        let opened = safe.parse().unwrap_or(0.0);
+        assert_eq!(directions(), (Some(u32::from(opened > 0.0)), Some(u32::from(opened < 0.0))), "opened at {safe}");
+        pins.set(PinId(0), value);
+        assert_eq!(directions(), (Some(u32::from(value > 0.0)), Some(u32::from(value < 0.0))), "{value} from {safe}");
+        assert_eq!(journal.value(SERVO_LINE), Some((value.abs() * 1e6) as u32), "{value} from {safe}");
+    }
+}
+
+#[test]
 fn a_motor_with_two_pulsed_inputs_has_one_of_them_at_a_time() {
     let (mut pins, journal) =
         pins("[[pin]]\nname = 'wheel'\nline = ['pwmchip0/0', 'pwmchip0/1']\ndrives = 'motor'\nmost = 0.5\n");
@@ -127,6 +141,23 @@ impl Level for Broken {
     fn write(&mut self, _: bool) -> io::Result<()> {
         Err(io::ErrorKind::NotConnected.into())
     }
+}
+
+impl Pulse for Broken {
+    fn write(&mut self, _: u32) -> io::Result<()> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+#[test]
+fn a_motor_whose_one_input_cannot_be_ended_does_not_begin_the_other() {
+    let (mut pins, journal) = pins("[[pin]]\nname = 'wheel'\nline = ['pwmchip0/0', 'pwmchip0/1']\ndrives = 'motor'\n");
+    pins.set(PinId(0), 0.5);
+    let Output::Twin { forward, .. } = &mut pins.pins[0].output else { panic!("two inputs") };
+    *forward = Box::new(Broken);
+    pins.set(PinId(0), -0.5);
+    assert_eq!(journal.value(Line::Pwm { chip: 0, channel: 1 }), Some(0));
+    assert_eq!(pins.states().next().map(|state| (state.value, state.failures)), Some((Some(0.5), 1)));
 }
 
 #[test]
