@@ -10,7 +10,7 @@ use serde_json::json;
 use super::spread;
 use crate::cli::settings::ModelArgs;
 use crate::cli::{Outcome, Told, interrupts};
-use crate::demo::closed_loop::{Course, PHASES, run as drive};
+use crate::demo::closed_loop::{Change, Course, run as drive};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -45,7 +45,9 @@ struct Row {
     seed: u64,
     features: String,
     labels: usize,
-    phase: String,
+    change: String,
+    /// After another drive in the changed world.
+    later: bool,
     laps: u32,
     lost: usize,
     cross_track_m: f64,
@@ -74,7 +76,8 @@ pub fn run(args: &Args) -> Outcome {
         let (labels, steps) = (args.labels.clone(), args.steps);
         let runs = drive(&Course { spec: spec.clone(), seed, samples: args.samples, labels, steps, threads })?;
         for run in &runs {
-            for (phase, driven) in PHASES.iter().zip(&run.drives) {
+            for (later, driven) in [(false, Some(&run.at_once)), (true, run.later.as_ref())] {
+                let Some(driven) = driven else { continue };
                 rows.push(Row {
                     model: args.model.clone(),
                     samples: args.samples,
@@ -82,7 +85,8 @@ pub fn run(args: &Args) -> Outcome {
                     seed,
                     features: run.kind.name().into(),
                     labels: run.labels,
-                    phase: (*phase).into(),
+                    change: run.change.name().into(),
+                    later,
                     laps: driven.laps,
                     lost: driven.lost.len(),
                     cross_track_m: driven.cross_track_sum / driven.steps.max(1) as f64,
@@ -106,29 +110,33 @@ pub fn run(args: &Args) -> Outcome {
     Ok(Told { text, json: json!({ "csv": csv, "markdown": markdown, "rows": rows }) })
 }
 
+/// Laps / times lost / centimetres off the centre line, each with its deviation, by what has changed.
 fn table(rows: &[Row], labels: &[usize]) -> String {
-    let mut text = String::from("| features | labels |");
-    for phase in PHASES {
-        let _ = write!(text, " {phase}: laps | times lost | off the centre, cm |");
+    let mut text = String::from("Laps, times lost, cm off the centre line:\n\n| features | labels |");
+    for change in Change::ALL {
+        let _ = write!(text, " {} |", change.name());
     }
     text.push_str("\n|---|---|");
-    text.push_str(&"---|---|---|".repeat(PHASES.len()));
+    text.push_str(&"---|".repeat(Change::ALL.len()));
     text.push('\n');
-    for features in ["learned", "untrained", "raw"] {
+    for (features, later) in [("learned", false), ("learned", true), ("untrained", false), ("raw", false)] {
         for &labels in labels {
-            let _ = write!(text, "| {features} | {labels} |");
-            for phase in PHASES {
-                let of: Vec<&Row> = rows
-                    .iter()
-                    .filter(|row| row.features == features && row.labels == labels && row.phase == phase)
-                    .collect();
+            let _ = write!(text, "| {features}{} | {labels} |", if later { ", later" } else { "" });
+            for change in Change::ALL {
+                let of =
+                    rows.iter().filter(|row| row.features == features && row.labels == labels && row.later == later);
+                let of: Vec<&Row> = of.filter(|row| row.change == change.name()).collect();
+                if of.is_empty() {
+                    text.push_str(" |");
+                    continue;
+                }
                 let values = |of_row: fn(&Row) -> f64| spread(&of.iter().map(|row| of_row(row)).collect::<Vec<_>>());
                 let laps = values(|row| f64::from(row.laps));
                 let lost = values(|row| row.lost as f64);
                 let apart = values(|row| 100.0 * row.cross_track_m);
                 let _ = write!(
                     text,
-                    " {:.1} ± {:.1} | {:.1} ± {:.1} | {:.1} ± {:.1} |",
+                    " {:.1} ± {:.1}, {:.0} ± {:.0}, {:.0} ± {:.0} |",
                     laps.0, laps.1, lost.0, lost.1, apart.0, apart.1
                 );
             }
