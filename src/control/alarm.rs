@@ -107,10 +107,7 @@ impl Alarm {
 }
 
 impl Controller for Alarm {
-    fn decide(&mut self, seen: &Seen, fitted: &Fitted) -> Choice {
-        if fitted.space.len() < super::FEWEST_BACKGROUND {
-            return Choice::not_yet("the stream is not known yet");
-        }
+    fn decide(&mut self, seen: &Seen, _: &Fitted) -> Choice {
         match self.observe(seen.time, seen.novelty) {
             None => Choice::not_yet("the stream is not known yet"),
             Some((alarm, share)) => {

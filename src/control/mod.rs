@@ -232,7 +232,8 @@ impl Controllers {
 
     /// Decides by the feature of a sample at `time`. Returns its novelty; `None` while the stream is not known.
     pub fn decide(&mut self, time: Micros, feature: &[i8]) -> Option<f32> {
-        let known = self.fitted.space.dim == feature.len() && !self.fitted.space.is_empty();
+        let space = &self.fitted.space;
+        let known = space.dim == feature.len() && space.len() >= FEWEST_BACKGROUND;
         if known {
             self.fitted.space.standardise(feature, &mut self.standard);
             self.novelty = self.fitted.space.novelty(&self.standard);
