@@ -201,7 +201,7 @@ impl Classes {
         if share >= 0.0 { (Some(class), (0.5 + 0.5 * share).min(1.0)) } else { (None, (-share).min(1.0)) }
     }
 
-    /// As [`Classes::call`], for a standardised feature.
+    /// The class of a standardised feature, `None`: unknown; and how sure that is, 0 to 1.
     pub fn predict(&self, standard: &[f32]) -> (Option<usize>, f32) {
         self.call(|class| dot(self.weight(class), standard) - self.bias[class])
     }

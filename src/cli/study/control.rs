@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Outcome {
     let (csv, markdown) = (args.out.join("control.csv"), args.out.join("control.md"));
     let model = ModelArgs { model: Some(args.model.clone()), pretext: None, set: Vec::new() };
     let spec = model.load()?;
-    let threads = if args.threads > 0 { args.threads } else { crate::runtime::machine::processors() as usize };
+    let threads = if args.threads > 0 { args.threads } else { crate::runtime::machine::processors() };
     let interrupted = interrupts()?;
     let mut rows: Vec<Row> = match csv.exists() {
         true => csv::Reader::from_path(&csv)?.deserialize().collect::<Result<_, _>>()?,

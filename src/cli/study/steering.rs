@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Outcome {
     std::fs::create_dir_all(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
     let (csv, markdown) = (args.out.join("steering.csv"), args.out.join("steering.md"));
     let spec = ModelArgs { model: Some(args.model.clone()), pretext: None, set: Vec::new() }.load()?;
-    let threads = if args.threads > 0 { args.threads } else { crate::runtime::machine::processors() as usize };
+    let threads = if args.threads > 0 { args.threads } else { crate::runtime::machine::processors() };
     let interrupted = interrupts()?;
     let mut sessions = Vec::new();
     for (n, uri) in args.sessions.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! `imu:`, `tof:`, `adc:` and `iio:`: sensors on a Linux board, as windows of readings.
 //!
-//! A thread takes readings from the sensor when they are due ([`Sampling`]) and whoever reads cuts windows out of them
-//! ([`Windows`]). The registers are those of [`crate::parts`]; the bus is the kernel's.
+//! A thread takes readings from the sensor when they are due (`sampling`) and whoever reads cuts windows out of
+//! them (`windows`). The registers are those of [`crate::parts`]; the bus is the kernel's.
 
 mod place;
 pub use place::{Part, Place, inputs};
