@@ -55,12 +55,12 @@ pub trait Hardware {
 pub struct Here;
 
 impl Hardware for Here {
-    #[cfg(feature = "camera")]
+    #[cfg(all(feature = "camera", target_pointer_width = "64"))]
     fn camera(&self, uri: &Uri) -> Result<String, SourceError> {
         crate::source::camera::look(uri)
     }
 
-    #[cfg(not(feature = "camera"))]
+    #[cfg(not(all(feature = "camera", target_pointer_width = "64")))]
     fn camera(&self, uri: &Uri) -> Result<String, SourceError> {
         Err(not_built(&uri.text, "cameras", "camera"))
     }
@@ -121,7 +121,7 @@ impl Hardware for Here {
     }
 }
 
-#[cfg(not(all(feature = "camera", feature = "sensors")))]
+#[cfg(not(all(feature = "camera", target_pointer_width = "64", feature = "sensors")))]
 fn not_built(uri: &str, what: &str, feature: &str) -> SourceError {
     let problem = format!("this program was built without {what}");
     SourceError::uri(uri, problem, format!("build it with `cargo build --release --features {feature}`"))

@@ -7,7 +7,7 @@ pub mod sim;
 
 use crate::sample::{Micros, Sample, Values};
 
-#[cfg(feature = "camera")]
+#[cfg(all(feature = "camera", target_pointer_width = "64"))]
 pub mod camera;
 pub mod chain;
 pub mod child;

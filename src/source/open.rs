@@ -72,13 +72,17 @@ fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, Sourc
                 }
             }))
         }
-        #[cfg(feature = "camera")]
+        #[cfg(all(feature = "camera", target_pointer_width = "64"))]
         Scheme::Camera => Ok(Box::new(super::camera::Camera::open(uri)?)),
-        #[cfg(not(feature = "camera"))]
+        #[cfg(not(all(feature = "camera", target_pointer_width = "64")))]
         Scheme::Camera => Err(SourceError::uri(
             &uri.text,
             "this program was built without cameras",
-            "build it with `cargo build --release --features camera`",
+            if cfg!(target_pointer_width = "64") {
+                "build it with `cargo build --release --features camera`"
+            } else {
+                "what speaks to cameras does not build for 32 bits: read it by a pipe or by rpicam:"
+            },
         )),
         Scheme::Rpicam => Ok(Box::new(child::rpicam(uri)?)),
         Scheme::Alsa => Ok(Box::new(child::alsa(uri)?)),

@@ -252,6 +252,8 @@ mod tests {
     use super::*;
     use crate::source::sensor::fake::{FakeBus, Noise, Registers, place};
     use crate::source::sensor::place::Part;
+    use crate::source::sensor::sampling::Sampling;
+    use crate::source::{Data, Record, Source};
 
     const STATUS: u8 = 0x3A;
     const OVERFLOWN: u8 = 0x10;
@@ -381,6 +383,38 @@ mod tests {
             problem.contains("/dev/i2c-9, 0x68: nothing answers") && problem.contains("i2cdetect -y 9"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn from_the_fifo_to_windows_over_an_overflow_to_the_end() {
+        let bus = mpu();
+        let sensor = opened(&bus, 200, Fifo::On).expect("opened");
+        let mut source = Sampling::start("imu", Box::new(sensor), 4, 2).expect("a thread");
+        let mut record = Record::default();
+        let mut window = |source: &mut Sampling| {
+            source.read_next(&mut record).map(|_| (record.data.clone(), record.segment)).map_err(|e| e.to_string())
+        };
+        let of = |readings| Data::Window { readings: numbers(readings), length: 4, channels: 6 };
+        put(&bus, 0..7);
+        assert_eq!(window(&mut source), Ok((of(0..4), 0)));
+        assert_eq!(window(&mut source), Ok((of(2..6), 0)));
+        {
+            let mut chip = bus.chip();
+            chip.fifo.extend([9; 1000]);
+            chip.held[usize::from(STATUS)] = OVERFLOWN;
+        }
+        let started_anew = || {
+            let chip = bus.chip();
+            chip.fifo.is_empty() && chip.held[usize::from(STATUS)] == 0
+        };
+        while !started_anew() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        put(&bus, 20..24);
+        assert_eq!(window(&mut source), Ok((of(20..24), 1)), "reading 6 was thrown away with the gap after it");
+        assert_eq!(source.skipped(), 1);
+        bus.chip().fails = Some(Errno::REMOTEIO);
+        assert!(window(&mut source).expect_err("gone").contains("nothing answers there"));
     }
 
     /// An LSM6DSO that says how many words wait in its FIFO, and has reset itself at once.

@@ -115,3 +115,31 @@ fn sensor(uri: &Uri) -> Result<Box<dyn Sensor>, SourceError> {
 fn bus(place: &Place) -> Result<Bus, SourceError> {
     Bus::open(&place.bus, place.address).map_err(|e| bus_refusal(place, &e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().expect("a URI")
+    }
+
+    #[test]
+    fn where_there_is_no_bus_or_device_the_message_says_how_to_get_one() {
+        let problem = identify(&uri("imu:mpu6050@i2c-65000")).expect_err("no bus").to_string();
+        assert!(
+            problem.contains("/dev/i2c-65000: there is no such bus") && problem.contains("i2c_arm=on"),
+            "{problem}"
+        );
+        assert!(open(&uri("tof:vl53l1x@i2c-65000")).err().expect("no bus").to_string().contains("no such bus"));
+        let problem = identify(&uri("iio:no-such-part")).expect_err("no device").to_string();
+        assert!(problem.contains("no IIO device is called 'no-such-part'"), "{problem}");
+    }
+
+    #[test]
+    fn an_identity_says_what_and_where() {
+        let register = Some((0x75, 0x70));
+        let identity = Identity { part: "MPU-6500".into(), place: "/dev/i2c-1, 0x68".into(), register };
+        assert_eq!(identity.to_string(), "MPU-6500 at /dev/i2c-1, 0x68 (register 0x75 holds 0x70)");
+    }
+}
