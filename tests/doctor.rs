@@ -268,4 +268,8 @@ fn the_machine_at_hand_is_examined_and_a_failure_is_the_exit_status() {
     let json: Value = serde_json::from_slice(&wrong.stdout).expect("one JSON object");
     assert_eq!((wrong.status.code(), json["fail"].as_u64()), (Some(1), Some(1)));
     assert!(json["checks"][0]["found"].as_str().is_some_and(|found| found.contains("line 3")), "{json:#}");
+
+    let none = doctor(&folder.path().join("none.toml"), &[]);
+    let told = String::from_utf8_lossy(&none.stdout);
+    assert!(none.status.code() == Some(1) && told.contains("name a profile"), "{told}");
 }

@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: &Args, failed: &mut bool) -> Outcome {
     let name = args.board.display().to_string();
     let report = match Profile::read(&args.board) {
-        Err(error) => Report::refused(&name, &error.to_string()),
+        Err(error) => Report::refused(&name, &error),
         Ok(profile) => {
             let planned = plan(&profile).map_err(|error| error.to_string());
             let planned = planned.as_ref().map_err(String::as_str);

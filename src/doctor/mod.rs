@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use hardware::{Disk, Hardware, Here, LineUse};
 pub use root::Root;
 
-use crate::board::Profile;
+use crate::board::{BoardError, Profile};
 
 /// Width of the text for people, and of its first two columns.
 const WIDTH: usize = 110;
@@ -82,9 +82,14 @@ pub struct Report {
 
 impl Report {
     /// A profile that cannot be used at all.
-    pub fn refused(board: &str, problem: &str) -> Self {
-        let checks = vec![Check::fail("profile", problem, "mend the line; boards/linux.toml has every key")];
-        Report { board: board.into(), checks }
+    pub fn refused(board: &str, error: &BoardError) -> Self {
+        let remedy = match error {
+            BoardError::Io { .. } => {
+                "name a profile; the folder boards/ has some, /etc/nestling/board.toml is the service's"
+            }
+            _ => "mend the line; boards/linux.toml has every key",
+        };
+        Report { board: board.into(), checks: vec![Check::fail("profile", error.to_string(), remedy)] }
     }
 
     /// Tries each line of `profile`, read from the file `board`. `planned` is what its model would take, or why that cannot
