@@ -6,7 +6,8 @@
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     all features built for 64-bit ARM; its tests on emulated processors, with and without dot products
 #   package the Debian package, installed, upgraded and removed in a clean tree
-#   vm      the daemon on a virtual PC with a camera and a disk: the camera is unplugged, the power goes
+#   vm      the daemon on a virtual PC with camera, IMU, GPIO chip and disk: it is taught, the camera unplugged, the power goes
+#   pi      the 64-bit ARM program on an emulated Raspberry Pi 3 B: a camera, and the Pi's own GPIO registers
 #   crash   a learner that is killed at random moments, hundreds of times
 #   demo    the main job, small, as a new user would run it
 #   soak    200,000 samples of changing scenes with faults: memory, latency and features stay as they are
@@ -74,7 +75,19 @@ vm() {
   need /sbin/depmod kmod
   need /sbin/mkfs.ext4 e2fsprogs
   need v4l2-ctl v4l-utils
+  need i2cset i2c-tools
+  need make make
+  need gcc gcc
   .ci/vm.sh
+}
+
+pi() {
+  need qemu-system-aarch64 qemu-system-arm
+  need cpio cpio
+  need /sbin/depmod kmod
+  need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+  need /usr/aarch64-linux-gnu/lib/crt1.o libc6-dev-arm64-cross
+  .ci/pi.sh
 }
 
 crash() {
@@ -117,10 +130,10 @@ beside() { # beside "STAGE…" "STAGE…"
 }
 
 # The tests come last, so that their own summary is the end of it all.
-names=(style bare boards arm package vm soak sanitize fuzz crash demo test)
+names=(style bare boards arm package vm pi soak sanitize fuzz crash demo test)
 # Boards and ARM are emulated on one core for minutes, while the others compile; each has a folder of its own to compile in.
 # What looks at the clock stands alone.
-all=(style bare "boards arm|sanitize fuzz" package vm soak crash demo test)
+all=(style bare "boards arm|sanitize fuzz" package vm pi soak crash demo test)
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all[@]}")
 for stage in "${stages[@]}"; do

@@ -45,24 +45,45 @@ fn every_shipped_profile_is_sound_and_allows_what_it_plans() {
     }
 }
 
-/// The text with the lines that are commented out by `#KEY = …`, `#[TABLE]` or `#  …` of a sensor's own profile.
-fn uncommented(text: &str) -> Option<String> {
-    let (_, sensor) = text.split_once("a profile of its own")?;
-    let lines = sensor.lines().skip(1).take_while(|line| line.starts_with("#   "));
-    Some(lines.map(|line| line.trim_start_matches("#   ")).collect::<Vec<_>>().join("\n"))
+/// What the lines of `text` say that begin with `mark`, a comment's.
+fn commented(text: &str, mark: &str) -> String {
+    text.lines().filter_map(|line| line.strip_prefix(mark)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn the_second_sensors_profile_in_the_comments_is_sound_too() {
     let mut held = 0;
     for (path, text) in shipped() {
-        let Some(sensor) = uncommented(&text) else { continue };
+        let sensor = commented(&text, "#   ");
+        if !sensor.contains("source") {
+            continue;
+        }
         let name = path.display().to_string();
         let profile = Profile::parse(&name, &sensor).unwrap_or_else(|e| panic!("{e} in\n{sensor}"));
         assert!(planned(&profile) < 20_000_000, "{name}: a sensor's daemon is small");
         held += 1;
     }
     assert!(held >= 4, "profiles with a second sensor in their comments: {held}");
+}
+
+#[test]
+fn the_pins_buttons_and_controllers_in_the_comments_are_sound_too() {
+    let mut held = 0;
+    for (path, text) in shipped() {
+        let tables = commented(&text, "#: ");
+        if tables.is_empty() {
+            continue;
+        }
+        let name = path.display().to_string();
+        let profile =
+            Profile::parse(&name, &format!("{text}\n{tables}")).unwrap_or_else(|e| panic!("{e} in\n{tables}"));
+        assert!(!profile.controller.is_empty(), "{name}");
+        if !name.ends_with("pc.toml") {
+            assert!(!profile.pin.is_empty() && !profile.button.is_empty(), "{name}");
+        }
+        held += 1;
+    }
+    assert!(held >= 5, "profiles with controllers in their comments: {held}");
 }
 
 #[test]

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Instructions of a feature and of learning from a sample on 64-bit ARM: `benches/arm/count.sh [PROGRAM]`, the program being the
+# release build of `./test.sh arm`. QEMU counts what an emulated processor executes (count.c); each figure is the difference
+# of two runs over more and fewer samples, so that the start falls out. Table for docs/performance.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+program=${1:-target/aarch64-unknown-linux-gnu/release/nestling}
+[ -e "$program" ] || { echo "there is no $program: ./test.sh arm builds it" >&2; exit 1; }
+work=$PWD/target/arm-count
+mkdir -p "$work"
+qemu=$(command -v qemu-aarch64 || true)
+if [ -z "$qemu" ]; then
+  # The one with plugins; qemu-user-static has none.
+  [ -e "$work/usr/bin/qemu-aarch64" ] || (cd "$work" && apt-get -o APT::Sandbox::User=root download qemu-user >/dev/null 2>&1 && dpkg -x qemu-user_*.deb .)
+  qemu=$work/usr/bin/qemu-aarch64
+fi
+gcc -O2 -Wall -shared -fPIC -o "$work/count.so" benches/arm/count.c
+
+# Samples that cost nothing to make: pictures of a moving pattern, windows of moving sines.
+python3 - "$work" <<'PYTHON'
+import math, struct, sys
+def npy(name, descr, shape, data):
+    head = repr({"descr": descr, "fortran_order": False, "shape": shape})
+    head += " " * (63 - (len(head) + 10) % 64) + "\n"
+    with open(f"{sys.argv[1]}/{name}.npy", "wb") as f:
+        f.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() + data)
+def pictures(name, n, height, width, channels):
+    texture = bytes((37 * i * i + 11 * i // 7 + (i // 5) * 90) % 251 for i in range(height * (width + n) * channels))
+    row = (width + n) * channels
+    frames = b"".join(texture[y * row + t * channels:][:width * channels] for t in range(n) for y in range(height))
+    npy(name, "|u1", (n, height, width, channels), frames)
+pictures("robot", 400, 48, 64, 1)
+pictures("n5", 400, 32, 32, 3)
+signal = [int(8000 * math.sin(t * (c + 1) / 9) + 2000 * math.sin(t * t / 5000)) for t in range(400 * 64 + 128) for c in range(6)]
+npy("windows", "<i2", (len(signal) // 6, 6), struct.pack(f"<{len(signal)}h", *signal))
+PYTHON
+
+count() { # count PROCESSOR ARGUMENTS…
+  local cpu=$1
+  shift
+  "$qemu" -L /usr/aarch64-linux-gnu -cpu "$cpu" -plugin "$work/count.so" "$program" "$@" 2>&1 >/dev/null | sed -n 's/^instructions: //p'
+}
+per_sample() { # per_sample FEWER MORE PROCESSOR ARGUMENTS…: instructions, in millions
+  local few=$1 many=$2 a b
+  shift 2
+  a=$(count "$@" --samples "$few") b=$(count "$@" --samples "$many")
+  awk "BEGIN{printf \"%.3f\", ($b - $a) / ($many - $few) / 1e6}"
+}
+source_of() {
+  case $1 in
+    motion | imu) echo "npy:$work/windows.npy?window=128&stride=64" ;;
+    *) echo "npy:$work/$1.npy" ;;
+  esac
+}
+echo "| model | processor | M instructions a feature | M instructions a sample learned from |"
+echo "|---|---|---|---|"
+for model in ${MODELS:-robot n5 motion imu}; do
+  short=()
+  case $model in imu | motion) ;; *) short=(--set dictionary.samples=40) ;; esac
+  for cpu in ${PROCESSORS:-cortex-a53 cortex-a76}; do
+    feature=$(per_sample 40 140 $cpu run --frozen --every --source "$(source_of $model)" --model $model)
+    # The dictionary's samples are over, and a lesson is in between.
+    learned=$(per_sample 120 376 $cpu learn --threads 1 --out "$work/learned.safetensors" --source "$(source_of $model)" --model $model "${short[@]}")
+    echo "| $model | $cpu | $feature | $learned |"
+  done
+done
