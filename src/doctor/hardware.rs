@@ -1,10 +1,15 @@
 //! What must answer, rather than be looked up in files.
 
+use std::io::Read;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::source::SourceError;
 use crate::source::uri::Uri;
+
+/// Longest wait for a program's list of cameras.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who has a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,11 +83,8 @@ impl Hardware for Here {
     fn ribbon(&self) -> Result<Vec<String>, String> {
         let mut problem = String::from("neither rpicam-hello nor libcamera-hello could be run");
         for program in ["rpicam-hello", "libcamera-hello"] {
-            match std::process::Command::new(program).args(["--list-cameras", "-t", "1"]).output() {
-                Ok(output) => {
-                    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                    return Ok(text.lines().map(|line| line.trim().to_string()).collect());
-                }
+            match listed(program, PATIENCE) {
+                Ok(text) => return Ok(text.lines().map(|line| line.trim().to_string()).collect()),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => problem = format!("{program}: {error}"),
             }
@@ -125,4 +127,48 @@ impl Hardware for Here {
 fn not_built(uri: &str, what: &str, feature: &str) -> SourceError {
     let problem = format!("this program was built without {what}");
     SourceError::uri(uri, problem, format!("build it with `cargo build --release --features {feature}`"))
+}
+
+/// What `program` lists. One that hangs, as a driver may, is ended.
+fn listed(program: &str, patience: Duration) -> std::io::Result<String> {
+    let mut child = Command::new(program)
+        .args(["--list-cameras", "-t", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let begun = Instant::now();
+    while child.try_wait()?.is_none() {
+        if begun.elapsed() > patience {
+            child.kill()?;
+            child.wait()?;
+            return Err(std::io::Error::other(format!("no answer within {patience:?}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut text = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut text)?;
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_ended_and_told() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("list");
+        let listing = |script: &str, patience| {
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("its owner's");
+            listed(&path.display().to_string(), Duration::from_millis(patience))
+        };
+        let problem = listing("exec sleep 600", 300).expect_err("it hangs").to_string();
+        assert!(problem.contains("no answer within 300ms"), "{problem}");
+        assert_eq!(listing("echo '0 : imx708'", 60_000).expect("a list"), "0 : imx708\n");
+    }
 }
