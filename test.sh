@@ -36,6 +36,7 @@ style() {
 }
 
 test_() {
+  need /usr/lib/python3/dist-packages/numpy python3-numpy
   cargo test --features full
 }
 

@@ -15,6 +15,8 @@ use serde_json::Value;
 mod harness;
 #[path = "daemon/programs.rs"]
 mod programs;
+#[path = "daemon/readers.rs"]
+mod readers;
 #[path = "daemon/teaching.rs"]
 mod teaching;
 
