@@ -45,5 +45,5 @@ qemu-system-aarch64 -machine raspi3b -m 1G -display none -monitor none -no-reboo
   -initrd "$work/initrd-pi.gz" -append "console=ttyAMA0,115200 panic=-1 rdinit=/init loglevel=2 iomem=relaxed" \
   -serial "file:$log" -serial null &
 pid=$!
-watch "$log" 240
+watch "$log" 300
 echo "camera and pins of an emulated Raspberry Pi 3 B: all as promised ($version)"

@@ -16,7 +16,7 @@ if [ -z "$qemu" ]; then
 fi
 gcc -O2 -Wall -shared -fPIC -o "$work/count.so" benches/arm/count.c
 
-# Samples that cost nothing to make: pictures of a moving pattern, windows of moving sines.
+# Samples that cost nothing to make: raw frames of a moving pattern, windows of moving sines.
 python3 - "$work" <<'PYTHON'
 import math, struct, sys
 def npy(name, descr, shape, data):
@@ -28,7 +28,7 @@ def pictures(name, n, height, width, channels):
     texture = bytes((37 * i * i + 11 * i // 7 + (i // 5) * 90) % 251 for i in range(height * (width + n) * channels))
     row = (width + n) * channels
     frames = b"".join(texture[y * row + t * channels:][:width * channels] for t in range(n) for y in range(height))
-    npy(name, "|u1", (n, height, width, channels), frames)
+    open(f"{sys.argv[1]}/{name}.raw", "wb").write(frames)
 pictures("robot", 400, 48, 64, 1)
 pictures("n5", 400, 32, 32, 3)
 signal = [int(8000 * math.sin(t * (c + 1) / 9) + 2000 * math.sin(t * t / 5000)) for t in range(400 * 64 + 128) for c in range(6)]
@@ -38,7 +38,7 @@ PYTHON
 count() { # count PROCESSOR ARGUMENTS…
   local cpu=$1
   shift
-  "$qemu" -L /usr/aarch64-linux-gnu -cpu "$cpu" -plugin "$work/count.so" "$program" "$@" 2>&1 >/dev/null | sed -n 's/^instructions: //p'
+  "$qemu" -L /usr/aarch64-linux-gnu -cpu "$cpu" -plugin "$work/count.so" "$program" "$@" 2>&1 >/dev/null <"$stream" | sed -n 's/^instructions: //p'
 }
 per_sample() { # per_sample FEWER MORE PROCESSOR ARGUMENTS…: instructions, in millions
   local few=$1 many=$2 a b
@@ -49,14 +49,15 @@ per_sample() { # per_sample FEWER MORE PROCESSOR ARGUMENTS…: instructions, in 
 source_of() {
   case $1 in
     motion | imu) echo "npy:$work/windows.npy?window=128&stride=64" ;;
-    *) echo "npy:$work/$1.npy" ;;
+    robot) echo "pipe:-?format=gray8&width=64&height=48" ;;
+    n5) echo "pipe:-?format=rgb24&width=32&height=32" ;;
   esac
 }
 echo "| model | processor | M instructions a feature | M instructions a sample learned from |"
 echo "|---|---|---|---|"
 for model in ${MODELS:-robot n5 motion imu}; do
-  short=()
-  case $model in imu | motion) ;; *) short=(--set dictionary.samples=40) ;; esac
+  short=() stream=/dev/null
+  case $model in imu | motion) ;; *) short=(--set dictionary.samples=40) stream=$work/$model.raw ;; esac
   for cpu in ${PROCESSORS:-cortex-a53 cortex-a76}; do
     feature=$(per_sample 40 140 $cpu run --frozen --every --source "$(source_of $model)" --model $model)
     # The dictionary's samples are over, and a lesson is in between.
