@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Instructions of a feature and of learning from a sample on 64-bit ARM: `benches/arm/count.sh [PROGRAM]`, the program being the
-# release build of `./test.sh arm`. QEMU counts what an emulated processor executes (count.c); each figure is the difference
+# Instructions of a feature and of a step of learning on 64-bit ARM: `benches/arm/count.sh [PROGRAM]`, the program being the
+# release build of `./test.sh arm` (and that of this machine, for the number of steps). QEMU counts what an emulated processor executes (count.c); each figure is the difference
 # of two runs over more and fewer samples, so that the start falls out. Table for docs/performance.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -38,13 +38,16 @@ PYTHON
 count() { # count PROCESSOR ARGUMENTS…
   local cpu=$1
   shift
+  [ "$1" != learn ] || set -- "$@" --out "$(mktemp -d -p "$work")/state"
   "$qemu" -L /usr/aarch64-linux-gnu -cpu "$cpu" -plugin "$work/count.so" "$program" "$@" 2>&1 >/dev/null <"$stream" | sed -n 's/^instructions: //p'
 }
-per_sample() { # per_sample FEWER MORE PROCESSOR ARGUMENTS…: instructions, in millions
-  local few=$1 many=$2 a b
-  shift 2
-  a=$(count "$@" --samples "$few") b=$(count "$@" --samples "$many")
-  awk "BEGIN{printf \"%.3f\", ($b - $a) / ($many - $few) / 1e6}"
+# What two runs at once differ in, in millions of instructions, for each of N samples or steps.
+between() { # between N FEWER MORE PROCESSOR ARGUMENTS…
+  local n=$1 few=$2 many=$3
+  shift 3
+  count "$@" --samples "$few" >"$work/few" & count "$@" --samples "$many" >"$work/many"
+  wait $!
+  awk "BEGIN{printf \"%.3f\", ($(cat "$work/many") - $(cat "$work/few")) / $n / 1e6}"
 }
 source_of() {
   case $1 in
@@ -53,15 +56,28 @@ source_of() {
     n5) echo "pipe:-?format=rgb24&width=32&height=32" ;;
   esac
 }
-echo "| model | processor | M instructions a feature | M instructions a sample learned from |"
+# What `learn` counts as steps; a dictionary alone has none, and each sample is one.
+steps() { # steps SAMPLES ARGUMENTS…
+  local samples=$1
+  shift
+  rm -f "$work"/steps.safetensors*
+  "${HERE:-target/release/nestling}" learn "$@" --samples "$samples" --json --out "$work/steps.safetensors" 2>/dev/null <"$stream" |
+    sed 's/.*"steps":\([0-9]*\).*/\1/'
+}
+echo "| model | processor | M instructions a feature | M instructions a step of learning |"
 echo "|---|---|---|---|"
 for model in ${MODELS:-robot n5 motion imu}; do
-  short=() stream=/dev/null
-  case $model in imu | motion) ;; *) short=(--set dictionary.samples=40) stream=$work/$model.raw ;; esac
+  short=() stream=/dev/null few=72 many=104
+  case $model in
+    robot) short=(--set dictionary.samples=40) stream=$work/robot.raw ;;
+    n5) stream=$work/n5.raw ;;
+  esac
+  learn=(--threads 1 --source "$(source_of $model)" --model $model "${short[@]}")
+  n=$(($(steps $many "${learn[@]}") - $(steps $few "${learn[@]}")))
+  [ $n -gt 0 ] || n=$((many - few))
   for cpu in ${PROCESSORS:-cortex-a53 cortex-a76}; do
-    feature=$(per_sample 40 140 $cpu run --frozen --every --source "$(source_of $model)" --model $model)
-    # The dictionary's samples are over, and a lesson is in between.
-    learned=$(per_sample 120 376 $cpu learn --threads 1 --out "$work/learned.safetensors" --source "$(source_of $model)" --model $model "${short[@]}")
+    feature=$(between 100 40 140 $cpu run --frozen --every --source "$(source_of $model)" --model $model)
+    learned=$(between $n $few $many $cpu learn "${learn[@]}")
     echo "| $model | $cpu | $feature | $learned |"
   done
 done
