@@ -4,7 +4,7 @@
 //!
 //! It is a Unix socket that its owner alone may open; the kernel's word on who is at the other end is asked for too.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,6 +132,8 @@ pub enum ControlError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{path}: only its own user and root may command this nestling\n  what to do: sudo nestling …")]
+    NotYours { path: String },
     #[error("{0}")]
     Refused(String),
 }
@@ -245,8 +247,10 @@ fn answer(line: &str, shared: &Shared, doers: &Doers) -> Reply {
 /// # Errors
 /// [`ControlError`]
 pub fn ask(path: &Path, command: Command) -> Result<Value, ControlError> {
-    let stream = UnixStream::connect(path)
-        .map_err(|source| ControlError::NobodyThere { path: path.display().to_string(), source })?;
+    let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
+        ErrorKind::PermissionDenied => ControlError::NotYours { path: path.display().to_string() },
+        _ => ControlError::NobodyThere { path: path.display().to_string(), source },
+    })?;
     let say = || -> std::io::Result<String> {
         stream.set_read_timeout(Some(PATIENCE + command.patience()))?;
         writeln!(&stream, "{}", serde_json::to_string(&command)?)?;
