@@ -2,7 +2,7 @@
 # `nestling run` on a virtual PC: a Debian kernel in QEMU, its module vivid as the camera, i2c-stub as the registers of two
 # IMUs, gpio-sim as the lines of a GPIO chip, a disk. The camera is unplugged and comes back, the program is ended, the machine
 # is cut off (.ci/vm/init); then a robot with camera, IMU, buttons and outputs is taught (.ci/vm/robot.sh).
-# Where something cannot be had it says SKIPPED.
+# About three minutes, with nothing kept from a run before five. Where something cannot be had it says SKIPPED.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$PWD/target/vm
