@@ -42,8 +42,8 @@ log=$work/boot-pi.log
 rm -f "$log"
 # The kernel keeps /dev/mem from drivers' registers unless told otherwise; Raspberry Pi OS has /dev/gpiomem instead.
 qemu-system-aarch64 -machine raspi3b -m 1G -display none -monitor none -no-reboot -kernel "$tree/boot/vmlinuz-$version" -dtb "$blob" \
-  -initrd "$work/initrd-pi.gz" -append "console=ttyAMA0,115200 panic=-1 rdinit=/init loglevel=2 iomem=relaxed" \
+  -initrd "$work/initrd-pi.gz" -append "console=ttyAMA0,115200 panic=-1 rdinit=/init loglevel=2 maxcpus=2 iomem=relaxed" \
   -serial "file:$log" -serial null &
 pid=$!
-watch "$log" 300
+watch "$log" 420
 echo "camera and pins of an emulated Raspberry Pi 3 B: all as promised ($version)"
