@@ -27,7 +27,7 @@ use config::{ControllerTable, Does};
 use follow::{Follow, Signature};
 use space::Space;
 use steer::{Steer, Steering};
-use taught::{Answer, Taught};
+use taught::{Answer, BACKGROUND, MOST_CLASSES, MOST_OF_CLASSES, MOST_VALUES, Taught};
 
 use crate::kernels::Grid;
 use crate::sample::{EncoderVersion, Micros};
@@ -39,6 +39,21 @@ pub const FEWEST_BACKGROUND: usize = 12;
 
 /// The values of a controller's outputs.
 pub type Values = heapless::Vec<f64, MOST_OUTPUTS>;
+
+/// Bytes that what is taught to `tables` takes at most, fitting it included, of samples of `stored_len` bytes and features of
+/// `dim` numbers.
+pub fn most_bytes(tables: &[ControllerTable], stored_len: usize, dim: usize) -> usize {
+    if tables.iter().all(|table| table.does == Does::Log) {
+        return 0;
+    }
+    let with_classes = tables.iter().any(|table| matches!(table.does, Does::Classify | Does::Follow));
+    let steering = tables.iter().filter(|table| table.does == Does::Steer).count();
+    let examples = if with_classes { MOST_OF_CLASSES } else { 0 } + steering * MOST_VALUES;
+    let row = dim * size_of::<f32>();
+    // A fit is in use while the next one is made, which takes each example once as it is and once whitened or centred.
+    let kept = BACKGROUND + steering * steer::ANCHORS + if with_classes { MOST_CLASSES } else { 0 };
+    (examples + BACKGROUND) * (stored_len + dim) + 2 * kept * row + 2 * examples * row
+}
 
 /// What a controller sees of a sample.
 #[derive(Clone, Copy, Debug)]

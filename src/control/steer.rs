@@ -14,7 +14,7 @@ const STRENGTHS: [f64; 6] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
 /// Stretches that are left out in turn.
 const BLOCKS: usize = 8;
 /// Examples that nearness is judged by.
-const ANCHORS: usize = 48;
+pub(super) const ANCHORS: usize = 48;
 /// Fewer examples than this teach nothing.
 pub const FEWEST: usize = 3;
 

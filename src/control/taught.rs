@@ -12,8 +12,9 @@ pub const BACKGROUND: usize = 160;
 /// Examples kept of a class, and of a controller that is taught values.
 pub const MOST_OF_CLASS: usize = 64;
 pub const MOST_VALUES: usize = 400;
-/// Classes that can be taught.
+/// Classes that can be taught, and examples of all of them together.
 pub const MOST_CLASSES: usize = 64;
+pub const MOST_OF_CLASSES: usize = 320;
 /// Random tensor of what is kept.
 const KEEP: u32 = 0xA00;
 
@@ -130,6 +131,11 @@ impl Taught {
         let mut names: Vec<_> = self.examples.iter().map(name).collect();
         names.sort();
         names.chunk_by(|a, b| a == b).map(|alike| (alike[0].clone(), alike.len())).collect()
+    }
+
+    /// Examples of classes.
+    pub fn of_classes(&self) -> usize {
+        self.examples.iter().filter(|example| matches!(example.answer, Answer::Class(_))).count()
     }
 
     /// The classes, in the order of their names.

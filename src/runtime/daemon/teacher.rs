@@ -16,7 +16,7 @@ use super::control::{Command, Reply, Request};
 use super::status::{Confusion, Shared, TaughtStatus};
 use crate::control::config::{ControllerTable, Does};
 use crate::control::store::{TaughtStore, is_label};
-use crate::control::taught::{Answer, MOST_CLASSES, Taught};
+use crate::control::taught::{Answer, MOST_CLASSES, MOST_OF_CLASSES, Taught};
 use crate::control::{FEWEST_BACKGROUND, Fitted, Values};
 use crate::runtime::machine;
 use crate::runtime::perceiver::{Exchange, Perceiver, Published};
@@ -258,6 +258,11 @@ impl Teacher<'_> {
         if !is_label(&label) {
             return Err(format!(
                 "\"{label}\" cannot be a label: take up to 64 letters, digits and - _ . : / + #, and not unknown"
+            ));
+        }
+        if self.taught.of_classes() >= MOST_OF_CLASSES {
+            return Err(format!(
+                "{MOST_OF_CLASSES} examples were taught, that is all there may be; forget a label first"
             ));
         }
         let classes = self.taught.classes();
