@@ -34,8 +34,8 @@ impl Vnni {
         has!("avx512vnni", "avx512vl").then_some(Vnni { avx2, encoding: Encoding::Avx512 })
     }
 
-    /// AVX-VNNI; `None` where the processor lacks it, or it does not give the portable products. It has not been run on
-    /// hardware yet, hence the trial.
+    /// AVX-VNNI; `None` where the processor lacks it, or it does not give the portable products: it has been run on
+    /// one kind of processor (AMD EPYC, Zen 5) only, hence the trial.
     pub fn detect_avx() -> Option<Self> {
         let avx2 = Avx2::detect()?;
         let vnni = has!("avxvnni").then_some(Vnni { avx2, encoding: Encoding::Avx })?;
