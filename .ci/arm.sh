@@ -13,7 +13,7 @@ done
 build_std
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 # Files of tests, of what depends on processor or system. Left out, as they run for minutes on the host and for an hour here,
-# through code that these run too: audio, evaluate, guard, lean, pretexts, probes, tasks (statistics of learners; `selftest`
+# through code that these run too: audio, evaluate, guard, lean, learning, pretexts, probes, tasks (statistics of learners; `selftest`
 # and the package's check hold the bits), faults, kill, soak, recordings (long streams), boards (builds firmware), fuzz.
 files=(cli daemon doctor pins sources store threads)
 build=(cargo test --release -Zbuild-std --target $target --features full --lib)
