@@ -23,7 +23,7 @@ path = "state.safetensors"
 name = "walls"
 does = "classify"
 values = { left = -1.0, right = 1.0 }
-command = ["sh", "-c", "echo $NESTLING_CONTROLLER $NESTLING_LABEL $NESTLING_VALUE >> FOLDER/commands"]
+command = ["sh", "-c", "echo $NESTLING_CONTROLLER $NESTLING_LABEL $NESTLING_VALUE $NESTLING_SAFE >> FOLDER/commands"]
 
 [[controller]]
 name = "drive"
@@ -164,6 +164,11 @@ fn it_is_taught_decides_forgets_remembers_and_is_safe_when_nothing_is_seen() {
     let lines = fs::read_to_string(features).expect("features");
     let last: Vec<Value> = lines.lines().rev().take(3).map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(last.iter().all(|line| line["safe"] == "nestling has ended"), "{last:?}");
+    // The command of the end runs on by itself.
+    until("the last command", || {
+        let text = fs::read_to_string(daemon.path("commands")).ok()?;
+        (text.lines().last() == Some("walls 0 nestling has ended")).then_some(())
+    });
     let log = fs::read_to_string(daemon.path("decisions")).expect("a log");
     assert!(log.lines().count() > 100 && log.contains("\"controller\":\"walls\"") && !log.contains("\"feature\""));
     let feature = lines.lines().find(|line| line.contains("\"feature\"") && !line.contains("\"novelty\":null"));

@@ -182,6 +182,9 @@ impl Acting {
         self.controllers.make_safe(ENDED);
         self.carry_out();
         self.write(lines, Duration::ZERO);
+        if let Some(commands) = self.commands {
+            commands.finish();
+        }
         self.logs.into_iter().for_each(Output::finish);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::status::Shared;
@@ -15,7 +16,10 @@ const QUEUE: usize = 16;
 const TICK: Duration = Duration::from_millis(50);
 
 /// The sending end.
-pub struct Commands(SyncSender<(usize, Decision)>);
+pub struct Commands {
+    send: SyncSender<(usize, Decision)>,
+    thread: JoinHandle<()>,
+}
 
 impl Commands {
     /// A thread that starts the commands of `tables`; `None` where there are none.
@@ -31,12 +35,20 @@ impl Commands {
             tables.iter().map(|table| Runner { table: table.clone(), child: None, next: None, told: false }).collect();
         let run = move || run(runners, &decisions, &shared);
         let thread = std::thread::Builder::new().name("nestling-command".into()).spawn(run);
-        thread.map(|_| Some(Commands(send))).map_err(|e| format!("cannot start the thread for commands: {e}"))
+        thread
+            .map(|thread| Some(Commands { send, thread }))
+            .map_err(|e| format!("cannot start the thread for commands: {e}"))
     }
 
     /// Starts the command of the controller at `place` for `decision`, unless too many wait.
     pub fn send(&self, place: usize, decision: &Decision) -> bool {
-        self.0.try_send((place, decision.clone())).is_ok()
+        self.send.try_send((place, decision.clone())).is_ok()
+    }
+
+    /// Starts what was decided last; nobody waits for these programs.
+    pub fn finish(self) {
+        drop(self.send);
+        let _ = self.thread.join();
     }
 }
 
@@ -118,9 +130,6 @@ impl Runner {
                 let _ = child.wait();
             }
             self.go_on(shared);
-        }
-        if let Some(child) = &mut self.child {
-            let _ = child.try_wait();
         }
     }
 }
