@@ -374,7 +374,7 @@ fn metrics_are_for_prometheus_on_this_machine_and_not_for_pages_of_other_sites()
         make_fifo(&folder.join("frames"));
         let profile = format!(
             "source = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n\
-             [control]\nmetrics = '127.0.0.1:{port}'\n"
+             [control]\nmetrics = '127.0.0.1:{port}'\n[[controller]]\nname = 'guard'\ndoes = 'alarm'\n"
         );
         fs::write(folder.join("board.toml"), profile).expect("a file");
     });
@@ -390,9 +390,14 @@ fn metrics_are_for_prometheus_on_this_machine_and_not_for_pages_of_other_sites()
     };
     let sound = get("/metrics", &format!("Host: 127.0.0.1:{port}\r\n"));
     assert!(sound.starts_with("HTTP/1.1 200"), "{sound}");
-    for line in
-        ["nestling_features_total ", "nestling_feature_latency_p99_seconds ", "nestling_effective_rank ", "# EOF"]
-    {
+    for line in [
+        "nestling_features_total ",
+        "nestling_alarms_total ",
+        "nestling_decisions_safe ",
+        "nestling_feature_latency_p99_seconds ",
+        "nestling_effective_rank ",
+        "# EOF",
+    ] {
         assert!(sound.contains(line), "{line} in {sound}");
     }
     assert!(get("/metrics", "Host: evil.example\r\n").starts_with("HTTP/1.1 421"));

@@ -13,7 +13,7 @@ use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
 use super::space::{Space, dot};
 use super::{Choice, Controller, Fitted, Seen};
 
-/// Share of the identity in the covariance. Chosen on three image sets and one of motion; from 0.1 to 0.6 little changes.
+/// Share of the identity in the covariance.
 const SHRINK: f32 = 0.3;
 /// Share of the background that may pass the threshold of a class.
 const PASSING: f32 = 0.02;

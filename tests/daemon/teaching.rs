@@ -144,6 +144,16 @@ fn it_is_taught_decides_forgets_remembers_and_is_safe_when_nothing_is_seen() {
     });
     assert!(commands.contains("walls right 1"), "{commands}");
 
+    let told = Command::new(env!("CARGO_BIN_EXE_nestling"))
+        .args(["status", "--control"])
+        .arg(daemon.path("control"))
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8(told.stdout).expect("text");
+    for line in ["  controller walls: ", "  pin        wheel: ", "  taught     left: 11 examples", "  decisions  "] {
+        assert!(told.contains(line), "{line} in:\n{told}");
+    }
+
     // The camera goes: everything is safe, and nothing can be taught.
     drop(camera);
     let stale = daemon.once("safety", |s| !decision(s, "drive")["safe"].is_null());

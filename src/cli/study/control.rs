@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::spread;
-use crate::cli::settings::ModelArgs;
+use super::{results, spread};
+use crate::cli::settings::{ModelArgs, RunArgs};
 use crate::cli::{Outcome, Told, interrupts};
 use crate::demo::closed_loop::{Change, Course, run as drive};
 
@@ -59,12 +59,9 @@ pub fn run(args: &Args) -> Outcome {
     let (csv, markdown) = (args.out.join("control.csv"), args.out.join("control.md"));
     let model = ModelArgs { model: Some(args.model.clone()), pretext: None, set: Vec::new() };
     let spec = model.load()?;
-    let threads = if args.threads > 0 { args.threads } else { crate::runtime::machine::processors() };
+    let threads = RunArgs { seed: None, threads: args.threads, lean: false }.threads();
     let interrupted = interrupts()?;
-    let mut rows: Vec<Row> = match csv.exists() {
-        true => csv::Reader::from_path(&csv)?.deserialize().collect::<Result<_, _>>()?,
-        false => Vec::new(),
-    };
+    let mut rows: Vec<Row> = results::read(&csv)?;
     let ours = |row: &Row| row.model == args.model && row.samples == args.samples && row.steps == args.steps;
     for seed in 0..args.seeds {
         if rows.iter().any(|row| ours(row) && row.seed == seed) {
@@ -94,9 +91,7 @@ pub fn run(args: &Args) -> Outcome {
                 });
             }
         }
-        let mut writer = csv::Writer::from_path(&csv)?;
-        rows.iter().try_for_each(|row| writer.serialize(row))?;
-        writer.flush()?;
+        results::write(&csv, &rows)?;
         eprintln!("seed {seed} is done");
     }
     rows.retain(|row| ours(row) && row.seed < args.seeds);

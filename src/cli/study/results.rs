@@ -6,6 +6,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cell::Place;
@@ -64,7 +65,7 @@ impl Row {
 ///
 /// # Errors
 /// A file that is not what this program writes.
-pub fn read(path: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
+pub fn read<R: DeserializeOwned>(path: &Path) -> Result<Vec<R>, Box<dyn Error>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -72,6 +73,16 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
     let rows = reader.deserialize().collect::<Result<_, _>>();
     Ok(rows
         .map_err(|e| format!("{}: {e}\n  what to do: move it away; it is no study of this version", path.display()))?)
+}
+
+/// Writes all rows of a file anew.
+///
+/// # Errors
+/// Of the file.
+pub fn write<R: Serialize>(path: &Path, rows: &[R]) -> Result<(), Box<dyn Error>> {
+    let mut writer = csv::Writer::from_path(path)?;
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    Ok(writer.flush()?)
 }
 
 /// Whether a cell is among `rows`.
@@ -246,7 +257,7 @@ mod tests {
     fn rows_are_added_one_by_one_found_again_and_shown_with_their_spread() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.csv");
-        assert!(read(&path).unwrap().is_empty());
+        assert!(read::<Row>(&path).unwrap().is_empty());
         let rotation = Subject::Task(Task::Rotation);
         for (seed, headline) in [(0, 60.0), (1, 62.0)] {
             let mut row = Row::new("signdigits", place(rotation, seed, false));
@@ -256,7 +267,7 @@ mod tests {
         let mut row = Row::new("signdigits", place(Subject::Dictionary, 0, false));
         row.refused = "no, \"never\"\nask why".into();
         append(&path, &row).unwrap();
-        let rows = read(&path).unwrap();
+        let rows = read::<Row>(&path).unwrap();
         assert!(holds(&rows, "signdigits", place(rotation, 1, false)));
         assert!(!holds(&rows, "signdigits", place(rotation, 1, true)));
         assert!(!holds(&rows, "signdigits", place(rotation, 2, false)));
@@ -268,6 +279,6 @@ mod tests {
         assert!(markdown.contains("| rotation | 61.0 ±1.4 | — |"), "{markdown}");
         assert!(markdown.contains("`dictionary`: no, \"never\" ask why"), "{markdown}");
         std::fs::write(&path, "a,b\n1,2\n").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("move it away"));
+        assert!(read::<Row>(&path).unwrap_err().to_string().contains("move it away"));
     }
 }

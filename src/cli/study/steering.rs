@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::spread;
-use crate::cli::settings::ModelArgs;
+use super::{results, spread};
+use crate::cli::settings::{ModelArgs, RunArgs};
 use crate::cli::{Outcome, Told, interrupts};
 use crate::demo::recorded::{Session, run as foretell};
 use crate::source::{OpenOptions, open};
@@ -52,17 +52,14 @@ pub fn run(args: &Args) -> Outcome {
     std::fs::create_dir_all(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
     let (csv, markdown) = (args.out.join("steering.csv"), args.out.join("steering.md"));
     let spec = ModelArgs { model: Some(args.model.clone()), pretext: None, set: Vec::new() }.load()?;
-    let threads = if args.threads > 0 { args.threads } else { crate::runtime::machine::processors() };
+    let threads = RunArgs { seed: None, threads: args.threads, lean: false }.threads();
     let interrupted = interrupts()?;
     let mut sessions = Vec::new();
     for (n, uri) in args.sessions.iter().enumerate() {
         let mut source = open(std::slice::from_ref(uri), &OpenOptions::default())?;
         sessions.push(Session::read(&format!("session {}", n + 1), source.as_mut(), &spec)?);
     }
-    let mut rows: Vec<Row> = match csv.exists() {
-        true => csv::Reader::from_path(&csv)?.deserialize().collect::<Result<_, _>>()?,
-        false => Vec::new(),
-    };
+    let mut rows: Vec<Row> = results::read(&csv)?;
     for seed in 0..args.seeds {
         if rows.iter().any(|row| row.model == args.model && row.seed == seed) {
             continue;
@@ -83,9 +80,7 @@ pub fn run(args: &Args) -> Outcome {
                 r2: scored.r2,
             });
         }
-        let mut writer = csv::Writer::from_path(&csv)?;
-        rows.iter().try_for_each(|row| writer.serialize(row))?;
-        writer.flush()?;
+        results::write(&csv, &rows)?;
         eprintln!("seed {seed} is done");
     }
     rows.retain(|row| row.model == args.model && row.seed < args.seeds);

@@ -101,6 +101,14 @@ impl Collector for FromStatus {
         for (q, name) in [(0.5, "feature_latency_p50_seconds"), (0.99, "feature_latency_p99_seconds")] {
             gauge(name, "From a sample's arrival to its feature", s.features.latency_us.quantile(q) as f64 / 1e6)?;
         }
+        if let Some(control) = &s.control {
+            let latency = control.latency_us.quantile(0.99) as f64 / 1e6;
+            gauge("decision_latency_p99_seconds", "From a sample's arrival to what was decided by it", latency)?;
+            let safe = control.decisions.iter().filter(|decision| decision.safe.is_some()).count();
+            gauge("decisions_safe", "Controllers that give their safe value", safe as f64)?;
+            let examples: usize = control.taught.iter().map(|taught| taught.examples).sum();
+            gauge("taught_examples", "Examples that were taught", examples as f64)?;
+        }
         for (q, name) in [(0.5, "step_p50_seconds"), (0.99, "step_p99_seconds")] {
             gauge(name, "A step of learning", s.learning.step_us.quantile(q) as f64 / 1e6)?;
         }
@@ -133,6 +141,17 @@ impl Collector for FromStatus {
         counter("samples_learned", "Samples taken in by the learner", s.learning.observed)?;
         counter("samples_not_learned", "Samples that the learner had no time for", s.learning.not_learned)?;
         counter("steps", "Steps of the pretext", s.learning.steps)?;
+        if let Some(control) = &s.control {
+            counter("alarms", "Times that an alarm was raised", control.alarms)?;
+            counter("decisions_stale", "Times that decisions went stale", control.went_stale)?;
+            counter(
+                "commands_failed",
+                "Commands of controllers that failed or could not be started",
+                control.commands_failed,
+            )?;
+            let failures = control.pins.iter().map(|pin| pin.failures).sum();
+            counter("pin_failures", "Writes to pins that failed", failures)?;
+        }
         counter("lessons_published", "Lessons published", s.learning.lessons_published)?;
         counter("samples_flat", "Samples without contrast, not learned from", s.learning.guard.flat)?;
         counter("samples_stuck", "Samples of a stuck sensor, not learned from", s.learning.guard.stuck)?;
