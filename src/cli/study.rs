@@ -4,6 +4,7 @@
 //! the float twin. Each cell is the work of `learn` and `probe` without a checkpoint between them. Cells are written as they come, and one
 //! that is written is not run again.
 
+mod alarm;
 mod cell;
 mod control;
 mod matrix;
@@ -35,6 +36,8 @@ enum What {
     Control(control::Args),
     /// Steering foretold in recordings, within a session and across.
     Steering(steering::Args),
+    /// False alarms an hour against those that are allowed, and alarms that something else raises.
+    Alarm(alarm::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -67,6 +70,7 @@ pub fn run(args: &Args) -> Outcome {
         What::Pretexts(args) => pretexts(args),
         What::Control(args) => control::run(args),
         What::Steering(args) => steering::run(args),
+        What::Alarm(args) => alarm::run(args),
     }
 }
 

@@ -197,7 +197,7 @@ impl Lesson<'_> {
         workers: &impl Join,
     ) -> Result<Run, DemoError> {
         let learns = matches!(sight, Sight::Learning { .. });
-        let mut pilot = Pilot::new(sight, ControllerTable::plain(Does::Steer));
+        let mut pilot = Pilot::new(sight, vec![ControllerTable::plain(Does::Steer)]);
         let every = (self.shown.frames.len() / self.labels).max(1);
         for (n, (pixels, steering)) in self.shown.frames.iter().zip(&self.shown.steering).enumerate() {
             let labelled = n % every == every / 2 && n / every < self.labels;

@@ -4,6 +4,7 @@
 //! from the same starts, with the same noise and the same labels. Called by `nestling demo`; never prints. The result
 //! is a function of the settings, `threads` aside.
 
+pub mod alarms;
 pub mod closed_loop;
 mod drive;
 mod eye;
@@ -153,6 +154,8 @@ pub enum DemoError {
     NoCamera,
     #[error("{source_name}: a frame without its steering; say which column it is with ?label=NAME")]
     NoSteering { source_name: String },
+    #[error("{source_name}: not one sample")]
+    NoSamples { source_name: String },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]

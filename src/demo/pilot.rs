@@ -1,4 +1,4 @@
-//! Who steers by what it sees, as the daemon does it: the same controllers, taught the same way, over learned, untrained or raw
+//! Who acts by what it sees, as the daemon does it: the same controllers, taught the same way, over learned, untrained or raw
 //! features.
 
 use super::DemoError;
@@ -6,7 +6,7 @@ use super::eye::RAW;
 use crate::augment::fit;
 use crate::control::config::ControllerTable;
 use crate::control::taught::{Answer, Taught};
-use crate::control::{Controllers, Fitted, Values};
+use crate::control::{Controllers, Decision, FEWEST_BACKGROUND, Fitted, Values};
 use crate::kernels::{Grid, Map};
 use crate::learner::{Did, Join, Learner};
 use crate::runtime::perceiver::{Exchange, Perceiver};
@@ -106,26 +106,27 @@ fn signed(pixels: &[u8], feature: &mut [i8]) {
     feature.iter_mut().zip(pixels).for_each(|(f, p)| *f = (p ^ 0x80) as i8);
 }
 
-/// Steers by what it sees, through the daemon's controllers.
+/// Acts by what it sees, through the daemon's controllers.
 pub struct Pilot<'a, 'm> {
     pub sight: Sight<'a, 'm>,
-    table: [ControllerTable; 1],
+    tables: Vec<ControllerTable>,
     controllers: Controllers,
     taught: Taught,
     feature: Vec<i8>,
     seen: usize,
+    /// Background samples that came since the last fit.
+    unfitted: usize,
 }
 
 impl<'a, 'm> Pilot<'a, 'm> {
-    /// One with the controller `table`, untaught.
-    pub fn new(sight: Sight<'a, 'm>, table: ControllerTable) -> Self {
-        let table = [table];
-        let controllers = Controllers::new(&table, sight.dim(), std::time::Duration::from_secs(1));
+    /// One with the controllers of `tables`, untaught.
+    pub fn new(sight: Sight<'a, 'm>, tables: Vec<ControllerTable>) -> Self {
+        let controllers = Controllers::new(&tables, sight.dim(), std::time::Duration::from_secs(1));
         let (feature, taught) = (vec![0; sight.dim()], Taught::new(sight.stored_len()));
-        Pilot { sight, table, controllers, taught, feature, seen: 0 }
+        Pilot { sight, tables, controllers, taught, feature, seen: 0, unfitted: 0 }
     }
 
-    /// Looks at a sample, with what is to be done there, or as one of the background.
+    /// Looks at a sample, with what the first controller is to do there, or as one of the background.
     ///
     /// # Errors
     /// Where it does not fit the model.
@@ -133,7 +134,7 @@ impl<'a, 'm> Pilot<'a, 'm> {
         self.sight.see(sample, &mut self.feature)?;
         match steering {
             Some(steering) => {
-                let answer = Answer::Values(self.table[0].name.as_str().into(), Values::from_iter([steering]));
+                let answer = Answer::Values(self.tables[0].name.as_str().into(), Values::from_iter([steering]));
                 self.taught.learn(answer, self.sight.stored(), teaching);
             }
             None => {
@@ -148,24 +149,41 @@ impl<'a, 'm> Pilot<'a, 'm> {
         let (version, dim, grids) = (self.sight.version(), self.sight.dim(), self.sight.grids());
         let sight = &mut self.sight;
         self.taught.embed(version, dim, |stored, feature| sight.embed(stored, feature), || true);
-        self.controllers.adopt(Fitted::of(&self.table, &grids, &self.taught, version).into());
+        self.unfitted = 0;
+        self.controllers.adopt(Fitted::of(&self.tables, &grids, &self.taught, version).into());
     }
 
-    /// What it does about a sample; it then learns from it.
+    /// What the first controller does about a sample.
     ///
     /// # Errors
     /// Where it does not fit the model.
     pub fn steer(&mut self, sample: &Sample, workers: &impl Join) -> Result<f64, DemoError> {
+        self.act(sample, workers)?;
+        Ok(self.decisions().next().map_or(0.0, |decision| decision.values[0]))
+    }
+
+    /// Decides by a sample, and then learns from it.
+    ///
+    /// # Errors
+    /// Where it does not fit the model.
+    pub fn act(&mut self, sample: &Sample, workers: &impl Join) -> Result<(), DemoError> {
         self.sight.see(sample, &mut self.feature)?;
         self.controllers.decide(sample.time, &self.feature);
         self.seen += 1;
         if self.seen.is_multiple_of(BACKGROUND_EVERY) {
-            self.taught.offer(self.sight.stored());
+            self.unfitted += usize::from(self.taught.offer(self.sight.stored()));
         }
-        let value = self.controllers.decisions().next().map_or(0.0, |(_, decision, _)| decision.values[0]);
-        if self.sight.learn(sample, workers)? {
+        // As in the daemon: with each encoder, and when a quarter of the background is new.
+        let len = self.taught.background.len();
+        let grown = len >= FEWEST_BACKGROUND && self.unfitted * 4 >= len;
+        if self.sight.learn(sample, workers)? || grown {
             self.fit();
         }
-        Ok(value)
+        Ok(())
+    }
+
+    /// What the controllers do, in the order of their tables.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.controllers.decisions().map(|(_, decision, _)| decision)
     }
 }

@@ -180,7 +180,7 @@ fn foretold(
     workers: &impl Join,
 ) -> Result<(f64, f64), DemoError> {
     let table = ControllerTable { smooth_ms: SMOOTH_MS, ..ControllerTable::plain(Does::Steer) };
-    let mut pilot = Pilot::new(sight, table);
+    let mut pilot = Pilot::new(sight, vec![table]);
     let every = (total / labels).max(1);
     for (n, (session, place, segment)) in frames(shown).enumerate() {
         let labelled = n % every == every / 2 && n / every < labels;
