@@ -5,7 +5,7 @@
 //! - [`cli`], [`demo`] and [`report`] show things to people; [`evaluate`] tells how good features are; [`twin`] is the
 //!   same algorithm in `f32`, to know the price of integers;
 //! - [`runtime`] drives a learner on a machine with threads; [`store`] keeps its state; [`source`] gives it samples;
-//!   [`model`] reads its specification;
+//!   [`model`] reads its specification; `ros` knows the messages of ROS 2;
 //! - [`learner`] is the whole of it behind `observe` and `step`, over one block of memory planned beforehand. From here
 //!   down the crate is `no_std`, does not allocate and holds no float; [`selftest`] proves it on any processor;
 //! - [`guard`] judges lessons, [`replay`] remembers the stream, [`pretext`] holds the self-supervised tasks, [`augment`]
@@ -65,6 +65,8 @@ pub mod model;
 pub mod pins;
 #[cfg(feature = "std")]
 pub mod report;
+#[cfg(feature = "ros")]
+pub mod ros;
 #[cfg(feature = "std")]
 pub mod runtime;
 #[cfg(feature = "std")]

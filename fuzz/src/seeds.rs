@@ -86,6 +86,8 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "learn" => learns(),
         "taught" => vec![taught()],
         "profile" => PROFILES.map(|text| text.as_bytes().to_vec()).into(),
+        #[cfg(feature = "ros")]
+        "cdr" => messages(),
         _ => Vec::new(),
     }
 }
@@ -363,3 +365,36 @@ mod chip {
 }
 #[cfg(feature = "flash")]
 use chip::saved_chip;
+
+#[cfg(feature = "ros")]
+fn messages() -> Vec<Vec<u8>> {
+    use nestling::ros::messages::{CompressedImage, Decision, Feature, Header, Health, Image, Imu, Text, Time};
+    use nestling::ros::{cdr::CdrError, encode};
+    let header = || Header { stamp: Time { sec: 7, nanosec: 9 }, frame_id: "eye".into() };
+    let image = Image {
+        header: header(),
+        height: 2,
+        width: 2,
+        encoding: "rgb8".into(),
+        step: 6,
+        data: &[5; 12],
+        ..Image::default()
+    };
+    let compressed = CompressedImage { header: header(), format: "jpeg".into(), data: &[0xFF, 0xD8, 0xFF] };
+    let feature =
+        Feature { header: header(), lengths: vec![2], exponents: vec![9], values: &[-1, 1], ..Feature::default() };
+    let decision =
+        Decision { controller: "road".into(), values: vec![0.5], label: "ball".into(), ..Decision::default() };
+    let written: Result<Vec<_>, CdrError> = [
+        encode(&image),
+        encode(&compressed),
+        encode(&feature),
+        encode(&decision),
+        encode(&Health::default()),
+        encode(&Imu { header: header(), ..Imu::default() }),
+        encode(&Text { data: "hello".into() }),
+    ]
+    .into_iter()
+    .collect();
+    written.expect("small messages")
+}

@@ -43,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "learn", run: learn },
     Target { name: "taught", run: taught },
     Target { name: "profile", run: profile },
+    #[cfg(feature = "ros")]
+    Target { name: "cdr", run: cdr },
 ];
 
 /// Samples read of each source.
@@ -110,6 +112,23 @@ pub fn profile(data: &[u8]) {
         Ok(profile) => profile.may_become(&profile).expect("it stays what it is"),
         Err(problem) => assert!(problem.to_string().contains("board.toml")),
     }
+}
+
+/// Any bytes as each type of message. What can be read can be written, and the same is read again.
+#[cfg(feature = "ros")]
+pub fn cdr(data: &[u8]) {
+    use nestling::ros::messages::{CompressedImage, Decision, Feature, Health, Image, Imu, Text};
+    use nestling::ros::{decode, encode};
+    macro_rules! through {
+        ($($name:ident),+) => {
+            $(if let Ok(message) = decode::<$name>(data) {
+                let bytes = encode(&message).expect("what was read fits");
+                let again: $name = decode(&bytes).expect("what was written is read");
+                assert_eq!(encode(&again).expect("likewise"), bytes);
+            })+
+        };
+    }
+    through!(CompressedImage, Decision, Feature, Health, Image, Imu, Text);
 }
 
 /// A learner of `spec`, where it is small enough, is run on samples of noise.

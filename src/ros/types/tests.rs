@@ -1,0 +1,48 @@
+use super::*;
+
+/// What ROS 2 Jazzy says of the types that it has.
+const PUBLISHED: &[(&Type, &str)] = &[
+    (&TIME, "RIHS01_b106235e25a4c5ed35098aa0a61a3ee9c9b18d197f398b0e4206cea9acf9c197"),
+    (&DURATION, "RIHS01_e8d009f659816f758b75334ee1a9ca5b5c0b859843261f14c7f937349599d93b"),
+    (&STRING, "RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18"),
+    (&HEADER, "RIHS01_f49fb3ae2cf070f793645ff749683ac6b06203e41c891e17701b1cb597ce6a01"),
+    (&IMAGE, "RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47"),
+    (&COMPRESSED_IMAGE, "RIHS01_15640771531571185e2efc8a100baf923961a4d15d5569652e6cb6691e8e371a"),
+    (&IMU, "RIHS01_7d9a00ff131080897a5ec7e26e315954b8eae3353c3f995c55faf71574000b5b"),
+];
+
+#[test]
+fn hashes_are_those_that_ros_2_publishes() {
+    for (of, published) in PUBLISHED {
+        assert_eq!(of.hash(), *published, "{}", of.name);
+    }
+}
+
+#[test]
+fn every_type_says_all_that_it_needs() {
+    for of in TYPES {
+        let mut used: Vec<String> = Vec::new();
+        for one in of.needs.iter().chain([of]) {
+            for field in one.description().fields {
+                let nested = field.field_type.nested_type_name;
+                if !nested.is_empty() && !used.contains(&nested) {
+                    used.push(nested);
+                }
+            }
+        }
+        let mut needed: Vec<String> = of.needs.iter().map(|needed| needed.name.to_owned()).collect();
+        used.sort();
+        needed.sort();
+        assert_eq!(used, needed, "{}", of.name);
+    }
+}
+
+#[test]
+fn names_and_descriptions_have_their_forms() {
+    assert_eq!(IMAGE.dds_name(), "sensor_msgs::msg::dds_::Image_");
+    let rule = "=".repeat(80);
+    let expected = format!(
+        "builtin_interfaces/Time stamp\nstring frame_id\n{rule}\nMSG: builtin_interfaces/Time\nint32 sec\nuint32 nanosec\n"
+    );
+    assert_eq!(HEADER.ros2msg(), expected);
+}
