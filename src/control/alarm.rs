@@ -3,7 +3,8 @@
 //! The novelty of a feature ([`super::space::Space::novelty`]) has no unit that anyone knows. So the stream is cut into short
 //! blocks, and of each the largest novelty is kept. The threshold is the one that so many blocks pass as alarms may come:
 //! their quantile, or, where alarms are to be rarer than what was seen can show, the quantile of an exponential tail
-//! fitted to the blocks above their ninth decile (peaks over threshold: Pickands 1975).
+//! fitted to the blocks above their ninth decile (peaks over threshold: Pickands 1975). It is the larger one of all blocks'
+//! and of the last half hour's.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::sample::Micros;
 const BLOCK: Duration = Duration::from_secs(5);
 /// Blocks kept: nearly six hours.
 const MOST_BLOCKS: usize = 4096;
+/// The last half hour: an encoder that goes on learning moves what is novel, and old blocks say little of that.
+const RECENT: usize = 360;
 /// Blocks before the first alarm.
 const FEWEST_BLOCKS: usize = 12;
 /// Blocks that pass a quantile for it to be believed without a tail.
@@ -89,8 +92,13 @@ impl Alarm {
 
     /// The novelty that as many blocks pass as there may be alarms.
     fn quantile(&mut self) -> f32 {
+        self.quantile_of(self.blocks.len()).max(self.quantile_of(RECENT))
+    }
+
+    /// Of so many blocks, the newest.
+    fn quantile_of(&mut self, newest: usize) -> f32 {
         self.sorted.clear();
-        self.sorted.extend(&self.blocks);
+        self.sorted.extend(self.blocks.iter().rev().take(newest));
         self.sorted.sort_by(f32::total_cmp);
         let count = self.sorted.len();
         let passing = (self.per_hour * BLOCK.as_secs_f64() / 3600.0).min(1.0);
