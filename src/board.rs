@@ -124,6 +124,8 @@ table! {
     pub struct Output {
         /// Unix socket on which everyone who may connect gets every feature, one JSON object a line. Its user and group may.
         pub socket: Option<PathBuf> = None,
+        /// Likewise, in frames of postcard (docs/bus.md).
+        pub postcard: Option<PathBuf> = None,
     }
 }
 
@@ -180,7 +182,7 @@ impl Profile {
         let mut profile = Self::parse(&name(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let Profile { store, output, control, controller, pins, .. } = &mut profile;
-        for path in [&mut store.path, &mut output.socket, &mut control.socket, &mut pins.folder]
+        for path in [&mut store.path, &mut output.socket, &mut output.postcard, &mut control.socket, &mut pins.folder]
             .into_iter()
             .chain(controller.iter_mut().map(|controller| &mut controller.file))
             .flatten()

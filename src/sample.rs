@@ -4,6 +4,7 @@
 
 /// Microseconds since an epoch that the source chooses (usually its own first sample).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
 pub struct Micros(pub u64);
 
 /// Seed of every random draw that the learner makes.
@@ -12,6 +13,7 @@ pub struct Seed(pub u64);
 
 /// Number of the lesson that published an encoder; features carry it. 0 is the encoder before the first lesson.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
 pub struct EncoderVersion(pub u32);
 
 /// The numbers of one observation, borrowed from whoever holds them.

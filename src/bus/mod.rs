@@ -1,61 +1,153 @@
-//! Features on their way out: what one looks like on a line, and who reads it. No reader ever holds perceiving up; what it
-//! had no time for is counted.
+//! Everything on its way out: what a message is, and the ways it can go. No reader ever holds perceiving up; what it had no
+//! time for is counted.
+//!
+//! [`Bus`] is the sending end. Each way out is a [`Transport`] that runs on a thread of its own behind a bounded queue, or a
+//! [`Subscription`] of the program that this crate is part of. Messages are shared, not copied, and filled again once
+//! everybody has dropped them.
 
+pub mod frame;
+pub mod lines;
+pub mod message;
+mod queue;
 pub mod socket;
+mod subscription;
+pub mod transport;
 
-use std::io::Write;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::sample::{EncoderVersion, Micros};
+pub use message::{Block, Decision, Feature, Kind, Message, Stale};
+pub use queue::Taken;
+pub use subscription::Subscription;
+pub use transport::{SendError, Terms, Transport, TransportStatus};
 
-/// What an encoder made of one sample.
-#[derive(Clone, Copy, Debug)]
-pub struct Feature<'a> {
-    /// Mantissas, block by block.
-    pub values: &'a [i8],
-    /// Time of the sample.
-    pub time: Micros,
-    /// From the arrival of the sample until now.
-    pub age: Duration,
-    /// Version of the encoder: features of two versions are not to be compared.
-    pub encoder: EncoderVersion,
-    /// How far it is from all that the stream has shown; 1 is as far as that is from itself. `None` where nobody keeps that.
-    pub novelty: Option<f32>,
-    /// How the encoder stands against the best so far, 0 to 1. `None` before the guard has judged one.
-    pub health: Option<f32>,
+use queue::Queue;
+use transport::{Counts, Outlet};
+
+/// Messages that circulate at most; who holds more of them costs an allocation each.
+const MOST_MESSAGES: usize = 512;
+
+/// The sending end; see the module.
+pub struct Bus {
+    outlets: Vec<Outlet>,
+    features: Pool,
+    others: Pool,
+    live: bool,
 }
 
-impl Feature<'_> {
-    /// Writes the feature as one JSON object on a line: `t_us`, `age_us`, `encoder`, `novelty`, `health`, `blocks`
-    /// (length and exponent of each block: `value = m · 2^e` relative to the sums of the block), `feature`.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write_line(&self, out: &mut impl Write, blocks: impl Iterator<Item = (usize, u32)>) -> std::io::Result<()> {
-        let (time, age, version) = (self.time.0, self.age.as_micros(), self.encoder.0);
-        write!(out, "{{\"t_us\":{time},\"age_us\":{age},\"encoder\":{version}")?;
-        for (name, value) in [("novelty", self.novelty), ("health", self.health)] {
-            match value {
-                Some(value) => write!(out, ",\"{name}\":{value:.3}")?,
-                None => write!(out, ",\"{name}\":null")?,
-            }
-        }
-        out.write_all(b",\"blocks\":[")?;
-        for (i, (len, exponent)) in blocks.enumerate() {
-            write!(out, "{}[{len},{exponent}]", if i > 0 { "," } else { "" })?;
-        }
-        out.write_all(b"],\"feature\":[")?;
-        for (i, v) in self.values.iter().enumerate() {
-            write!(out, "{}{v}", if i > 0 { "," } else { "" })?;
-        }
-        out.write_all(b"]}\n")
+impl Default for Bus {
+    fn default() -> Self {
+        Bus { outlets: Vec::new(), features: Pool::default(), others: Pool::default(), live: true }
     }
 }
 
-/// Writes what readers are told when the newest feature is older than it may be.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_stale(out: &mut impl Write, age: Duration) -> std::io::Result<()> {
-    writeln!(out, "{{\"stale\":true,\"age_us\":{}}}", age.as_micros())
+impl Bus {
+    /// A bus that nobody reads yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the stream is a live one, which nobody is waited for; it is unless one says otherwise.
+    pub fn set_live(&mut self, live: bool) {
+        self.live = live;
+    }
+
+    /// Starts `transport`, called `name` in what is told of it, on a thread of its own.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn add(&mut self, name: &str, transport: impl Transport + 'static, terms: Terms) -> Result<(), String> {
+        self.outlets.push(Outlet::start(name, transport, terms)?);
+        Ok(())
+    }
+
+    /// Messages for this program itself. At most `capacity` wait, the newest; a recording waits for room where the terms say
+    /// so. It ends when the bus does.
+    pub fn subscribe(&mut self, name: &str, capacity: usize, terms: Terms) -> Subscription {
+        let (queue, counts) = (Arc::new(Queue::new(capacity)), Arc::new(Counts::new(name)));
+        self.outlets.push(Outlet::of(queue.clone(), counts.clone(), terms));
+        Subscription::new(queue, counts)
+    }
+
+    /// What each way out counts.
+    pub fn counts(&self) -> Vec<Arc<Counts>> {
+        self.outlets.iter().map(|outlet| outlet.counts.clone()).collect()
+    }
+
+    /// Sends the feature that `fill` makes of an older one. `false`: somebody had no time for it, or for an older one.
+    pub fn send_feature(&mut self, fill: impl FnOnce(&mut Feature)) -> bool {
+        let message = self.features.next(|message| match message {
+            Message::Feature(feature) => fill(feature),
+            other => {
+                let mut feature = Feature::default();
+                fill(&mut feature);
+                *other = Message::Feature(feature);
+            }
+        });
+        self.pass(&message)
+    }
+
+    /// Sends `message`; as [`Bus::send_feature`].
+    pub fn send(&mut self, message: Message) -> bool {
+        let message = self.others.next(|place| *place = message);
+        self.pass(&message)
+    }
+
+    fn pass(&self, message: &Arc<Message>) -> bool {
+        self.outlets.iter().fold(true, |read, outlet| outlet.put(message, self.live) & read)
+    }
+
+    /// The run is to end, as someone has left without whom it has no point.
+    pub fn is_left(&self) -> bool {
+        self.outlets.iter().any(Outlet::ends_the_run)
+    }
+
+    /// The end: what is left goes out, though a reader who has stopped reading a live stream is not waited for.
+    pub fn finish(mut self) {
+        let closed = Instant::now();
+        let outlets = std::mem::take(&mut self.outlets);
+        outlets.iter().for_each(|outlet| outlet.queue.close());
+        outlets.into_iter().for_each(|outlet| outlet.finish(closed, self.live));
+    }
 }
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        // Threads and subscriptions end when nothing is left; nobody waits for them.
+        self.outlets.iter().for_each(|outlet| outlet.queue.close());
+    }
+}
+
+/// Messages that circulate.
+#[derive(Default)]
+struct Pool {
+    messages: Vec<Arc<Message>>,
+    next: usize,
+}
+
+impl Pool {
+    /// A message that nobody reads any more, filled again.
+    fn next(&mut self, fill: impl FnOnce(&mut Message)) -> Arc<Message> {
+        let count = self.messages.len();
+        // They come back in the order in which they went out, unless someone keeps one.
+        let place =
+            (0..count).map(|i| (self.next + i) % count).find(|&i| Arc::get_mut(&mut self.messages[i]).is_some());
+        let place = place.unwrap_or_else(|| {
+            let fresh = Arc::new(Message::Stale(Stale { age: std::time::Duration::ZERO }));
+            if count < MOST_MESSAGES {
+                self.messages.push(fresh);
+                return count;
+            }
+            self.messages[self.next] = fresh;
+            self.next
+        });
+        self.next = (place + 1) % self.messages.len();
+        if let Some(message) = Arc::get_mut(&mut self.messages[place]) {
+            fill(message);
+        }
+        self.messages[place].clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! Features on a Unix socket: every line to everyone who is connected. A reader that is slow misses whole lines; nobody
-//! waits for it.
+//! Messages on a Unix socket: each to everyone who is connected. A reader that is slow misses whole messages; nobody waits for
+//! it.
 
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write};
@@ -8,6 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::frame;
+use super::message::Message;
+use super::transport::{SendError, Transport};
 
 /// Readers at one time; more are turned away.
 const MOST_READERS: usize = 32;
@@ -54,40 +58,53 @@ pub fn listen(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
 #[derive(Debug, Default)]
 pub struct Readers {
     pub now: AtomicU64,
-    /// Lines that a reader had no time for.
+    /// Messages that a reader had no time for.
     pub missed: AtomicU64,
 }
 
 struct Reader {
     stream: UnixStream,
-    /// The rest of the line that it has not read yet.
+    /// The rest of the message that it has not read yet.
     rest: Vec<u8>,
 }
 
-/// See the module. Each call of `write` is one line.
-pub struct FeatureSocket {
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// [`frame`]
+    Packed,
+}
+
+/// See the module.
+pub struct MessageSocket {
     listener: UnixListener,
     path: PathBuf,
+    format: Format,
+    bytes: Vec<u8>,
     readers: Vec<Reader>,
     counts: Arc<Readers>,
 }
 
-impl FeatureSocket {
+impl MessageSocket {
     /// Listens at `path`; the user and the group of this process may read.
     ///
     /// # Errors
     /// [`SocketError`]
-    pub fn open(path: &Path, counts: Arc<Readers>) -> Result<Self, SocketError> {
+    pub fn open(path: &Path, format: Format, counts: Arc<Readers>) -> Result<Self, SocketError> {
         let listener = listen(path, 0o660)?;
         let io = |source| SocketError::Io { path: path.display().to_string(), source };
         listener.set_nonblocking(true).map_err(io)?;
-        Ok(FeatureSocket { listener, path: path.into(), readers: Vec::with_capacity(MOST_READERS), counts })
+        let readers = Vec::with_capacity(MOST_READERS);
+        Ok(MessageSocket { listener, path: path.into(), format, bytes: Vec::new(), readers, counts })
     }
 
     fn welcome(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
             if self.readers.len() < MOST_READERS && stream.set_nonblocking(true).is_ok() {
                 self.readers.push(Reader { stream, rest: Vec::new() });
+                self.counts.now.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -109,36 +126,43 @@ impl Reader {
         Some(sent)
     }
 
-    /// Sends `line`, or misses it; `None` where the reader has gone.
-    fn give(&mut self, line: &[u8], missed: &AtomicU64) -> Option<()> {
+    /// Sends `message`, or misses it; `None` where the reader has gone.
+    fn give(&mut self, message: &[u8], missed: &AtomicU64) -> Option<()> {
         let sent = Self::send(&mut self.stream, &self.rest)?;
         self.rest.drain(..sent);
         if !self.rest.is_empty() {
             missed.fetch_add(1, Ordering::Relaxed);
             return Some(());
         }
-        let sent = Self::send(&mut self.stream, line)?;
-        self.rest.extend_from_slice(&line[sent..]);
+        let sent = Self::send(&mut self.stream, message)?;
+        self.rest.extend_from_slice(&message[sent..]);
         Some(())
     }
 }
 
-impl Write for FeatureSocket {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+impl Transport for MessageSocket {
+    fn send(&mut self, message: &Arc<Message>) -> Result<(), SendError> {
         self.welcome();
-        let counts = &self.counts;
-        self.readers.retain_mut(|reader| reader.give(line, &counts.missed).is_some());
-        counts.now.store(self.readers.len() as u64, Ordering::Relaxed);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
+        if self.readers.is_empty() {
+            return Ok(());
+        }
+        self.bytes.clear();
+        match self.format {
+            // Writing into memory does not fail.
+            Format::Json => drop(message.write_line(&mut self.bytes)),
+            Format::Packed => frame::write(message, &mut self.bytes),
+        }
+        let MessageSocket { readers, counts, bytes, .. } = self;
+        let before = readers.len();
+        readers.retain_mut(|reader| reader.give(bytes, &counts.missed).is_some());
+        counts.now.fetch_sub((before - readers.len()) as u64, Ordering::Relaxed);
         Ok(())
     }
 }
 
-impl Drop for FeatureSocket {
+impl Drop for MessageSocket {
     fn drop(&mut self) {
+        self.counts.now.fetch_sub(self.readers.len() as u64, Ordering::Relaxed);
         // A socket file that stays is found to be dead by the next daemon.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -147,6 +171,8 @@ impl Drop for FeatureSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::Feature;
+    use crate::sample::Micros;
     use std::io::{BufRead, BufReader};
 
     #[test]
@@ -154,13 +180,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("features");
         let counts = Arc::new(Readers::default());
-        let mut socket = FeatureSocket::open(&path, counts.clone()).expect("a socket");
+        let mut socket = MessageSocket::open(&path, Format::Json, counts.clone()).expect("a socket");
         let (awake, asleep) = (UnixStream::connect(&path), UnixStream::connect(&path));
         let (awake, asleep) = (awake.expect("it listens"), asleep.expect("it listens"));
         let reads = std::thread::spawn(move || BufReader::new(awake).lines().map_while(Result::ok).collect::<Vec<_>>());
-        let lines: Vec<String> = (0..400).map(|n| format!("{n} {}", "x".repeat(2000))).collect();
-        for line in &lines {
-            socket.write_all(format!("{line}\n").as_bytes()).expect("it never fails");
+        let mut lines = Vec::new();
+        for n in 0..400 {
+            let message = Message::Feature(Feature { time: Micros(n), values: vec![-1; 700], ..Feature::default() });
+            let mut line = Vec::new();
+            message.write_line(&mut line).expect("memory");
+            lines.push(String::from_utf8(line).expect("text").trim_end().to_owned());
+            socket.send(&Arc::new(message)).expect("it never fails");
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         assert_eq!(counts.now.load(Ordering::Relaxed), 2);

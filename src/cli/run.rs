@@ -7,6 +7,8 @@ use serde_json::json;
 use super::settings::{ModelArgs, RunArgs};
 use super::{Outcome, Told};
 use crate::board::Profile;
+use crate::bus::lines::Lines;
+use crate::bus::{Bus, Terms};
 use crate::control::config::{ControllerTable, Does};
 use crate::learner::Learner;
 use crate::runtime::daemon::{self, Setup, Signals};
@@ -163,7 +165,9 @@ pub fn run(args: &Args) -> Outcome {
         planned_bytes: plan.ram_bytes,
         signals,
     };
-    let status = daemon::run(setup, &mut learner, std::io::stdout())?;
+    let mut bus = Bus::new();
+    bus.add("stdout", Lines::new(std::io::stdout()), Terms { waits: true, ends: true })?;
+    let status = daemon::run(setup, &mut learner, bus)?;
     eprintln!("nestling: {}", summary(&status));
     Ok(Told { text: String::new(), json: json!(null) })
 }

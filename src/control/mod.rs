@@ -17,7 +17,7 @@ pub mod steer;
 pub mod store;
 pub mod taught;
 
-use std::io::Write;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use space::Space;
 use steer::{Steer, Steering};
 use taught::{Answer, BACKGROUND, MOST_CLASSES, MOST_OF_CLASSES, MOST_VALUES, Taught};
 
+use crate::bus::{self, Message};
 use crate::kernels::Grid;
 use crate::sample::{EncoderVersion, Micros};
 
@@ -182,6 +183,7 @@ impl Decision {
 }
 
 struct Slot {
+    name: Arc<str>,
     table: ControllerTable,
     controller: Box<dyn Controller>,
     stale: Duration,
@@ -231,7 +233,8 @@ impl Controllers {
         let values = std::iter::repeat_n(table.safe, table.outputs).collect();
         let decision = Decision { values, safe: Some("nothing was seen yet"), ..Decision::default() };
         let stale = table.stale(usual);
-        self.slots.push(Slot { table, controller, stale, decision, at: None, changed: true });
+        let name = table.name.as_str().into();
+        self.slots.push(Slot { name, table, controller, stale, decision, at: None, changed: true });
     }
 
     /// Features may be `usual` old from now on, where a table says nothing else.
@@ -288,12 +291,9 @@ impl Controllers {
         self.slots.iter().map(|slot| (&slot.table, &slot.decision, slot.changed))
     }
 
-    /// Writes all decisions, one JSON object a line.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, out: &mut impl Write, time: Micros, age: Duration) -> std::io::Result<()> {
-        self.slots.iter().try_for_each(|slot| slot.write_line(out, time, age))
+    /// All decisions as messages, by a sample at `time` that came `age` ago.
+    pub fn messages(&self, time: Micros, age: Duration) -> impl Iterator<Item = Message> {
+        self.slots.iter().map(move |slot| Message::Decision(slot.message(time, age)))
     }
 }
 
@@ -343,23 +343,17 @@ impl Slot {
         self.changed = true;
     }
 
-    fn write_line(&self, out: &mut impl Write, time: Micros, age: Duration) -> std::io::Result<()> {
-        let (decision, age) = (&self.decision, age.as_micros());
-        write!(out, "{{\"controller\":\"{}\",\"t_us\":{},\"age_us\":{age},\"values\":[", self.table.name, time.0)?;
-        for (i, value) in decision.values.iter().enumerate() {
-            write!(out, "{}{value:.4}", if i > 0 { "," } else { "" })?;
-        }
-        write!(out, "],\"confidence\":{:.3}", decision.confidence)?;
-        if let Some(label) = &decision.label {
-            // Labels are checked when they are taught: nothing in them needs an escape.
-            write!(out, ",\"label\":\"{label}\"")?;
-        }
-        if let Some(alarm) = decision.alarm {
-            write!(out, ",\"alarm\":{alarm}")?;
-        }
-        match decision.safe {
-            Some(why) => writeln!(out, ",\"safe\":\"{why}\"}}"),
-            None => writeln!(out, ",\"safe\":null}}"),
+    fn message(&self, time: Micros, age: Duration) -> bus::Decision {
+        let decision = &self.decision;
+        bus::Decision {
+            controller: self.name.clone(),
+            time,
+            age,
+            values: decision.values.clone(),
+            confidence: decision.confidence,
+            label: decision.label.clone(),
+            alarm: decision.alarm,
+            safe: decision.safe.map(Cow::Borrowed),
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use super::*;
 
 fn table(text: &str) -> ControllerTable {
@@ -145,7 +147,9 @@ fn lines_are_json_and_say_why_a_value_is_the_safe_one() {
     for n in 0..3 {
         assert_eq!(all.decide(Micros(n), &[0; 64]), None);
         let from = out.len();
-        all.write(&mut out, Micros(n), Duration::from_micros(7)).expect("memory");
+        for message in all.messages(Micros(n), Duration::from_micros(7)) {
+            message.write_line(&mut out).expect("memory");
+        }
         log.write_all(&out[from..]).expect("it can be written");
     }
     let text = String::from_utf8(out).expect("text");

@@ -1,4 +1,4 @@
-//! Controllers on the perceiving thread: each feature is decided by at once, and what was decided goes to pins, commands, logs
+//! Controllers on the perceiving thread: each feature is decided by at once, and what was decided goes to pins and commands
 //! and, after the feature, to its readers.
 
 use std::path::Path;
@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::DaemonError;
 use super::commands::Commands;
-use super::output::Output;
 use super::status::{PinStatus, Shared};
 use super::teacher::{self, Desk, Handover, Links, Teacher};
 use crate::board::Profile;
+use crate::bus::Bus;
 use crate::control::config::Does;
-use crate::control::log::Log;
 use crate::control::store::{TaughtError, TaughtStore};
 use crate::control::taught::Taught;
 use crate::control::{Controllers, ENDED};
@@ -24,7 +23,7 @@ use crate::store::StoreError;
 /// Teacher and controllers of `profile`, for features of `perceiver`; `None` where it has no controllers.
 ///
 /// # Errors
-/// Of what was taught, a pin, a log or a thread.
+/// Of what was taught, a pin or a thread.
 pub fn start<'a>(
     profile: &Profile,
     perceiver: &Perceiver,
@@ -68,7 +67,6 @@ pub struct Acting {
     /// Of each decision: the pins of its values.
     moved: Vec<Vec<PinId>>,
     commands: Option<Commands>,
-    logs: Vec<Output>,
     shared: Arc<Shared>,
     /// Time of the newest sample.
     time: Micros,
@@ -78,12 +76,10 @@ impl Acting {
     /// The controllers of `profile` for features of `dim` numbers. Its pins are opened, and safe.
     ///
     /// # Errors
-    /// Of a pin that cannot be had, a log that cannot be written, or a thread that the system does not give, in words.
+    /// Of a pin that cannot be had, or a thread that the system does not give, in words.
     fn new(profile: &Profile, dim: usize, desk: Desk, shared: Arc<Shared>) -> Result<Self, String> {
         let tables = &profile.controller;
         let pins = Pins::open(&profile.pins, &profile.pin).map_err(|e| e.to_string())?;
-        let logs = tables.iter().filter(|table| table.does == Does::Log);
-        let logs = logs.map(|table| Output::start(Log::open(table)?, true)).collect::<Result<_, _>>()?;
         let deciding = tables.iter().enumerate().filter(|(_, table)| table.does != Does::Log);
         let places: Vec<usize> = deciding.map(|(place, _)| place).collect();
         // That the profile has each of them was checked.
@@ -97,7 +93,7 @@ impl Acting {
             s.pins = pins.states().map(|pin| PinStatus::new(pin.name)).collect();
         });
         let commands = Commands::start(tables, shared.clone())?;
-        Ok(Acting { controllers, places, desk, pins, moved, commands, logs, shared, time: Micros(0) })
+        Ok(Acting { controllers, places, desk, pins, moved, commands, shared, time: Micros(0) })
     }
 
     /// Takes a newer encoder over, with what was fitted to it.
@@ -167,24 +163,18 @@ impl Acting {
         });
     }
 
-    /// Appends the decisions to `lines`, and to the logs.
-    pub fn write(&self, lines: &mut Vec<u8>, age: Duration) {
-        let from = lines.len();
-        // Writing into memory does not fail.
-        let _ = self.controllers.write(lines, self.time, age);
-        self.logs.iter().for_each(|log| {
-            log.write(&lines[from..]);
-        });
+    /// Sends the decisions; `false`: somebody had no time for one.
+    pub fn send(&self, bus: &mut Bus, age: Duration) -> bool {
+        self.controllers.messages(self.time, age).fold(true, |read, message| bus.send(message) & read)
     }
 
     /// The end: everything is made safe.
-    pub fn finish(mut self, lines: &mut Vec<u8>) {
+    pub fn finish(mut self, bus: &mut Bus) {
         self.controllers.make_safe(ENDED);
         self.carry_out();
-        self.write(lines, Duration::ZERO);
+        self.send(bus, Duration::ZERO);
         if let Some(commands) = self.commands {
             commands.finish();
         }
-        self.logs.into_iter().for_each(Output::finish);
     }
 }

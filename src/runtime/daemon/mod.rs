@@ -1,7 +1,7 @@
 //! `nestling run`: perceive, learn, publish and save, for months, whatever the source, the disk and the machine do.
 //!
 //! ```text
-//! reader ─► mailbox ─► perceive (the calling thread) ─► writers: features, one JSON object a line
+//! reader ─► mailbox ─► perceive (the calling thread) ─► bus: features and decisions, by each way out
 //!                    │       └─► ring ─► learning ─► saver: the store
 //!                    └◄─► teacher: encoders with what was fitted to them, samples of what is taught
 //! control socket, metrics, buttons ─► status of all; commands to learning and teacher
@@ -18,7 +18,7 @@ mod learning;
 pub mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-mod output;
+mod outlets;
 mod perceive;
 mod reader;
 mod saver;
@@ -27,7 +27,6 @@ pub mod status;
 mod teacher;
 pub use teacher::{EXAMPLES, MOST_EXAMPLES};
 
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -35,7 +34,6 @@ use std::time::{Duration, Instant};
 
 use control::{Control, ControlError, Doers};
 use learning::{Learning, Links};
-use output::Output;
 use perceive::Perceive;
 use reader::{Arrived, Reading, SourceStatus};
 pub use reader::{is_live, opens_late};
@@ -46,7 +44,8 @@ use super::Pool;
 use super::mailbox::Mailbox;
 use super::perceiver::Exchange;
 use crate::board::Profile;
-use crate::bus::socket::{FeatureSocket, SocketError};
+use crate::bus::Bus;
+use crate::bus::socket::SocketError;
 use crate::control::store::TaughtError;
 use crate::learner::{Learner, SampleError};
 use crate::pins::Buttons;
@@ -101,11 +100,12 @@ pub struct Setup {
     pub signals: Signals,
 }
 
-/// Runs `learner` until the source ends or a signal comes; features go to `out`.
+/// Runs `learner` until the source ends or a signal comes; features and decisions go to `bus` and to the ways out that the
+/// profile names.
 ///
 /// # Errors
 /// [`DaemonError`]; the store holds what was learned all the same.
-pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static) -> Result<Status, DaemonError> {
+pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, DaemonError> {
     let Setup { profile, opened, signals, .. } = setup;
     let every = profile.perceive.every;
     let (uris, live) = (profile.source.clone(), (is_live(&profile.source) || profile.perceive.pace) && !every);
@@ -123,6 +123,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
         health: AtomicU32::new(0),
         store: Arc::new(Watched::new(None)),
         readers: Arc::default(),
+        transports: Watched::new(Vec::new()),
     });
     let (learning, requests) = channel();
     let (teacher, lessons) = channel();
@@ -163,12 +164,9 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
     };
     spawn("nestling-source", read)?;
 
-    let mut outputs = vec![Output::start(out, live).map_err(DaemonError::System)?];
-    if let Some(path) = &profile.output.socket {
-        let socket = FeatureSocket::open(path, shared.readers.clone())?;
-        // Nobody waits for readers of a socket, whatever the stream.
-        outputs.push(Output::start(socket, true).map_err(DaemonError::System)?);
-    }
+    bus.set_live(live);
+    outlets::open(&profile, &shared, &mut bus)?;
+    shared.transports.change(|counts| *counts = bus.counts());
     let (to_learner, from_stream) = sync_channel::<Record>(RING);
     let (give_back, spare) = sync_channel::<Record>(RING + 2);
     for _ in 0..RING {
@@ -219,7 +217,7 @@ pub fn run(setup: Setup, learner: &mut Learner, out: impl Write + Send + 'static
             signals: &signals,
             samples: setup.samples,
             live,
-            outputs,
+            bus,
             to_learner: &to_learner,
             spare: &spare,
         };

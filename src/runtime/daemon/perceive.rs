@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use super::acting::Acting;
-use super::output::Output;
 use super::reader::Arrived;
 use super::status::{Shared, Watched};
 use super::{DaemonError, Signals};
 use crate::board::Profile;
-use crate::bus::{Feature, write_stale};
+use crate::bus::{Block, Bus, Message, Stale};
 use crate::runtime::mailbox::{Mailbox, Taken};
 use crate::runtime::perceiver::{Exchange, Perceiver};
 use crate::source::Record;
@@ -36,7 +35,7 @@ pub struct Perceive<'a> {
     pub samples: Option<u64>,
     pub live: bool,
     /// Whoever reads features.
-    pub outputs: Vec<Output>,
+    pub bus: Bus,
     /// None without controllers.
     pub acting: Option<Acting>,
     pub to_learner: &'a SyncSender<Record>,
@@ -84,8 +83,7 @@ impl Perceive<'_> {
         let (mut looked_over, mut whole) = (Instant::now(), true);
         let mut looked_for_staleness = Instant::now();
         let mut manager = Manager::new();
-        let mut line = Vec::new();
-        while self.samples.is_none_or(|most| perceived < most) && !self.outputs.iter().any(Output::reader_left) {
+        while self.samples.is_none_or(|most| perceived < most) && !self.bus.is_left() {
             manager.feed();
             if self.signals.stop.load(Ordering::Relaxed) {
                 break;
@@ -140,18 +138,16 @@ impl Perceive<'_> {
                 continue;
             }
             perceived += 1;
-            self.give_out(&hand, &feature, limits.deadline(), &mut line);
+            self.give_out(&hand, &feature, limits.deadline());
             if !frozen && self.pass_on(&mut hand.record) {
                 break;
             }
         }
         if let Some(acting) = self.acting.take() {
-            line.clear();
-            acting.finish(&mut line);
-            self.tell_readers(&line);
+            acting.finish(&mut self.bus);
         }
         tell_manager(&[NotifyState::Stopping]);
-        self.outputs.into_iter().for_each(Output::finish);
+        self.bus.finish();
         Ok(())
     }
 
@@ -162,7 +158,7 @@ impl Perceive<'_> {
     }
 
     /// Gives a feature out and notes when it came.
-    fn give_out(&mut self, hand: &Arrived, values: &[i8], deadline: Duration, line: &mut Vec<u8>) {
+    fn give_out(&mut self, hand: &Arrived, values: &[i8], deadline: Duration) {
         let (time, encoder) = (hand.record.time, self.perceiver.version());
         let novelty = self.acting.as_mut().and_then(|acting| acting.decide(time, hand.at, values, &self.perceiver));
         let health = match self.shared.health.load(Ordering::Relaxed) {
@@ -170,13 +166,18 @@ impl Perceive<'_> {
             share => Some((share as f32 / 65536.0).min(1.0)),
         };
         let age = hand.at.elapsed();
-        line.clear();
-        // Writing into memory does not fail.
-        let _ = Feature { values, time, age, encoder, novelty, health }.write_line(line, self.perceiver.exponents());
+        let exponents = self.perceiver.exponents();
+        let mut read = self.bus.send_feature(|feature| {
+            (feature.time, feature.age, feature.encoder) = (time, age, encoder);
+            (feature.novelty, feature.health) = (novelty, health);
+            feature.blocks.clear();
+            feature.blocks.extend(exponents.map(|(len, exponent)| Block { len: len as u32, exponent }));
+            feature.values.clear();
+            feature.values.extend_from_slice(values);
+        });
         if let Some(acting) = &self.acting {
-            acting.write(line, age);
+            read &= acting.send(&mut self.bus, age);
         }
-        let read = self.tell_readers(line);
         let latency = hand.at.elapsed();
         // A recording is no live stream: its features are as old as its reader lets them be.
         let late = self.live && latency > deadline;
@@ -192,11 +193,6 @@ impl Perceive<'_> {
             s.latency_us.add(latency.as_micros() as u64);
             s.newest = Some(hand.at);
         });
-    }
-
-    /// `false`: one of them had no time for it.
-    fn tell_readers(&self, line: &[u8]) -> bool {
-        self.outputs.iter().fold(true, |read, output| output.write(line) & read)
     }
 
     /// Passes a record on to be learned from, in exchange for another. `true`: nobody learns any more.
@@ -234,15 +230,11 @@ impl Perceive<'_> {
         });
         let Some(age) = age else { return };
         let made_safe = self.acting.as_mut().is_some_and(|acting| acting.look_for_staleness(age));
-        if goes_stale || made_safe {
-            let mut lines = Vec::new();
-            if goes_stale {
-                let _ = write_stale(&mut lines, age);
-            }
-            if let Some(acting) = self.acting.as_ref().filter(|_| made_safe) {
-                acting.write(&mut lines, age);
-            }
-            self.tell_readers(&lines);
+        if goes_stale {
+            self.bus.send(Message::Stale(Stale { age }));
+        }
+        if let Some(acting) = self.acting.as_ref().filter(|_| made_safe) {
+            acting.send(&mut self.bus, age);
         }
     }
 

@@ -9,7 +9,9 @@ use serde::{Serialize, Serializer};
 
 use super::reader::SourceStatus;
 use super::saver::StoreStatus;
+use crate::bus::TransportStatus;
 use crate::bus::socket::Readers;
+use crate::bus::transport::Counts;
 use crate::control::Decision;
 use crate::runtime::machine;
 use crate::runtime::meters::GuardStatus;
@@ -83,13 +85,13 @@ pub struct FeatureStatus {
     /// Times that bits of the encoder in use had flipped, and samples of which no feature was made until it was replaced.
     pub damaged_encoders: u64,
     pub withheld: u64,
-    /// Features that the reader of the output had no time for.
+    /// Features with which a way out had no time for a message.
     pub unread: u64,
     /// Version of the encoder of the newest feature.
     pub encoder: u32,
     /// From the arrival of a sample to its feature.
     pub latency_us: Times,
-    /// Readers of the feature socket, and lines that one of them had no time for.
+    /// Readers of sockets, and messages that one of them had no time for.
     pub readers: u64,
     pub missed: u64,
     /// When the newest feature's sample came.
@@ -205,6 +207,8 @@ pub struct Status {
     /// Age of the newest feature's sample.
     pub age_us: Option<u64>,
     pub learning: LearningStatus,
+    /// The ways out.
+    pub transports: Vec<TransportStatus>,
     /// None without controllers and buttons.
     pub control: Option<ControlStatus>,
     pub store: Option<StoreStatus>,
@@ -227,6 +231,7 @@ pub struct Shared {
     pub health: AtomicU32,
     pub store: Arc<Watched<Option<StoreStatus>>>,
     pub readers: Arc<Readers>,
+    pub transports: Watched<Vec<Arc<Counts>>>,
 }
 
 impl Shared {
@@ -243,6 +248,7 @@ impl Shared {
             age_us: features.newest.map(|at| at.elapsed().as_micros() as u64),
             features,
             learning: self.learning.get(),
+            transports: self.transports.get().iter().map(|counts| counts.status()).collect(),
             control: Some(self.control.get()).filter(|_| self.controls),
             store: self.store.get(),
             memory: MemoryStatus {
