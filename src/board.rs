@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::config::ControllerTable;
 use crate::pins::check;
 use crate::pins::config::{ButtonTable, PinTable, PinsTable};
+use crate::ros::config::ZenohTable;
 
 /// A profile larger than this is not read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -141,6 +142,14 @@ table! {
     }
 }
 
+table! {
+    /// `[shm]`
+    pub struct Shm {
+        /// Service of iceoryx2 by which other programs find features in shared memory.
+        pub service: String = "nestling/feature".into(),
+    }
+}
+
 /// A whole profile.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -159,6 +168,10 @@ pub struct Profile {
     pub store: Store,
     pub output: Output,
     pub control: Control,
+    /// Absent: no part in a ROS 2 graph.
+    pub zenoh: Option<ZenohTable>,
+    /// Absent: no shared memory.
+    pub shm: Option<Shm>,
     /// What is made of features.
     pub controller: Vec<ControllerTable>,
     pub pins: PinsTable,
@@ -251,6 +264,10 @@ impl Profile {
                 value,
                 wanted,
             })?;
+        if let Some(table) = &self.zenoh {
+            let wrong = |(key, value, wanted)| BoardError::Value { path: path.into(), key, value, wanted };
+            table.check().map_err(wrong)?;
+        }
         match control.metrics {
             Some(address) if !address.ip().is_loopback() && !control.remote => Err(BoardError::Value {
                 path: path.into(),
@@ -314,6 +331,8 @@ impl Profile {
             ("store.generations", self.store.generations != new.store.generations),
             ("output", self.output != new.output),
             ("control", self.control != new.control),
+            ("zenoh", self.zenoh != new.zenoh),
+            ("shm", self.shm != new.shm),
             ("controller", self.controller != new.controller),
             ("pins", self.pins != new.pins),
             ("pin", self.pin != new.pin),

@@ -65,7 +65,7 @@ pub mod model;
 pub mod pins;
 #[cfg(feature = "std")]
 pub mod report;
-#[cfg(feature = "ros")]
+#[cfg(feature = "std")]
 pub mod ros;
 #[cfg(feature = "std")]
 pub mod runtime;

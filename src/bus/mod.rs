@@ -9,9 +9,15 @@ pub mod frame;
 pub mod lines;
 pub mod message;
 mod queue;
+#[cfg(feature = "ros")]
+mod ros;
+#[cfg(feature = "shm")]
+pub mod shm;
 pub mod socket;
 mod subscription;
 pub mod transport;
+#[cfg(feature = "zenoh")]
+pub mod zenoh;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! Types of messages: names, descriptions in the form that recordings carry, and the hash by which ROS 2 tells whether two
 //! programs mean the same type (RIHS01, REP-2016). All of it comes from the texts of `.msg` files.
 
-use hiroz_schema::{FieldDescription, FieldTypeDescription, TypeDescription, TypeDescriptionMsg, TypeHash, TypeId};
+use hiroz_schema::{FieldDescription, FieldTypeDescription, TypeDescription, TypeDescriptionMsg, TypeId};
 
 /// A type of messages.
 #[derive(Debug)]
@@ -94,16 +94,13 @@ impl Type {
 
     /// `RIHS01_` and 64 hexadecimal digits.
     pub fn hash(&self) -> String {
-        self.type_hash().to_rihs_string()
-    }
-
-    pub(crate) fn type_hash(&self) -> TypeHash {
         let mut needed: Vec<_> = self.needs.iter().map(|needed| needed.description()).collect();
         needed.sort_by(|a, b| a.type_name.cmp(&b.type_name));
         hiroz_schema::calculate_hash(&TypeDescriptionMsg {
             type_description: self.description(),
             referenced_type_descriptions: needed,
         })
+        .to_rihs_string()
     }
 
     fn description(&self) -> TypeDescription {

@@ -28,6 +28,25 @@ pub fn open(profile: &Profile, shared: &Shared, bus: &mut Bus) -> Result<(), Dae
         let log = Lines::of_decisions(Log::open(table).map_err(DaemonError::System)?);
         add(bus, &format!("log {}", table.name), log, never)?;
     }
+    #[cfg(feature = "zenoh")]
+    if let Some(table) = &profile.zenoh {
+        add(bus, "zenoh", crate::bus::zenoh::Zenoh::new(table), never)?;
+    }
+    #[cfg(feature = "shm")]
+    if let Some(table) = &profile.shm {
+        let memory = crate::bus::shm::SharedMemory::open(&table.service).map_err(DaemonError::System)?;
+        add(bus, "shm", memory, never)?;
+    }
+    for (table, asked, built) in [
+        ("zenoh", profile.zenoh.is_some(), cfg!(feature = "zenoh")),
+        ("shm", profile.shm.is_some(), cfg!(feature = "shm")),
+    ] {
+        if asked && !built {
+            let remedy = format!("build nestling with --features {table}, or take the table out");
+            let problem = format!("[{table}] is in the profile, and this nestling was built without it");
+            return Err(DaemonError::System(format!("{problem}\n  what to do: {remedy}")));
+        }
+    }
     Ok(())
 }
 
