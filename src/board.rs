@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::config::MqttTable;
 use crate::control::config::ControllerTable;
 use crate::pins::check;
 use crate::pins::config::{ButtonTable, PinTable, PinsTable};
@@ -167,6 +168,7 @@ pub struct Profile {
     pub learn: Learn,
     pub store: Store,
     pub output: Output,
+    pub mqtt: Option<MqttTable>,
     pub control: Control,
     /// Absent: no part in a ROS 2 graph.
     pub zenoh: Option<ZenohTable>,
@@ -194,9 +196,11 @@ impl Profile {
         std::fs::File::open(path).map_err(io)?.take(MOST_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut profile = Self::parse(&name(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let Profile { store, output, control, controller, pins, .. } = &mut profile;
+        let Profile { store, output, mqtt, control, controller, pins, .. } = &mut profile;
+        let password = mqtt.iter_mut().map(|mqtt| &mut mqtt.password_file);
         for path in [&mut store.path, &mut output.socket, &mut output.postcard, &mut control.socket, &mut pins.folder]
             .into_iter()
+            .chain(password)
             .chain(controller.iter_mut().map(|controller| &mut controller.file))
             .flatten()
         {
@@ -254,6 +258,8 @@ impl Profile {
         from("learn.lessons", learn.lessons as f64, learn.lessons <= 1000, "0 to 1000")?;
         from("store.every_s", store.every_s as f64, store.every_s >= 1, "seconds, 1 or more")?;
         self.check_controllers(path)?;
+        let wrong = |(key, value, wanted)| BoardError::Value { path: path.into(), key, value, wanted };
+        self.mqtt.iter().try_for_each(|mqtt| mqtt.check(&self.name)).map_err(wrong)?;
         let generations = (2..=100).contains(&store.generations);
         from("store.generations", store.generations as f64, generations, "2 to 100")?;
         check::tables(&self.pins, &self.pin, &self.button)
@@ -330,6 +336,7 @@ impl Profile {
             ("store.path", self.store.path != new.store.path),
             ("store.generations", self.store.generations != new.store.generations),
             ("output", self.output != new.output),
+            ("mqtt", self.mqtt != new.mqtt),
             ("control", self.control != new.control),
             ("zenoh", self.zenoh != new.zenoh),
             ("shm", self.shm != new.shm),
@@ -363,6 +370,9 @@ mod tests {
             ("name = 'x'\n[learn]\nshares = 1", ["line 3", "shares", "share"]),
             ("[learn]\nshare = 'half'", ["line 2", "share", "string"]),
             ("[learn]\nshare = 0.0", ["b.toml", "learn.share", "frozen = true"]),
+            ("[mqtt]\nbroker = 'mqtt://home'", ["b.toml", "mqtt.broker", "host:port"]),
+            ("name = 'a#b'\n[mqtt]\nbroker = 'home'", ["b.toml", "mqtt.name", "a#b"]),
+            ("[mqtt]\nbroker = 'home'\nqos = 2", ["b.toml", "mqtt.qos", "0 or 1"]),
             ("[control]\nmetrics = '0.0.0.0:9464'", ["control.metrics", "0.0.0.0:9464", "remote = true"]),
             ("[store]\ngenerations = 1", ["b.toml", "store.generations", "2 to 100"]),
             ("[[controller]]\nname = 'eye'\ndoes = 'follow'", ["b.toml: eye", "controller.label", "class"]),

@@ -20,6 +20,43 @@ const SAMPLES: u64 = 30;
 const TRAINED: &str = "[feature]\ncells = 1\n[dictionary]\nsamples = 8\npatches = 2\n[pretext]\nbatch = 4\nhidden = 4\noutputs = \
      4\nsamples_per_step = 4\nneighbours = 1\n[replay]\ncapacity = 8\nfresh = 2\n[guard]\nlesson_steps = 3\ncanaries = 4\n";
 
+/// Messages in one stream, each alone, and commands.
+fn bus() -> Vec<Vec<u8>> {
+    use nestling::bus::{Block, Decision, Feature, Message, Stale, frame};
+    let age = std::time::Duration::from_micros(300);
+    let messages = [
+        Message::Feature(Feature {
+            time: Micros(1 << 40),
+            age,
+            novelty: Some(1.5),
+            blocks: vec![Block { len: 3, exponent: 5 }],
+            values: vec![-127, 0, 127],
+            ..Feature::default()
+        }),
+        Message::Decision(Decision {
+            controller: "drive".into(),
+            time: Micros(9),
+            age,
+            values: [0.25, -1.0].into_iter().collect(),
+            confidence: 0.5,
+            label: Some("left".into()),
+            alarm: Some(true),
+            safe: Some("unsure".into()),
+        }),
+        Message::Stale(Stale { age }),
+    ];
+    let mut all = Vec::new();
+    messages.iter().for_each(|message| frame::write(message, &mut all));
+    let one = |message: &Message| {
+        let mut bytes = Vec::new();
+        frame::write(message, &mut bytes);
+        bytes
+    };
+    let commands = ["{\"command\":\"status\"}", "{\"command\":\"teach\",\"label\":\"cup\",\"examples\":5}"];
+    let commands = commands.map(|text| text.as_bytes().to_vec());
+    messages.iter().map(one).chain([all]).chain(commands).collect()
+}
+
 /// The text of a small model.
 pub fn small_text(name: &str) -> String {
     let input = match name {
@@ -63,6 +100,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "state" => vec![vec![], vec![0, 0, 0, 0xFF, 0xFF, 0xFF, 8, 1, 77]],
         "checkpoint" => vec![checkpoint()],
         "link" => links(),
+        "bus" => bus(),
         "table" => [
             "label,who,x\n1,a,0.5\n2,b,-1e3\n1,a,\n",
             "start,length,who,label\n0,4,1,2\n4,4,2,1\n",

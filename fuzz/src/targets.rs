@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "learn", run: learn },
     Target { name: "taught", run: taught },
     Target { name: "profile", run: profile },
+    Target { name: "bus", run: bus },
     #[cfg(feature = "ros")]
     Target { name: "cdr", run: cdr },
 ];
@@ -103,6 +104,27 @@ pub fn taught(data: &[u8]) {
     if let Ok(taught) = nestling::control::store::parse(data, 4) {
         assert!(taught.examples.len() * 4 <= data.len() && taught.background.len() * 4 <= data.len());
         assert!(taught.counts().iter().map(|(_, count)| count).sum::<usize>() == taught.examples.len());
+    }
+}
+
+/// Any bytes as frames of messages, and as a command. What can be read can be written, and the same is read again.
+pub fn bus(data: &[u8]) {
+    use nestling::bus::frame;
+    let (mut from, mut buffer, mut again) = (data, Vec::new(), Vec::new());
+    while let Ok(Some(message)) = frame::read(&mut from, &mut buffer) {
+        again.clear();
+        frame::write(&message, &mut again);
+        let mut line = Vec::new();
+        message.write_line(&mut line).expect("memory");
+        let back = frame::read(&mut &again[..], &mut buffer).expect("a frame").expect("one");
+        let mut twice = Vec::new();
+        frame::write(&back, &mut twice);
+        assert_eq!(again, twice);
+    }
+    assert!(buffer.len() <= data.len().max(again.len()));
+    // What it answers has no daemon here.
+    if let Err(problem) = nestling::runtime::daemon::control::Command::parse(data) {
+        assert!(problem.contains("this is no command"));
     }
 }
 

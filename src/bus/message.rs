@@ -113,7 +113,7 @@ impl Message {
     pub fn write_line(&self, out: &mut impl Write) -> std::io::Result<()> {
         match self {
             Message::Feature(feature) => feature.write_line(out),
-            Message::Decision(decision) => decision.write_line(out),
+            Message::Decision(decision) => decision.write_object(out).and_then(|()| out.write_all(b"\n")),
             Message::Stale(stale) => writeln!(out, "{{\"stale\":true,\"age_us\":{}}}", stale.age.as_micros()),
         }
     }
@@ -142,7 +142,11 @@ impl Feature {
 }
 
 impl Decision {
-    fn write_line(&self, out: &mut impl Write) -> std::io::Result<()> {
+    /// As [`Message::write_line`], without the end of the line.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_object(&self, out: &mut impl Write) -> std::io::Result<()> {
         let (time, age) = (self.time.0, self.age.as_micros());
         // Names and labels are checked when they are read or taught: nothing in them needs an escape.
         write!(out, "{{\"controller\":\"{}\",\"t_us\":{time},\"age_us\":{age},\"values\":[", self.controller)?;
@@ -157,8 +161,8 @@ impl Decision {
             write!(out, ",\"alarm\":{alarm}")?;
         }
         match &self.safe {
-            Some(why) => writeln!(out, ",\"safe\":\"{why}\"}}"),
-            None => writeln!(out, ",\"safe\":null}}"),
+            Some(why) => write!(out, ",\"safe\":\"{why}\"}}"),
+            None => write!(out, ",\"safe\":null}}"),
         }
     }
 }

@@ -5,9 +5,13 @@
 //! [`Subscription`] of the program that this crate is part of. Messages are shared, not copied, and filled again once
 //! everybody has dropped them.
 
+pub mod command;
+pub mod config;
 pub mod frame;
 pub mod lines;
 pub mod message;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 mod queue;
 #[cfg(feature = "ros")]
 mod ros;

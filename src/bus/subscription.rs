@@ -58,6 +58,7 @@ impl Iterator for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.counts.leave();
         self.queue.abandon();
     }
 }

@@ -28,6 +28,9 @@ pub enum SendError {
     /// It may work again later. The text says what happened, to what, and what to do.
     #[error("{0}")]
     Failed(String),
+    /// The same, of a transport that looks for its peer by itself: it needs no rest and is called for each message all the same.
+    #[error("{0}")]
+    Away(String),
 }
 
 /// A way out: a socket, a broker, a file. It is called on a thread of its own and may take its time.
@@ -108,6 +111,11 @@ impl Counts {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Nobody reads any more.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock().unwrap_or_else(|p| p.into_inner()) = problem;
     }
@@ -142,7 +150,7 @@ impl Outlet {
         let (queue, counts) = (Arc::new(Queue::new(QUEUE)), Arc::new(Counts::new(name)));
         let wanted = [Kind::Feature, Kind::Decision, Kind::Stale].map(|kind| transport.wants(kind));
         let patience = transport.patience();
-        let mut runner = Runner { transport, queue: queue.clone(), counts: counts.clone(), rest: None };
+        let mut runner = Runner { transport, queue: queue.clone(), counts: counts.clone(), rest: None, away: false };
         let thread = std::thread::Builder::new().name("nestling-output".into()).spawn(move || runner.run());
         let thread = thread.map_err(|e| format!("cannot start the thread of {name}: {e}"))?;
         Ok(Outlet { queue, counts, terms, wanted, patience, thread: Some(thread) })
@@ -194,6 +202,7 @@ struct Runner<T> {
     queue: Arc<Queue>,
     counts: Arc<Counts>,
     rest: Option<Rest>,
+    away: bool,
 }
 
 /// After a failure.
@@ -219,9 +228,10 @@ impl<T: Transport> Runner<T> {
             match done {
                 Ok(()) => self.recover(),
                 Err(SendError::Failed(problem)) => self.fail(problem),
+                Err(SendError::Away(problem)) => self.miss(problem),
                 Err(problem @ SendError::Left) => {
                     self.counts.set_problem(Some(problem.to_string()));
-                    self.counts.left.store(true, Ordering::Relaxed);
+                    self.counts.leave();
                     self.queue.abandon();
                     return;
                 }
@@ -235,10 +245,7 @@ impl<T: Transport> Runner<T> {
         let length = match &self.rest {
             Some(rest) => (2 * rest.length).min(LONGEST_REST),
             None => {
-                eprintln!(
-                    "nestling: {}: {problem}; it is tried again, and what comes meanwhile is counted",
-                    self.counts.name
-                );
+                self.tell(&problem);
                 SHORTEST_REST
             }
         };
@@ -246,8 +253,25 @@ impl<T: Transport> Runner<T> {
         self.rest = Some(Rest { until: Instant::now() + length, length });
     }
 
+    fn miss(&mut self, problem: String) {
+        if !std::mem::replace(&mut self.away, true) {
+            self.counts.failures.fetch_add(1, Ordering::Relaxed);
+            self.tell(&problem);
+        }
+        self.counts.set_problem(Some(problem));
+    }
+
+    fn tell(&self, problem: &str) {
+        let name = &self.counts.name;
+        eprintln!("nestling: {name}: {problem}; it is tried again, and what comes meanwhile is counted");
+    }
+
     /// It works; who has only just failed is not believed yet.
     fn recover(&mut self) {
+        if std::mem::take(&mut self.away) {
+            self.counts.set_problem(None);
+            eprintln!("nestling: {}: it works again", self.counts.name);
+        }
         let Some(rest) = &self.rest else { return };
         self.counts.set_problem(None);
         if rest.until.elapsed() >= RECOVERED {

@@ -11,7 +11,7 @@ use crate::bus::lines::Lines;
 use crate::bus::{Bus, Terms};
 use crate::control::config::{ControllerTable, Does};
 use crate::learner::Learner;
-use crate::runtime::daemon::{self, Setup, Signals};
+use crate::runtime::daemon::{self, ControlSocket, Setup, Signals};
 use crate::source::{OpenOptions, open};
 use crate::store::{self, Store, StoreError};
 
@@ -155,7 +155,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     drop(saved);
     let setup = Setup {
-        must_control: profile.control.socket.is_some(),
+        control: if profile.control.socket.is_some() { ControlSocket::Must } else { ControlSocket::IfFree },
         profile,
         reload: reload(args.clone()),
         opened,

@@ -22,10 +22,10 @@ fn python() -> Option<&'static str> {
     })
 }
 
-/// The C reader, built.
-fn built(folder: &Path) -> Option<PathBuf> {
-    let program = folder.join("reader");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/readers/features.c");
+/// A reader in C, built.
+fn built(folder: &Path, name: &str) -> Option<PathBuf> {
+    let program = folder.join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/readers/{name}.c"));
     let tried =
         Command::new("cc").args(["-Wall", "-Wextra", "-Werror", "-O1", "-o"]).arg(&program).arg(source).status();
     tried.is_ok_and(|status| status.success()).then_some(program)
@@ -34,7 +34,7 @@ fn built(folder: &Path) -> Option<PathBuf> {
 #[test]
 fn readers_in_other_languages_read_what_was_given_out() {
     let profile = "source = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n\
-        [output]\nsocket = 'features'\n[[controller]]\nname = 'guard'\ndoes = 'alarm'\n";
+        [output]\nsocket = 'features'\npostcard = 'packed'\n[[controller]]\nname = 'guard'\ndoes = 'alarm'\n";
     let daemon = Daemon::start(&["--board", "board.toml"], |folder, _| {
         make_fifo(&folder.join("frames"));
         fs::write(folder.join("board.toml"), profile).expect("a file");
@@ -42,17 +42,20 @@ fn readers_in_other_languages_read_what_was_given_out() {
     until("the control socket", || daemon.status().map(|_| ()));
     let socket = daemon.path("features");
     let mut readers = Vec::new();
-    match built(daemon.folder.path()) {
-        Some(program) => readers.push(("C", Command::new(program))),
-        None => println!("SKIPPED: the reader in C, as there is no cc"),
-    }
-    match python() {
-        Some(python) => {
-            let mut command = Command::new(python);
-            command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/readers/features.py"));
-            readers.push(("Python", command));
+    for (name, socket) in [("features", &socket), ("postcard", &daemon.path("packed"))] {
+        match built(daemon.folder.path(), name) {
+            Some(program) => readers.push((format!("{name}.c"), Command::new(program), socket.clone())),
+            None => println!("SKIPPED: the readers in C, as there is no cc"),
         }
-        None => println!("SKIPPED: the reader in Python, as there is no numpy"),
+        match python() {
+            Some(python) => {
+                let file = format!("{name}.py");
+                let mut command = Command::new(python);
+                command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/readers").join(&file));
+                readers.push((file, command, socket.clone()));
+            }
+            None => println!("SKIPPED: the readers in Python, as there is no numpy"),
+        }
     }
     let _camera = Camera::on(&daemon.path("frames"), usize::MAX);
     let ours = BufReader::new(UnixStream::connect(&socket).expect("it listens"));
@@ -64,7 +67,7 @@ fn readers_in_other_languages_read_what_was_given_out() {
     });
     let running: Vec<_> = readers
         .into_iter()
-        .map(|(name, mut command)| {
+        .map(|(name, mut command, socket)| {
             let command = command.arg(&socket).arg(COUNT.to_string()).stdout(Stdio::piped());
             (name, command.spawn().expect("it starts"))
         })

@@ -60,6 +60,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// Reads one JSON object.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what there is.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(line).map_err(|e| {
+            format!(
+                "this is no command: {e}; write {{\"command\":\"status\"}}, freeze, thaw, save, rollback, teach or forget"
+            )
+        })
+    }
+
     /// Longest wait for its answer.
     fn patience(&self) -> Duration {
         match self {
@@ -109,6 +121,25 @@ impl Doers {
         let gone = "the daemon is ending";
         doer.send(Request { command, reply }).map_err(|_| gone)?;
         answer.recv_timeout(patience).map_err(|_| gone)?
+    }
+}
+
+/// What may be asked of a daemon by a way out, such as a topic of a broker.
+#[derive(Clone)]
+pub struct Entry {
+    pub shared: Arc<Shared>,
+    pub doers: Doers,
+}
+
+impl Entry {
+    /// Answers the bytes of a command as the control socket does, but for a rollback.
+    pub fn answer(&self, command: &[u8]) -> String {
+        let reply = match Command::parse(command) {
+            Ok(Command::Rollback { .. }) => Err("lessons are rolled back by the control socket only".into()),
+            Ok(command) => answer(command, &self.shared, &self.doers),
+            Err(problem) => Err(problem),
+        };
+        told(reply)
     }
 }
 
@@ -218,24 +249,27 @@ fn serve(stream: &UnixStream, shared: &Shared, doers: &Doers) -> std::io::Result
         if lines.by_ref().take(MOST_BYTES).read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let reply = if is_welcome(stream) { answer(&line, shared, doers) } else { Err("not your daemon".into()) };
-        let reply = match reply {
-            Ok(value) => json!({ "ok": true, "value": value }),
-            Err(problem) => json!({ "ok": false, "error": problem }),
+        let reply = match is_welcome(stream) {
+            true => Command::parse(line.as_bytes()).and_then(|command| answer(command, shared, doers)),
+            false => Err("not your daemon".into()),
         };
-        writeln!(&*stream, "{reply}")?;
+        writeln!(&*stream, "{}", told(reply))?;
         if !line.ends_with('\n') {
             return Ok(());
         }
     }
 }
 
-fn answer(line: &str, shared: &Shared, doers: &Doers) -> Reply {
-    let command = serde_json::from_str(line).map_err(|e| {
-        format!(
-            "this is no command: {e}; write {{\"command\":\"status\"}}, freeze, thaw, save, rollback, teach or forget"
-        )
-    })?;
+/// What came of a command, on a line.
+fn told(reply: Reply) -> String {
+    let reply = match reply {
+        Ok(value) => json!({ "ok": true, "value": value }),
+        Err(problem) => json!({ "ok": false, "error": problem }),
+    };
+    reply.to_string()
+}
+
+fn answer(command: Command, shared: &Shared, doers: &Doers) -> Reply {
     if command == Command::Status {
         return serde_json::to_value(shared.status()).map_err(|e| e.to_string());
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::status::Shared;
+use crate::bus::TransportStatus;
 
 /// Answers at `address` on a thread of its own until the process ends; gives back where it listens.
 ///
@@ -136,6 +138,7 @@ impl Collector for FromStatus {
         counter("features", "Features made", s.features.perceived)?;
         counter("features_late", "Features after their deadline", s.features.late)?;
         counter("features_unread", "Features that their reader had no time for", s.features.unread)?;
+        counter("messages_missed", "Messages that a reader of a socket had no time for", s.features.missed)?;
         counter("features_withheld", "Samples without a feature as the encoder was damaged", s.features.withheld)?;
         counter("features_went_stale", "Times that features went stale", s.features.went_stale)?;
         counter("samples_learned", "Samples taken in by the learner", s.learning.observed)?;
@@ -161,6 +164,18 @@ impl Collector for FromStatus {
             counter("store_saves", "Checkpoints written", store.saves)?;
             counter("store_failures", "Checkpoints that could not be written", store.failures)?;
             counter("store_written_bytes", "Bytes written by checkpoints", store.bytes_written)?;
+        }
+        let ways: [(&str, &str, fn(&TransportStatus) -> u64); 3] = [
+            ("transport_sent", "Messages that a way out took", |t| t.sent),
+            ("transport_dropped", "Messages that a way out had no time for, or that it was away for", |t| t.dropped),
+            ("transport_failures", "Times that a way out failed", |t| t.failures),
+        ];
+        for (name, help, value) in ways {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for transport in &s.transports {
+                let label = [("transport", transport.name.as_str())];
+                ConstCounter::new(value(transport)).encode(family.encode_family(&label)?)?;
+            }
         }
         Ok(())
     }

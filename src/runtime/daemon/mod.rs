@@ -89,8 +89,7 @@ pub struct Setup {
     pub opened: Option<Box<dyn Source>>,
     /// The profile's store, where the disk can be written.
     pub store: Option<Store>,
-    /// The socket must be there; otherwise a daemon whose socket is in use goes without.
-    pub must_control: bool,
+    pub control: ControlSocket,
     /// Samples to perceive at most.
     pub samples: Option<u64>,
     /// Lanes that the learner was made for.
@@ -100,8 +99,64 @@ pub struct Setup {
     pub signals: Signals,
 }
 
+/// Whether a daemon opens its control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    Never,
+    /// A daemon whose socket is in use goes without.
+    IfFree,
+    Must,
+}
+
+impl Setup {
+    /// For a program that this crate is part of: `profile` with a learner of one lane, to the end of its source. A control
+    /// socket is opened where the profile names one. The sources and the disk are as the profile has them, and it is not read
+    /// again.
+    pub fn new(profile: Profile) -> Self {
+        let control = if profile.control.socket.is_some() { ControlSocket::Must } else { ControlSocket::Never };
+        Setup {
+            profile,
+            reload: Box::new(|| Err("this program does not read its profile again".into())),
+            opened: None,
+            store: None,
+            control,
+            samples: None,
+            lanes: 1,
+            planned_bytes: 0,
+            signals: Signals::default(),
+        }
+    }
+}
+
 /// Runs `learner` until the source ends or a signal comes; features and decisions go to `bus` and to the ways out that the
 /// profile names.
+///
+/// ```
+/// use nestling::board::Profile;
+/// use nestling::bus::{Bus, Message, Terms};
+/// use nestling::learner::{Learner, Options};
+/// use nestling::runtime::daemon::{Setup, run};
+/// use nestling::sample::Seed;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let profile = Profile::parse("here", "source = 'sim:rover'\n[learn]\nfrozen = true")?;
+/// let (spec, options) = (nestling::model::load("n5")?, Options::new(Seed(7)));
+/// let mut memory = vec![0; Learner::plan(&spec, &options)?.block_len()];
+/// let mut learner = Learner::new(&spec, &options, &mut memory)?;
+///
+/// // At most 16 messages wait. A recording or the simulator waits for us, a live stream would not: the oldest would be dropped.
+/// let mut bus = Bus::new();
+/// let messages = bus.subscribe("mine", 16, Terms { waits: true, ends: true });
+/// let reader = std::thread::spawn(move || {
+///     let features = messages.filter(|message| matches!(**message, Message::Feature(_)));
+///     features.count()
+/// });
+/// let status = run(Setup { samples: Some(20), ..Setup::new(profile) }, &mut learner, bus)?;
+/// assert_eq!(status.features.perceived, 20);
+/// assert_eq!(reader.join().expect("no panic"), 20);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`DaemonError`]; the store holds what was learned all the same.
@@ -130,7 +185,7 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
     let teacher = (!profile.controller.is_empty()).then_some(teacher);
     let doers = Doers { learning, teacher };
     let pressed = Buttons::open(&profile.pins, &profile.button).map_err(|e| DaemonError::System(e.to_string()))?;
-    let _control = open_control(&profile, setup.must_control, &shared, doers.clone())?;
+    let _control = open_control(&profile, setup.control, &shared, doers.clone())?;
     #[cfg(feature = "metrics")]
     if let Some(address) = profile.control.metrics {
         metrics::serve(address, shared.clone()).map_err(DaemonError::System)?;
@@ -165,7 +220,7 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
     spawn("nestling-source", read)?;
 
     bus.set_live(live);
-    outlets::open(&profile, &shared, &mut bus)?;
+    outlets::open(&profile, &shared, &doers, &mut bus)?;
     shared.transports.change(|counts| *counts = bus.counts());
     let (to_learner, from_stream) = sync_channel::<Record>(RING);
     let (give_back, spare) = sync_channel::<Record>(RING + 2);
@@ -244,14 +299,17 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
 
 fn open_control(
     profile: &Profile,
-    must: bool,
+    how: ControlSocket,
     shared: &Arc<Shared>,
     doers: Doers,
 ) -> Result<Option<Control>, DaemonError> {
+    if how == ControlSocket::Never {
+        return Ok(None);
+    }
     let path = profile.control.socket.clone().unwrap_or_else(control::default_socket);
     match Control::listen(&path, shared.clone(), doers) {
         Ok(control) => Ok(Some(control)),
-        Err(problem) if must => Err(problem.into()),
+        Err(problem) if how == ControlSocket::Must => Err(problem.into()),
         Err(problem) => {
             eprintln!("nestling: going on without control: {problem}");
             Ok(None)

@@ -1,6 +1,9 @@
 //! The ways out that a profile names, opened.
 
+use std::sync::Arc;
+
 use super::DaemonError;
+use super::control::Doers;
 use super::status::Shared;
 use crate::board::Profile;
 use crate::bus::lines::Lines;
@@ -12,8 +15,9 @@ use crate::control::log::Log;
 /// Opens them all and adds them to `bus`.
 ///
 /// # Errors
-/// Of a socket in use, a log that cannot be written, or a thread that the system does not give.
-pub fn open(profile: &Profile, shared: &Shared, bus: &mut Bus) -> Result<(), DaemonError> {
+/// Of a socket in use, a log that cannot be written, a way out that this program was built without, or a thread that the
+/// system does not give.
+pub fn open(profile: &Profile, shared: &Arc<Shared>, doers: &Doers, bus: &mut Bus) -> Result<(), DaemonError> {
     // Nobody waits for readers of a socket, whatever the stream.
     let never = Terms::default();
     let output = &profile.output;
@@ -37,9 +41,17 @@ pub fn open(profile: &Profile, shared: &Shared, bus: &mut Bus) -> Result<(), Dae
         let memory = crate::bus::shm::SharedMemory::open(&table.service).map_err(DaemonError::System)?;
         add(bus, "shm", memory, never)?;
     }
+    #[cfg(feature = "mqtt")]
+    if let Some(table) = &profile.mqtt {
+        let mqtt = crate::bus::mqtt::Mqtt::open(table, &profile.name, answer(shared, doers));
+        add(bus, "mqtt", mqtt.map_err(DaemonError::System)?, never)?;
+    }
+    #[cfg(not(feature = "mqtt"))]
+    let _ = doers;
     for (table, asked, built) in [
         ("zenoh", profile.zenoh.is_some(), cfg!(feature = "zenoh")),
         ("shm", profile.shm.is_some(), cfg!(feature = "shm")),
+        ("mqtt", profile.mqtt.is_some(), cfg!(feature = "mqtt")),
     ] {
         if asked && !built {
             let remedy = format!("build nestling with --features {table}, or take the table out");
@@ -48,6 +60,13 @@ pub fn open(profile: &Profile, shared: &Shared, bus: &mut Bus) -> Result<(), Dae
         }
     }
     Ok(())
+}
+
+/// Who answers commands that come by a way out.
+#[cfg(feature = "mqtt")]
+fn answer(shared: &Arc<Shared>, doers: &Doers) -> crate::bus::command::Answer {
+    let entry = super::control::Entry { shared: shared.clone(), doers: doers.clone() };
+    Arc::new(move |command: &[u8]| entry.answer(command))
 }
 
 fn add(bus: &mut Bus, name: &str, transport: impl Transport + 'static, terms: Terms) -> Result<(), DaemonError> {
