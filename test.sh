@@ -37,6 +37,8 @@ style() {
 
 test_() {
   need /usr/lib/python3/dist-packages/numpy python3-numpy
+  need /usr/sbin/mosquitto mosquitto
+  need mosquitto_sub mosquitto-clients
   cargo test --features full
 }
 

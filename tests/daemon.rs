@@ -13,6 +13,9 @@ use serde_json::Value;
 
 #[path = "daemon/harness.rs"]
 mod harness;
+#[cfg(feature = "mqtt")]
+#[path = "daemon/mqtt.rs"]
+mod mqtt;
 #[path = "daemon/programs.rs"]
 mod programs;
 #[path = "daemon/readers.rs"]

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use super::message::Message;
 
-/// Changed where older readers would misread what is sent.
+/// Another one for whatever is changed in a message.
 pub const VERSION: u8 = 1;
 /// A longer frame is not read.
 pub const MOST_BYTES: usize = 1 << 20;

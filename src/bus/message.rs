@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Values;
 use crate::sample::{EncoderVersion, Micros};
 
-/// What goes out. Its order and that of its fields are part of the packed form ([`super::frame`]): extend at the end only.
+/// What goes out. Its order and that of its fields are the packed form ([`super::frame`]), whose version changes with them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
     Feature(Feature),

@@ -174,7 +174,6 @@ fn a_broker_hears_what_is_decided_and_whoever_may_publish_commands() {
     // Killed, it says nothing more; the broker says it for it.
     daemon.signal(Signal::KILL);
     hear(&heard, "rover/status", |text| text == "offline");
-    assert_eq!(hear(&heard, "rover/status", |text| text == "offline" || text == "online").len() > 0, true);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn python() -> Option<&'static str> {
 
 /// A reader in C, built.
 fn built(folder: &Path, name: &str) -> Option<PathBuf> {
-    let program = folder.join(name);
+    let program = folder.join(format!("{name}.reader"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/readers/{name}.c"));
     let tried =
         Command::new("cc").args(["-Wall", "-Wextra", "-Werror", "-O1", "-o"]).arg(&program).arg(source).status();
