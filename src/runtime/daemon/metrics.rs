@@ -165,7 +165,8 @@ impl Collector for FromStatus {
             counter("store_failures", "Checkpoints that could not be written", store.failures)?;
             counter("store_written_bytes", "Bytes written by checkpoints", store.bytes_written)?;
         }
-        let ways: [(&str, &str, fn(&TransportStatus) -> u64); 3] = [
+        type Count = fn(&TransportStatus) -> u64;
+        let ways: [(&str, &str, Count); 3] = [
             ("transport_sent", "Messages that a way out took", |t| t.sent),
             ("transport_dropped", "Messages that a way out had no time for, or that it was away for", |t| t.dropped),
             ("transport_failures", "Times that a way out failed", |t| t.failures),
