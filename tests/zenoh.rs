@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hiroz_cdr::{CdrReader, LittleEndian};
+use hiroz_cdr::{CdrReader, CdrWriter, LittleEndian};
 use rustix::process::Signal;
 use serde_json::Value;
 use zenoh::{Config, Session, Wait};
@@ -141,6 +141,64 @@ fn without_a_router_features_go_their_other_ways() {
     assert_eq!(status["features"]["stale"], false);
     let (_, ended_well, log) = daemon.end();
     assert!(ended_well && log.matches("no session with").count() == 1 && log.contains("zenoh.connect"), "{log}");
+}
+
+/// nestling between a camera's topic and its own: stamps of features are those of the images that they are of.
+#[test]
+fn images_of_a_topic_become_features_with_their_stamps() {
+    let endpoint = format!("tcp/127.0.0.1:{}", free_port());
+    let mut config = Config::default();
+    for (key, value) in [
+        ("mode", "'router'".to_owned()),
+        ("listen/endpoints", format!("['{endpoint}']")),
+        ("scouting/multicast/enabled", "false".into()),
+    ] {
+        config.insert_json5(key, &value).expect(key);
+    }
+    let router = zenoh::open(config).wait().expect("a router");
+    let profile = format!(
+        "source = 'zenoh:/camera/image_raw?connect={endpoint}'\nmodel = 'quick.toml'\n[zenoh]\nconnect = ['{endpoint}']\n"
+    );
+    let arrived = router.declare_subscriber("0/nestling/feature/**").wait().expect("a subscriber");
+    let daemon = started(&profile);
+    // Written by another encoder, as a version of ROS 2 without hashes names it.
+    let key = "0/camera/image_raw/sensor_msgs::msg::dds_::Image_/TypeHashNotSupported";
+    let image = |n: u32| {
+        let mut bytes = vec![0, 1, 0, 0];
+        let mut body = Vec::new();
+        let mut writer = CdrWriter::<LittleEndian>::new(&mut body);
+        writer.write_i32(1_700_000_000);
+        writer.write_u32(n * 1_000_000);
+        writer.write_string("camera");
+        writer.write_u32(16);
+        writer.write_u32(16);
+        writer.write_string("mono8");
+        writer.write_u8(0);
+        writer.write_u32(16);
+        writer.write_u32(256);
+        writer.write_bytes(&(0..256).map(|i| ((n * 37 + i * (n % 7 + 1)) % 251) as u8).collect::<Vec<_>>());
+        bytes.append(&mut body);
+        bytes
+    };
+    let mut stamps = Vec::new();
+    for n in 0..900 {
+        router.put(key, image(n)).wait().expect("it goes out");
+        if let Ok(Some(feature)) = arrived.recv_timeout(std::time::Duration::from_millis(20)) {
+            let bytes = feature.payload().to_bytes();
+            let mut reader = CdrReader::<LittleEndian>::new(&bytes[4..]);
+            assert_eq!(reader.read_i32().unwrap(), 1_700_000_000);
+            stamps.push(reader.read_u32().unwrap());
+        }
+        if stamps.len() == 40 {
+            break;
+        }
+    }
+    assert_eq!(stamps.len(), 40, "{}", daemon.log());
+    assert!(stamps.is_sorted_by(|a, b| a < b) && stamps.iter().all(|stamp| stamp % 1_000_000 == 0), "{stamps:?}");
+    // What is no image is passed over and counted.
+    router.put(key, vec![0, 1, 0, 0, 9]).wait().expect("it goes out");
+    router.put(key, image(901)).wait().expect("it goes out");
+    daemon.once("the damage", |s| s["source"]["damaged"].as_u64() >= Some(1));
 }
 
 /// Python with the packages of an independent reader: the one that `NESTLING_ROS_PYTHON` names, or the system's.

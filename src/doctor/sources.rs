@@ -69,6 +69,7 @@ fn one(text: &str, root: &Root, hardware: &dyn Hardware) -> Check {
                 )
         }
         Scheme::Sim => Check::ok(&name, "the simulator needs nothing"),
+        Scheme::Zenoh => Check::ok(&name, "a topic; whether its router answers shows when it runs"),
         Scheme::Pipe if path == "-" => Check::ok(&name, "standard input"),
         Scheme::Pipe if !root.exists(path) => Check::warn(
             &name,

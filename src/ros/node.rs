@@ -1,6 +1,7 @@
 //! A node in a ROS 2 graph over zenoh, as `rmw_zenoh_cpp` writes it: what a topic's key is, the tokens by which others see the
 //! node and its topics, and what goes along with each message. No router or library of ROS 2 is part of it.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -180,11 +181,18 @@ pub struct Subscriber {
 }
 
 /// A message as it came.
-pub struct Arrived {
+pub struct Arrived(Sample);
+
+impl Arrived {
     /// In CDR with its header.
-    pub message: Vec<u8>,
+    pub fn message(&self) -> Cow<'_, [u8]> {
+        self.0.payload().to_bytes()
+    }
+
     /// Its number at its publisher, and whose it is.
-    pub number: Option<(i64, [u8; 16])>,
+    pub fn number(&self) -> Option<(i64, [u8; 16])> {
+        self.0.attachment().and_then(|attached| numbered(&attached.to_bytes()))
+    }
 }
 
 impl Subscriber {
@@ -194,10 +202,7 @@ impl Subscriber {
     /// [`NodeError`] where the session has ended.
     pub fn take(&self, patience: Duration) -> Result<Option<Arrived>, NodeError> {
         let sample = self.subscriber.recv_timeout(patience).map_err(failed("a topic"))?;
-        Ok(sample.map(|sample| Arrived {
-            message: sample.payload().to_bytes().into_owned(),
-            number: sample.attachment().and_then(|attached| numbered(&attached.to_bytes())),
-        }))
+        Ok(sample.map(Arrived))
     }
 }
 

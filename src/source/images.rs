@@ -18,6 +18,7 @@ pub struct Images {
     files: Vec<(PathBuf, Option<u32>)>,
     classes: Vec<String>,
     grey: bool,
+    scratch: Vec<u8>,
 }
 
 impl Images {
@@ -39,35 +40,46 @@ impl Images {
             let problem = format!("{} lies beside the folders of the classes", stray.display());
             return Err(SourceError::file(path, problem, "move it into a class's folder, or away"));
         }
-        let mut images = Images { path: path.to_owned(), files, classes, grey: false };
+        let mut images = Images { path: path.to_owned(), files, classes, grey: false, scratch: Vec::new() };
         if images.files.is_empty() {
             let remedy = "put .png, .jpg or .jpeg files there, one folder for each class";
             return Err(SourceError::file(path, "no images", remedy));
         }
-        let mut record = Record::default();
-        for index in 0..images.files.len() {
-            if let Some(channels) = images.load(index, &mut record)? {
+        let (mut record, mut scratch) = (Record::default(), Vec::new());
+        for (file, _) in &images.files {
+            if let Some(channels) = load(file, &mut scratch, &mut record)? {
                 images.grey = channels == 1;
                 return Ok(images);
             }
         }
         Err(SourceError::file(path, "none of the images can be decoded", "check the files"))
     }
+}
 
-    /// Decodes image `index` as it is; its own number of channels, or `None` where it is damaged.
-    fn load(&self, index: usize, record: &mut Record) -> Result<Option<usize>, SourceError> {
-        let path = &self.files[index].0;
-        let io = |e| SourceError::io(&path.to_string_lossy(), e);
-        if std::fs::metadata(path).map_err(io)?.len() > MAX_FILE {
-            return Ok(None);
-        }
-        let bytes = std::fs::read(path).map_err(io)?;
-        if bytes.starts_with(&[0xff, 0xd8]) {
-            let mut scratch = Vec::new();
-            let decode = |h: jpeg::Header| jpeg::decode(&bytes, h, &mut scratch, record).map(|()| h.channels);
-            return Ok(jpeg::header(&bytes).and_then(decode).ok());
-        }
-        Ok(png(&bytes, record))
+/// Decodes the image file at `path` as it is; its own number of channels, or `None` where it is damaged.
+pub(super) fn load(path: &Path, scratch: &mut Vec<u8>, record: &mut Record) -> Result<Option<usize>, SourceError> {
+    let io = |e| SourceError::io(&path.to_string_lossy(), e);
+    if std::fs::metadata(path).map_err(io)?.len() > MAX_FILE {
+        return Ok(None);
+    }
+    Ok(decode(&std::fs::read(path).map_err(io)?, scratch, record))
+}
+
+/// Decodes a PNG or JPEG image; its own number of channels, or `None` where it is damaged or of another kind.
+pub(super) fn decode(bytes: &[u8], scratch: &mut Vec<u8>, record: &mut Record) -> Option<usize> {
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        let decode = |h: jpeg::Header| jpeg::decode(bytes, h, scratch, record).map(|()| h.channels);
+        return jpeg::header(bytes).and_then(decode).ok();
+    }
+    png(bytes, record)
+}
+
+/// Makes a record of `channels` grey or colour, whichever is wanted.
+pub(super) fn with_channels(channels: usize, grey: bool, record: &mut Record) {
+    match (channels, grey) {
+        (1, false) => to_colour(record),
+        (3, true) => to_grey(record),
+        _ => {}
     }
 }
 
@@ -145,12 +157,8 @@ impl Indexed for Images {
     }
 
     fn read(&mut self, index: usize, record: &mut Record) -> Result<bool, SourceError> {
-        match self.load(index, record)? {
-            None => return Ok(false),
-            Some(1) if !self.grey => to_colour(record),
-            Some(3) if self.grey => to_grey(record),
-            Some(_) => {}
-        }
+        let Some(channels) = load(&self.files[index].0, &mut self.scratch, record)? else { return Ok(false) };
+        with_channels(channels, self.grey, record);
         record.time = Micros(index as u64 * super::mjpeg::FRAME_MICROS);
         record.segment = index as u32;
         record.group = index as u32;

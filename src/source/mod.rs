@@ -25,6 +25,8 @@ mod open;
 pub mod order;
 pub mod pipe;
 mod query;
+#[cfg(feature = "zenoh")]
+mod ros;
 mod scan;
 pub mod sensor;
 pub mod signal;
@@ -35,6 +37,10 @@ pub mod sound_pipe;
 mod table;
 pub mod tokens;
 pub mod uri;
+#[cfg(any(feature = "zenoh", all(feature = "camera", target_pointer_width = "64")))]
+mod yuv;
+#[cfg(feature = "zenoh")]
+pub mod zenoh;
 
 #[cfg(feature = "serial")]
 pub use open::attach;

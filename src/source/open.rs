@@ -94,6 +94,14 @@ fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, Sourc
             "this program was built without sensors",
             "build it with `cargo build --release --features sensors`",
         )),
+        #[cfg(feature = "zenoh")]
+        Scheme::Zenoh => Ok(Box::new(super::zenoh::Topic::open(uri)?)),
+        #[cfg(not(feature = "zenoh"))]
+        Scheme::Zenoh => Err(SourceError::uri(
+            &uri.text,
+            "this program was built without zenoh",
+            "build it with `cargo build --release --features zenoh`",
+        )),
         Scheme::Link => Ok(Box::new(LinkFile::open(&uri.paths[0])?)),
         #[cfg(feature = "serial")]
         Scheme::Serial => Ok(Box::new(super::link::Live::new(attach(uri)?)?)),
@@ -162,6 +170,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         | Scheme::Alsa
         | Scheme::Sim
         | Scheme::Link
+        | Scheme::Zenoh
         | Scheme::Serial
         | Scheme::Imu
         | Scheme::Tof

@@ -41,6 +41,15 @@ pub enum Format {
     S16le,
 }
 
+/// What the messages of a topic are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Message {
+    #[default]
+    Image,
+    Compressed,
+    Imu,
+}
+
 /// Which of the simulated rover's sensors is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sensor {
@@ -124,6 +133,10 @@ pub struct Query {
     pub samples: Option<u64>,
     /// Bits a second of a serial port.
     pub baud: Option<u32>,
+    /// Of a ROS 2 graph: what a topic's messages are, its domain, and the router.
+    pub message: Option<Message>,
+    pub domain: Option<u32>,
+    pub connect: Option<String>,
     pub sensor: Option<Sensor>,
     pub fifo: Option<Fifo>,
     pub form: Option<LogForm>,
@@ -187,6 +200,12 @@ impl Query {
             }
             "sensor" => self.sensor = Some([Sensor::Camera, Sensor::Imu][choice(&["camera", "imu"])?]),
             "fifo" => self.fifo = Some([Fifo::Auto, Fifo::On, Fifo::Off][choice(&["auto", "on", "off"])?]),
+            "type" => {
+                let messages = [Message::Image, Message::Compressed, Message::Imu];
+                self.message = Some(messages[choice(&["image", "compressed", "imu"])?]);
+            }
+            "domain" => self.domain = Some(number(0..=232)? as u32),
+            "connect" => self.connect = Some(value),
             "beside" => self.beside_imu = choice(&["imu"])? == 0,
             "form" => self.form = Some([LogForm::Codes, LogForm::Text][choice(&["codes", "text"])?]),
             "fault" => {

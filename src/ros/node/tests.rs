@@ -85,8 +85,8 @@ fn a_subscriber_gets_what_a_publisher_sends() {
         subscriber.take(Duration::from_millis(100)).unwrap()
     });
     let arrived = arrived.expect("a message within 10 s");
-    assert_eq!(decode::<Text>(&arrived.message).unwrap().data, "hello");
-    assert!(arrived.number.is_some());
+    assert_eq!(decode::<Text>(&arrived.message()).unwrap().data, "hello");
+    assert!(arrived.number().is_some());
 }
 
 #[test]

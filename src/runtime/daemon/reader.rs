@@ -59,7 +59,8 @@ pub struct Reading {
 
 /// The source goes on without us, whoever reads it.
 pub fn is_live(uris: &[String]) -> bool {
-    const LIVE: [&str; 9] = ["pipe:", "camera:", "rpicam:", "alsa:", "serial:", "imu:", "tof:", "adc:", "iio:"];
+    const LIVE: [&str; 10] =
+        ["pipe:", "camera:", "zenoh:", "rpicam:", "alsa:", "serial:", "imu:", "tof:", "adc:", "iio:"];
     uris.iter().any(|uri| LIVE.iter().any(|live| uri.starts_with(live)))
 }
 

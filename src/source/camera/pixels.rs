@@ -1,6 +1,6 @@
 //! From a camera's frames to pixels as everything else takes them: red, green, blue, or grey.
 
-use super::super::{Record, jpeg};
+use super::super::{Record, jpeg, yuv};
 use super::mode::Pixels;
 
 /// How the bytes of a frame lie.
@@ -25,7 +25,7 @@ impl Layout {
     /// Converts a frame into the record; `false` where the frame is damaged. `scratch` is for the JPEG decoder.
     pub fn read(&self, frame: &[u8], scratch: &mut Vec<u8>, record: &mut Record) -> bool {
         let (row, convert): (usize, Convert) = match self.pixels {
-            Pixels::Yuyv => (2 * self.width, yuyv_row),
+            Pixels::Yuyv => (2 * self.width, |from, to| yuv::row(from, yuv::YUYV, to)),
             Pixels::Grey => (self.width, |from, to| to.copy_from_slice(from)),
             Pixels::Mjpeg => return self.read_jpeg(frame, scratch, record),
         };
@@ -77,21 +77,6 @@ fn has_tables(jpeg: &[u8]) -> bool {
     false
 }
 
-/// A row of `Y U Y V` (ITU-R BT.601, 16 to 235, as video is) into red, green, blue. Fractions of 2^16, rounded to nearest.
-fn yuyv_row(from: &[u8], to: &mut [u8]) {
-    for (pair, out) in from.chunks_exact(4).zip(to.chunks_exact_mut(6)) {
-        let [y0, u, y1, v] = [pair[0], pair[1], pair[2], pair[3]].map(i32::from);
-        let (u, v) = (u - 128, v - 128);
-        let (red, green, blue) = (104_597 * v, -25_675 * u - 53_279 * v, 132_201 * u);
-        for (y, rgb) in [y0, y1].into_iter().zip(out.chunks_exact_mut(3)) {
-            let y = 76_309 * (y - 16) + (1 << 15);
-            for (value, colour) in rgb.iter_mut().zip([red, green, blue]) {
-                *value = ((y + colour) >> 16).clamp(0, 255) as u8;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::Data;
@@ -104,23 +89,6 @@ mod tests {
     fn read(layout: Layout, frame: &[u8]) -> Option<Data> {
         let mut record = Record::default();
         layout.read(frame, &mut Vec::new(), &mut record).then_some(record.data)
-    }
-
-    #[test]
-    fn yuyv_is_what_the_standard_says() {
-        let nearest = |x: f64| x.round().clamp(0.0, 255.0) as u8;
-        for (y, u, v) in [(16, 128, 128), (235, 128, 128), (81, 90, 240), (145, 54, 34), (41, 240, 110), (0, 0, 255)] {
-            let (l, cb, cr) =
-                ((f64::from(y) - 16.0) / 219.0, (f64::from(u) - 128.0) / 224.0, (f64::from(v) - 128.0) / 224.0);
-            let red = l + 2.0 * (1.0 - 0.299) * cr;
-            let blue = l + 2.0 * (1.0 - 0.114) * cb;
-            let green = (l - 0.299 * red - 0.114 * blue) / 0.587;
-            let expected = [red, green, blue].map(|c| nearest(255.0 * c));
-            let mut out = [0; 6];
-            yuyv_row(&[y, u, y, v], &mut out);
-            assert_eq!(out[..3], expected, "{y} {u} {v}");
-            assert_eq!(out[3..], expected);
-        }
     }
 
     #[test]
