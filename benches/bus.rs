@@ -23,6 +23,9 @@ const PACE: Duration = Duration::from_millis(1);
 /// How long messages are sent as fast as they are taken.
 const FAST: Duration = Duration::from_secs(3);
 
+/// The run begins at this time (the year 2001), as messages of ROS 2 keep times of the calendar only.
+const CALENDAR: u64 = 1_000_000_000_000_000;
+
 /// What a reader has got: `t_us` of the newest, how many, their bytes, and their latency where they are paced.
 #[derive(Default)]
 struct Got {
@@ -34,7 +37,7 @@ struct Got {
 impl Got {
     /// A message of `bytes` was read that was sent at `time`, in µs from `begun`.
     fn one(&self, begun: Instant, time: u64, bytes: usize) {
-        let late = (begun.elapsed().as_micros() as u64).saturating_sub(time);
+        let late = (begun.elapsed().as_micros() as u64).saturating_sub(time.saturating_sub(CALENDAR));
         self.micros.lock().expect("no panic").push(late.min(u64::from(u32::MAX)) as u32);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.messages.fetch_add(1, Ordering::Release);
@@ -52,6 +55,10 @@ const WAYS: &[Way] = &[
     Way { name: "in process", open: in_process },
     Way { name: "socket, JSON", open: json },
     Way { name: "socket, postcard", open: postcard },
+    #[cfg(feature = "zenoh")]
+    Way { name: "zenoh, CDR", open: zenoh_topic },
+    #[cfg(feature = "shm")]
+    Way { name: "shared memory", open: shared_memory },
     #[cfg(feature = "mqtt")]
     Way { name: "MQTT, features", open: mqtt::open },
 ];
@@ -98,6 +105,55 @@ fn postcard(bus: &mut Bus, folder: &Path, begun: Instant, got: Arc<Got>) {
             if let Message::Feature(feature) = message {
                 got.one(begun, feature.time.0, buffer.len() + 4);
             }
+        }
+    });
+}
+
+/// A topic of a ROS 2 graph, and a session on loopback that decodes its messages.
+#[cfg(feature = "zenoh")]
+fn zenoh_topic(bus: &mut Bus, _: &Path, begun: Instant, got: Arc<Got>) {
+    use nestling::bus::zenoh::Zenoh;
+    use nestling::ros::config::{Mode, ZenohTable};
+    use nestling::ros::messages::{self, Message};
+    use nestling::ros::{decode, node::Node};
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let endpoint = vec![format!("tcp/127.0.0.1:{port}")];
+    let table = ZenohTable { mode: Mode::Peer, connect: Vec::new(), listen: endpoint.clone(), ..ZenohTable::default() };
+    bus.add("zenoh", Zenoh::new(&table, Arc::new(|_: &[u8]| String::new())), Terms::default()).expect("a thread");
+    let reader = ZenohTable { connect: endpoint, node: "reader".into(), ..ZenohTable::default() };
+    std::thread::spawn(move || {
+        // It listens from the first message on.
+        let mut node = loop {
+            match Node::open(&reader) {
+                Ok(node) => break node,
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        let topic = node.subscriber("/nestling/feature", messages::Feature::TYPE, 128).expect("a topic");
+        while let Ok(Some(arrived)) = topic.take(Duration::from_secs(5)) {
+            let bytes = arrived.message();
+            let feature: messages::Feature = decode(&bytes).expect("a feature");
+            got.one(begun, feature.header.stamp.micros().expect("a time").0, bytes.len());
+        }
+    });
+}
+
+/// Shared memory, and a reader in this process that looks every 20 µs.
+#[cfg(feature = "shm")]
+fn shared_memory(bus: &mut Bus, _: &Path, begun: Instant, got: Arc<Got>) {
+    use nestling::bus::shm::{SharedMemory, node, service};
+    let name = format!("nestling/bench/{}", std::process::id());
+    bus.add("shm", SharedMemory::open(&name).expect("shared memory"), Terms::default()).expect("a thread");
+    std::thread::spawn(move || {
+        let node = node::<iceoryx2::prelude::ipc::Service>().expect("shared memory");
+        let reader = service(&node, &name).expect("a service").subscriber_builder().create().expect("a reader");
+        let mut newest = Instant::now();
+        while newest.elapsed() < Duration::from_secs(5) {
+            while let Some(sample) = reader.receive().expect("a service") {
+                got.one(begun, sample.user_header().time_us, sample.payload().len());
+                newest = Instant::now();
+            }
+            std::thread::sleep(Duration::from_micros(20));
         }
     });
 }
@@ -160,7 +216,7 @@ impl Transport for Stalled {
 }
 
 fn fill(feature: &mut Feature, begun: Instant, number: u64) {
-    feature.time = Micros(begun.elapsed().as_micros() as u64);
+    feature.time = Micros(CALENDAR + begun.elapsed().as_micros() as u64);
     if feature.values.is_empty() {
         feature.blocks = vec![Block { len: VALUES as u32, exponent: 5 }];
         feature.values = (0..VALUES).map(|i| (i * 37 % 255) as u8 as i8).collect();

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use hiroz_cdr::{CdrReader, CdrWriter, LittleEndian};
 use rustix::process::Signal;
 use serde_json::Value;
+use zenoh::handlers::RingChannel;
 use zenoh::{Config, Session, Wait};
 
 #[path = "daemon/harness.rs"]
@@ -26,7 +27,7 @@ fn free_port() -> u16 {
 fn daemon(endpoint: &str) -> Daemon {
     let profile = format!(
         "source = 'pipe:frames?format=gray8&width=16&height=16'\nmodel = 'quick.toml'\n[perceive]\nstale_ms = 500\n\
-         [zenoh]\nmode = 'peer'\nconnect = []\nlisten = ['{endpoint}']\nnamespace = '/robot'\ndomain = 7\nframe = 'eye'\n\
+         [zenoh]\nmode = 'peer'\nconnect = []\nlisten = ['{endpoint}']\nnamespace = '/robot'\ndomain = 7\nframe = 'eye'\ncommands = true\n\
          [[controller]]\nname = 'guard'\ndoes = 'alarm'\n"
     );
     started(&profile)
@@ -59,8 +60,13 @@ fn features_decisions_and_health_are_topics_of_a_graph() {
     let endpoint = format!("tcp/127.0.0.1:{}", free_port());
     let daemon = daemon(&endpoint);
     let camera = Camera::on(&daemon.path("frames"), usize::MAX);
+    // Whoever stops reading disturbs nobody: nothing below waits for this one.
+    let stalled = client(&endpoint);
+    let _never_read = stalled.declare_subscriber("7/**").wait().expect("a subscriber");
     let session = client(&endpoint);
-    let arrived = session.declare_subscriber("7/robot/nestling/**").wait().expect("a subscriber");
+    // One that keeps all would hold answers up once it is full.
+    let arrived = session.declare_subscriber("7/robot/nestling/**").with(RingChannel::new(64)).wait();
+    let arrived = arrived.expect("a subscriber");
     let receive = |name: &str| {
         until(name, || {
             let sample = arrived.recv_timeout(PATIENCE).expect("a session");
@@ -107,6 +113,17 @@ fn features_decisions_and_health_are_topics_of_a_graph() {
         reader.read_bool().unwrap()
     };
     assert!(!is_stale(&receive("health")));
+    let ask = |command: &str| {
+        let replies = session.get("7/robot/nestling/command").payload(command).wait().expect("a session");
+        let reply = replies.recv().expect("an answer");
+        let text = reply.result().expect("no error").payload().try_to_string().expect("text").into_owned();
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    assert_eq!(ask(r#"{"command":"freeze"}"#)["ok"], true);
+    daemon.once("ice", |s| s["learning"]["state"] == "frozen");
+    for garbage in ["", "{", &"x".repeat(5000)] {
+        assert_eq!(ask(garbage)["ok"], false);
+    }
     drop(camera);
     until("staleness", || is_stale(&receive("health")).then_some(()));
     daemon.once("the count", |s| {
@@ -159,7 +176,8 @@ fn images_of_a_topic_become_features_with_their_stamps() {
     let profile = format!(
         "source = 'zenoh:/camera/image_raw?connect={endpoint}'\nmodel = 'quick.toml'\n[zenoh]\nconnect = ['{endpoint}']\n"
     );
-    let arrived = router.declare_subscriber("0/nestling/feature/**").wait().expect("a subscriber");
+    let arrived =
+        router.declare_subscriber("0/nestling/feature/**").with(RingChannel::new(64)).wait().expect("a subscriber");
     let daemon = started(&profile);
     // Written by another encoder, as a version of ROS 2 without hashes names it.
     let key = "0/camera/image_raw/sensor_msgs::msg::dds_::Image_/TypeHashNotSupported";

@@ -16,7 +16,7 @@ use crate::net::spec::MAX_LAYERS;
 /// Blocks of a feature that its head has room for.
 pub const MOST_BLOCKS: usize = MAX_LAYERS;
 /// Features that a reader may be behind before it loses some.
-pub const DEPTH: usize = 8;
+pub const DEPTH: usize = 32;
 /// Mantissas for which there is room at first; it grows.
 const ROOM: usize = 4096;
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::command::{Answer, MOST_BYTES, refusal};
 use super::message::Message;
 use super::transport::{SendError, Transport};
 use crate::ros::config::ZenohTable;
@@ -21,6 +22,7 @@ const CALENDAR: Micros = Micros(1_000_000_000_000_000);
 /// See the module.
 pub struct Zenoh {
     table: ZenohTable,
+    answer: Answer,
     graph: Option<Graph>,
     told: Option<Told>,
     /// Encoder and health of the newest feature.
@@ -44,9 +46,9 @@ struct Told {
 }
 
 impl Zenoh {
-    /// A node as `table` says; it is there from the first message on.
-    pub fn new(table: &ZenohTable) -> Self {
-        Zenoh { table: table.clone(), graph: None, told: None, newest: Default::default() }
+    /// A node as `table` says; it is there from the first message on. Commands go to `answer`, where the table allows them.
+    pub fn new(table: &ZenohTable, answer: Answer) -> Self {
+        Zenoh { table: table.clone(), answer, graph: None, told: None, newest: Default::default() }
     }
 
     /// Times since the start of a stream mean nothing to others: such a sample has the time of its arrival.
@@ -58,7 +60,7 @@ impl Zenoh {
 
     fn graph(&mut self) -> Result<&mut Graph, NodeError> {
         if self.graph.is_none() {
-            self.graph = Some(Graph::open(&self.table)?);
+            self.graph = Some(Graph::open(&self.table, &self.answer)?);
         }
         Ok(self.graph.as_mut().expect("it was opened"))
     }
@@ -85,8 +87,16 @@ impl Zenoh {
 }
 
 impl Graph {
-    fn open(table: &ZenohTable) -> Result<Self, NodeError> {
+    fn open(table: &ZenohTable, answer: &Answer) -> Result<Self, NodeError> {
         let mut node = Node::open(table)?;
+        if table.commands {
+            let answer = answer.clone();
+            let bounded = move |command: &[u8]| match command.len() {
+                0..=MOST_BYTES => answer(command),
+                _ => refusal("a command is no longer than 4096 bytes"),
+            };
+            node.answer(&table.topic("command"), bounded)?;
+        }
         Ok(Graph {
             feature: node.publisher(&table.topic("feature"), messages::Feature::TYPE)?,
             decision: node.publisher(&table.topic("decision"), messages::Decision::TYPE)?,

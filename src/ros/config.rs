@@ -24,6 +24,8 @@ pub struct ZenohTable {
     pub node: String,
     /// `frame_id` in the header of what is published.
     pub frame: String,
+    /// Commands, teaching among them, are taken from whoever reaches the session: queries of `DOMAIN/NAMESPACE/NODE/command`.
+    pub commands: bool,
 }
 
 /// How a session stands to others.
@@ -48,6 +50,7 @@ impl Default for ZenohTable {
             namespace: String::new(),
             node: "nestling".into(),
             frame: "nestling".into(),
+            commands: false,
         }
     }
 }

@@ -16,6 +16,9 @@ use super::types::Type;
 /// Messages that a topic's reader may be behind. Readers of the same kind are told so, as part of the quality of service.
 pub const DEPTH: usize = 10;
 
+/// Queries that may wait; of more the oldest are not answered.
+const QUERIES: usize = 8;
+
 /// Why there is no node, or a message does not go out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,6 +107,26 @@ impl Node {
     /// Under what messages on `topic` go out.
     fn key(&self, topic: &str, of: &Type, hash: &str) -> String {
         format!("{}/{}/{}/{hash}", self.domain, topic.trim_matches('/'), of.dds_name())
+    }
+
+    /// Has `answer` answer queries of `name` (of zenoh alone; ROS 2 has no word for them), one after another on a thread that
+    /// ends with the node. What `answer` is given may be of any length.
+    ///
+    /// # Errors
+    /// [`NodeError`]
+    pub fn answer(&self, name: &str, answer: impl Fn(&[u8]) -> String + Send + 'static) -> Result<(), NodeError> {
+        let key = format!("{}/{}", self.domain, name.trim_matches('/'));
+        let queries =
+            self.session.declare_queryable(key).with(RingChannel::new(QUERIES)).wait().map_err(failed(name))?;
+        let work = move || {
+            while let Ok(query) = queries.recv() {
+                let text = answer(&query.payload().map(|payload| payload.to_bytes()).unwrap_or_default());
+                // Whoever asked may have left.
+                let _ = query.reply(query.key_expr().clone(), text).wait();
+            }
+        };
+        let thread = std::thread::Builder::new().name("nestling-command".into()).spawn(work);
+        thread.map(|_| ()).map_err(|e| NodeError::Zenoh { what: name.into(), problem: format!("no thread: {e}") })
     }
 
     pub fn session(&self) -> &Session {

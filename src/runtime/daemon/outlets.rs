@@ -34,7 +34,7 @@ pub fn open(profile: &Profile, shared: &Arc<Shared>, doers: &Doers, bus: &mut Bu
     }
     #[cfg(feature = "zenoh")]
     if let Some(table) = &profile.zenoh {
-        add(bus, "zenoh", crate::bus::zenoh::Zenoh::new(table), never)?;
+        add(bus, "zenoh", crate::bus::zenoh::Zenoh::new(table, answer(shared, doers)), never)?;
     }
     #[cfg(feature = "shm")]
     if let Some(table) = &profile.shm {
@@ -46,7 +46,7 @@ pub fn open(profile: &Profile, shared: &Arc<Shared>, doers: &Doers, bus: &mut Bu
         let mqtt = crate::bus::mqtt::Mqtt::open(table, &profile.name, answer(shared, doers));
         add(bus, "mqtt", mqtt.map_err(DaemonError::System)?, never)?;
     }
-    #[cfg(not(feature = "mqtt"))]
+    #[cfg(not(any(feature = "mqtt", feature = "zenoh")))]
     let _ = doers;
     for (table, asked, built) in [
         ("zenoh", profile.zenoh.is_some(), cfg!(feature = "zenoh")),
@@ -63,7 +63,7 @@ pub fn open(profile: &Profile, shared: &Arc<Shared>, doers: &Doers, bus: &mut Bu
 }
 
 /// Who answers commands that come by a way out.
-#[cfg(feature = "mqtt")]
+#[cfg(any(feature = "mqtt", feature = "zenoh"))]
 fn answer(shared: &Arc<Shared>, doers: &Doers) -> crate::bus::command::Answer {
     let entry = super::control::Entry { shared: shared.clone(), doers: doers.clone() };
     Arc::new(move |command: &[u8]| entry.answer(command))
