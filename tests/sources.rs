@@ -16,6 +16,8 @@ mod recordings;
 mod sound;
 #[path = "sources/tokens.rs"]
 mod tokens;
+#[path = "sources/tubs.rs"]
+mod tubs;
 
 fn try_open(uri: &str) -> Result<Box<dyn Source>, SourceError> {
     open(&[uri.to_owned()], &OpenOptions::default())

@@ -119,6 +119,9 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "tokens" => {
             [&b"a line\nanother line\r\n\n"[..], b"12 14 15 1 3\n", &[0xFF, 0, b'\n', 9]].map(<[u8]>::to_vec).into()
         }
+        "tub" => tubs(),
+        #[cfg(feature = "mcap")]
+        "mcap" => vec![recording(false), recording(true)],
         #[cfg(feature = "flash")]
         "flash" => vec![saved_chip(1), saved_chip(3)],
         "learn" => learns(),
@@ -138,6 +141,52 @@ const PROFILES: [&str; 3] = [
     "[[pin]]\nname = 'wheel'\nline = 'pwmchip0/1'\ndrives = 'servo'\nsafe = 'off'\n[[pin]]\nname = 'm'\nline = 12\ndirection = \
      [5, 6]\ndrives = 'motor'\n[[button]]\nname = 'b'\nline = 4\ndoes = 'teach'\nlabel = 'cup'\n",
 ];
+
+/// A manifest and a catalog, and two records.
+fn tubs() -> Vec<Vec<u8>> {
+    let image = "\"cam/image_array\": \"0_cam_image_array_.jpg\", \"user/angle\": 0.5, \"user/mode\": \"user\"";
+    let record = |n| format!("{{\"_index\": {n}, \"_session_id\": \"a_{n}\", \"_timestamp_ms\": {n}000, {image}}}\r\n");
+    let manifest = "[\"cam/image_array\", \"user/angle\"]\r\n[\"image_array\", \"float\"]\r\n{}\r\n{}\r\n{\"paths\": \
+                    [\"catalog_0.catalog\"], \"current_index\": 3, \"max_len\": 10, \"deleted_indexes\": [1]}\r\n";
+    let old = "{\"cam/image_array\": \"0_cam-image_array_.jpg\", \"user/angle\": -1, \"milliseconds\": 50}";
+    vec![
+        format!("{manifest}\n==\n{}{}{}", record(0), record(1), record(2)).into_bytes(),
+        format!("{old}\n==\n[3]").into_bytes(),
+    ]
+}
+
+/// A recording of ours, or of a robot.
+#[cfg(feature = "mcap")]
+fn recording(of_robot: bool) -> Vec<u8> {
+    use nestling::recording::writer::{About, Writer};
+    use nestling::ros::messages::{self, Header, Time};
+    use nestling::source::{Data, Label, Record};
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("a.mcap");
+    let mut writer = Writer::create(&path, &About::default()).expect("a file");
+    for n in 0..4u8 {
+        let at = Micros(u64::from(n) * 50_000 + 1);
+        let header = || Header { stamp: Time::from(at), frame_id: String::new() };
+        let pixels = vec![n; 24];
+        if of_robot {
+            let (height, width, encoding) = (2, 4, ["rgb8", "mono8", "yuv422", "bgra8"][usize::from(n)].to_owned());
+            let image =
+                messages::Image { header: header(), height, width, encoding, is_bigendian: 0, step: 12, data: &pixels };
+            writer.message("/camera", &image, at).expect("room");
+            let data = jpeg(5, 4, n);
+            let image = messages::CompressedImage { header: header(), format: "jpeg".into(), data: &data };
+            writer.message("/small", &image, at).expect("room");
+            writer.message("/imu", &messages::Imu { header: header(), ..Default::default() }, at).expect("room");
+        } else {
+            let data = Data::Image { pixels, height: 2, width: 4, channels: 3 };
+            let label = Some(Label::Value(f64::from(n)));
+            let record = Record { data, time: at, segment: 0, group: 1, label, beside: vec![1, -1] };
+            writer.sample(&record, n != 2).expect("room");
+        }
+    }
+    writer.finish().expect("room");
+    std::fs::read(&path).expect("what was written")
+}
 
 fn taught() -> Vec<u8> {
     let folder = tempfile::TempDir::new().expect("a folder");
@@ -163,6 +212,8 @@ fn uris() -> Vec<Vec<u8>> {
         "wav:d?name=label_who&label=label&group=who&order=by-label",
         "serial:/dev/tty?baud=115200",
         "npy:x?each=row&stack=3&times=t",
+        "tub:d?label=user/mode&labels=class&range=0.5..1.0&range_of=groups",
+        "mcap:a.mcap,b.mcap?topic=/camera/image_raw&window=64",
     ]
     .map(|text| text.as_bytes().to_vec())
     .into();

@@ -38,6 +38,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pictures", run: pictures },
     Target { name: "sound", run: sound },
     Target { name: "tokens", run: tokens },
+    Target { name: "tub", run: tub },
+    #[cfg(feature = "mcap")]
+    Target { name: "mcap", run: mcap },
     #[cfg(feature = "flash")]
     Target { name: "flash", run: flash },
     Target { name: "learn", run: learn },
@@ -414,6 +417,49 @@ pub fn tokens(data: &[u8]) {
         let path = put(folder, "a.txt", data);
         for query in ["?window=4", "?window=4&by=line", "?window=3&stride=7&rate=2"] {
             read_through(&format!("tokens:{path}{query}"));
+        }
+    });
+}
+
+/// A tub of each version: its manifest and a catalog, or its records.
+pub fn tub(data: &[u8]) {
+    let (first, second) = parts(data);
+    in_folder(|folder| {
+        let image = super::seeds::jpeg(5, 4, 50);
+        fs::create_dir(folder.join("images")).expect("room for a folder");
+        for name in ["images/0_cam_image_array_.jpg", "0_cam-image_array_.jpg"] {
+            put(folder, name, &image);
+        }
+        put(folder, "record_0.json", first);
+        put(folder, "record_7.json", second);
+        put(folder, "exclude.json", second);
+        let uri = format!("tub:{}", folder.display());
+        read_through(&uri);
+        put(folder, "manifest.json", first);
+        put(folder, "catalog_0.catalog", second);
+        for query in
+            ["", "?label=user/mode", "?labels=class&order=by-label", "?smooth=2&range=0.0..0.5&range_of=groups"]
+        {
+            read_through(&format!("{uri}{query}"));
+        }
+    });
+}
+
+/// A recording, by its index, by its contents and by each kind of topic.
+#[cfg(feature = "mcap")]
+pub fn mcap(data: &[u8]) {
+    use nestling::recording::contents::Contents;
+    in_folder(|folder| {
+        let path = put(folder, "a.mcap", data);
+        let counted = Contents::counted(&path);
+        let _ = Contents::indexed(&path).map_err(|problem| problem.to_string());
+        let uri = format!("mcap:{path}");
+        read_through(&uri);
+        read_through(&format!("{uri},{path}?topic=/imu&window=2&stride=3"));
+        for topic in counted.into_iter().flat_map(|contents| contents.topics).take(8) {
+            if !topic.topic.contains(['?', '&', '%', ',']) {
+                read_through(&format!("{uri}?topic={}", topic.topic));
+            }
         }
     });
 }

@@ -16,6 +16,8 @@ pub mod images;
 mod jpeg;
 mod labels;
 pub mod link;
+#[cfg(feature = "mcap")]
+pub mod mcap;
 pub mod mjpeg;
 mod npy;
 pub mod npy_images;
@@ -36,6 +38,7 @@ mod sound;
 pub mod sound_pipe;
 mod table;
 pub mod tokens;
+pub mod tub;
 pub mod uri;
 #[cfg(any(feature = "zenoh", all(feature = "camera", target_pointer_width = "64")))]
 mod yuv;
@@ -243,6 +246,20 @@ impl SourceError {
 }
 
 impl Record {
+    /// Writes the same into `to`, whose buffers are kept.
+    pub(crate) fn copy_into(&self, to: &mut Record) {
+        match &self.data {
+            Data::Image { pixels, height, width, channels } => {
+                to.image_mut(*height, *width, *channels).copy_from_slice(pixels);
+            }
+            Data::Window { readings, length, channels } => {
+                to.window_mut(*length, *channels).copy_from_slice(readings);
+            }
+        }
+        (to.time, to.segment, to.group, to.label) = (self.time, self.segment, self.group, self.label);
+        to.beside.clone_from(&self.beside);
+    }
+
     /// The pixel buffer, kept from the last sample, resized; its dimensions are set.
     pub(crate) fn image_mut(&mut self, height: usize, width: usize, channels: usize) -> &mut Vec<u8> {
         if !matches!(self.data, Data::Image { .. }) {

@@ -12,6 +12,7 @@ use super::order::Ordered;
 use super::pipe::Pipe;
 use super::sim::{LogSource, RoverSource, WorldConfig};
 use super::sound_pipe::SoundPipe;
+use super::tub::TubImages;
 use super::uri::{Format, Scheme, Sensor, Uri};
 use super::{Indexed, Source, SourceError, child, signal_csv, signal_npy, sound, tokens};
 use crate::sample::Seed;
@@ -111,7 +112,22 @@ fn open_whole(uri: &Uri, options: &OpenOptions) -> Result<Box<dyn Source>, Sourc
             "this program was built without serial ports",
             "build it with `cargo build --release --features serial`",
         )),
-        Scheme::Npy | Scheme::Csv | Scheme::Tokens | Scheme::Mjpeg | Scheme::Images | Scheme::Pcm | Scheme::Wav => {
+        #[cfg(feature = "mcap")]
+        Scheme::Mcap => Ok(Box::new(super::mcap::McapSource::open(uri)?)),
+        #[cfg(not(feature = "mcap"))]
+        Scheme::Mcap => Err(SourceError::uri(
+            &uri.text,
+            "this program was built without MCAP files",
+            "build it with `cargo build --release --features mcap`",
+        )),
+        Scheme::Npy
+        | Scheme::Csv
+        | Scheme::Tokens
+        | Scheme::Mjpeg
+        | Scheme::Tub
+        | Scheme::Images
+        | Scheme::Pcm
+        | Scheme::Wav => {
             let inner = open_indexed(uri)?;
             let path = &uri.paths[0];
             let ordered = Ordered::from_query(inner, &uri.query, options.seed);
@@ -143,7 +159,7 @@ pub fn attach(uri: &Uri) -> Result<super::link::Board<serial2::SerialPort>, Sour
     super::link::attach_serial(&uri.paths[0], uri.query.baud.unwrap_or(115_200))
 }
 
-/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:`, `images:`, `pcm:` and `wav:`. `order`,
+/// Opens a data set with random access: `npy:`, `csv:`, `tokens:`, `mjpeg:`, `tub:`, `images:`, `pcm:` and `wav:`. `order`,
 /// `range` and `fault` are not applied.
 ///
 /// # Errors
@@ -161,6 +177,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         Scheme::Csv => Ok(Box::new(signal_csv::open(uri)?)),
         Scheme::Tokens => Ok(Box::new(tokens::open(uri)?)),
         Scheme::Mjpeg => Ok(Box::new(Mjpeg::open(uri)?)),
+        Scheme::Tub => Ok(Box::new(TubImages::open(uri)?)),
         Scheme::Images => Ok(Box::new(Images::open(&uri.paths[0])?)),
         Scheme::Pcm => Ok(Box::new(sound::open_pcm(uri)?)),
         Scheme::Wav => Ok(Box::new(sound::open_wav(uri)?)),
@@ -169,6 +186,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         | Scheme::Rpicam
         | Scheme::Alsa
         | Scheme::Sim
+        | Scheme::Mcap
         | Scheme::Link
         | Scheme::Zenoh
         | Scheme::Serial
@@ -178,7 +196,7 @@ pub fn open_indexed(uri: &Uri) -> Result<Box<dyn Indexed>, SourceError> {
         | Scheme::Iio => Err(SourceError::uri(
             &uri.text,
             "a stream cannot be read at any place",
-            "give npy:, csv:, tokens:, mjpeg:, images:, pcm: or wav:",
+            "give npy:, csv:, tokens:, mjpeg:, tub:, images:, pcm: or wav:",
         )),
     }
 }

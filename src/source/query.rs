@@ -91,6 +91,8 @@ pub enum By {
 /// The queries of a URI. Every field is what was written, `None` where nothing was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
+    /// Topic of a recording.
+    pub topic: Option<String>,
     pub label: Option<String>,
     pub labels: Option<Labels>,
     pub group: Option<String>,
@@ -167,6 +169,7 @@ impl Query {
             )),
         };
         match key {
+            "topic" => self.topic = Some(value),
             "label" => self.label = Some(value),
             "group" => self.group = Some(value),
             "column" => self.column = Some(value),

@@ -15,6 +15,8 @@ pub enum Scheme {
     Csv,
     Tokens,
     Mjpeg,
+    Tub,
+    Mcap,
     Pipe,
     Camera,
     Rpicam,
@@ -89,6 +91,20 @@ const SCHEMES: &[SchemeRow] = &[
         form: "mjpeg:FRAMES.jpegs[,TABLE.csv]",
         paths: 1..=2,
         queries: &["label", "labels", "group", "smooth", "rate", "order", "seed", "range", "range_of"],
+    },
+    SchemeRow {
+        name: "tub",
+        scheme: Scheme::Tub,
+        form: "tub:DIR",
+        paths: 1..=1,
+        queries: &["label", "labels", "smooth", "rate", "order", "seed", "range", "range_of"],
+    },
+    SchemeRow {
+        name: "mcap",
+        scheme: Scheme::Mcap,
+        form: "mcap:FILE.mcap[,FILE.mcap...]",
+        paths: 1..=4096,
+        queries: &["topic", "window", "stride"],
     },
     SchemeRow {
         name: "pipe",
@@ -306,7 +322,10 @@ impl Uri {
             ("labels come from Y.npy and from a column at once", "leave one of them out")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && q.labels.is_some() && q.label.is_none() {
             ("labels= without labels", "write npy:X.npy,Y.npy, or add &label=COLUMN&segments=FILE.csv")
-        } else if self.scheme != Scheme::Npy && (q.labels.is_some() || q.smooth.is_some()) && q.label.is_none() {
+        } else if !matches!(self.scheme, Scheme::Npy | Scheme::Tub)
+            && (q.labels.is_some() || q.smooth.is_some())
+            && q.label.is_none()
+        {
             ("labels or smooth without label", "add &label=COLUMN")
         } else if self.scheme == Scheme::Npy && self.paths.len() == 1 && derived {
             ("combine, diff or smooth without labels", "write npy:X.npy,Y.npy")
