@@ -27,6 +27,13 @@ need() { # need COMMAND PACKAGE, or need FILE PACKAGE
   [ -e "$1" ] || command -v "$1" >/dev/null || echo "note: $1 is missing and could not be installed (package $2)"
 }
 
+# Python libraries that tests hold us against, where there is an index that has them.
+python() { # python PACKAGE…
+  need /usr/share/doc/python3-venv python3-venv
+  [ -x target/python/bin/pip ] || python3 -m venv target/python >/dev/null 2>&1 || true
+  target/python/bin/pip install --quiet "$@" >/dev/null 2>&1 || echo "note: no Python packages $*: their tests say SKIPPED"
+}
+
 style() {
   cargo fmt --check
   cargo clippy --all-targets -- -D warnings
@@ -39,6 +46,7 @@ test_() {
   need /usr/lib/python3/dist-packages/numpy python3-numpy
   need /usr/sbin/mosquitto mosquitto
   need mosquitto_sub mosquitto-clients
+  python mcap mcap-ros2-support rosbags
   cargo test --features full
 }
 

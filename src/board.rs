@@ -132,6 +132,17 @@ table! {
 }
 
 table! {
+    /// `[record]`
+    pub struct Record {
+        /// MCAP file to which samples, features, health and decisions are written; a number is added to a name that is taken.
+        /// Absent: nothing is recorded.
+        pub path: Option<PathBuf> = None,
+        /// Megabytes after which nothing more is recorded.
+        pub most_mb: u64 = 1000,
+    }
+}
+
+table! {
     /// `[control]`
     pub struct Control {
         /// Unix socket for `status`, `freeze`, `thaw` and `rollback`. Absent: see `runtime::daemon::control`.
@@ -168,6 +179,7 @@ pub struct Profile {
     pub learn: Learn,
     pub store: Store,
     pub output: Output,
+    pub record: Record,
     pub mqtt: Option<MqttTable>,
     pub control: Control,
     /// Absent: no part in a ROS 2 graph.
@@ -196,13 +208,20 @@ impl Profile {
         std::fs::File::open(path).map_err(io)?.take(MOST_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut profile = Self::parse(&name(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let Profile { store, output, mqtt, control, controller, pins, .. } = &mut profile;
+        let Profile { store, output, record, mqtt, control, controller, pins, .. } = &mut profile;
         let password = mqtt.iter_mut().map(|mqtt| &mut mqtt.password_file);
-        for path in [&mut store.path, &mut output.socket, &mut output.postcard, &mut control.socket, &mut pins.folder]
-            .into_iter()
-            .chain(password)
-            .chain(controller.iter_mut().map(|controller| &mut controller.file))
-            .flatten()
+        for path in [
+            &mut store.path,
+            &mut output.socket,
+            &mut output.postcard,
+            &mut record.path,
+            &mut control.socket,
+            &mut pins.folder,
+        ]
+        .into_iter()
+        .chain(password)
+        .chain(controller.iter_mut().map(|controller| &mut controller.file))
+        .flatten()
         {
             *path = folder.join(&*path);
         }
@@ -256,6 +275,7 @@ impl Profile {
         from("memory_mb", self.memory_mb.unwrap_or(1) as f64, self.memory_mb != Some(0), "megabytes, 1 or more")?;
         from("learn.nice", f64::from(learn.nice), (0..=19).contains(&learn.nice), "0 to 19")?;
         from("learn.lessons", learn.lessons as f64, learn.lessons <= 1000, "0 to 1000")?;
+        from("record.most_mb", self.record.most_mb as f64, self.record.most_mb >= 1, "megabytes, 1 or more")?;
         from("store.every_s", store.every_s as f64, store.every_s >= 1, "seconds, 1 or more")?;
         self.check_controllers(path)?;
         let wrong = |(key, value, wanted)| BoardError::Value { path: path.into(), key, value, wanted };
@@ -337,6 +357,7 @@ impl Profile {
             ("store.generations", self.store.generations != new.store.generations),
             ("output", self.output != new.output),
             ("mqtt", self.mqtt != new.mqtt),
+            ("record", self.record != new.record),
             ("control", self.control != new.control),
             ("zenoh", self.zenoh != new.zenoh),
             ("shm", self.shm != new.shm),

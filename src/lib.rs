@@ -63,6 +63,8 @@ pub mod evaluate;
 pub mod model;
 #[cfg(feature = "std")]
 pub mod pins;
+#[cfg(feature = "mcap")]
+pub mod recording;
 #[cfg(feature = "std")]
 pub mod report;
 #[cfg(feature = "std")]

@@ -20,6 +20,9 @@ mod mqtt;
 mod programs;
 #[path = "daemon/readers.rs"]
 mod readers;
+#[cfg(feature = "mcap")]
+#[path = "daemon/recording.rs"]
+mod recording;
 #[path = "daemon/teaching.rs"]
 mod teaching;
 

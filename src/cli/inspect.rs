@@ -1,4 +1,4 @@
-//! `nestling inspect`: what is in a checkpoint or a model file, for people.
+//! `nestling inspect`: what is in a checkpoint, a model file or a recording, for people.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::{model, store};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A checkpoint (.safetensors), a model file (.toml) or the name of a shipped model.
+    /// A checkpoint (.safetensors), a model file (.toml), the name of a shipped model, or a recording (.mcap).
     file: PathBuf,
     /// Write pictures of what a task that rebuilds gives back into this folder: samples as they are, hidden and rebuilt;
     /// of a variational encoder also samples drawn from nothing.
@@ -33,6 +33,12 @@ pub fn run(args: &Args) -> Outcome {
         }
         let spec = model::load(&name)?;
         return Ok(Told { text: layers(&spec)?, json: json!({ "model": spec }) });
+    }
+    if name.ends_with(".mcap") {
+        if args.pictures.is_some() {
+            return Err(UsageError(format!("{name} is a recording; pictures need a checkpoint")).into());
+        }
+        return recording(&name);
     }
     let saved = store::read(&args.file)?;
     let mut text = String::new();
@@ -81,6 +87,37 @@ pub fn run(args: &Args) -> Outcome {
         "pictures": pictures,
     });
     Ok(Told { text, json })
+}
+
+/// The topics of a recording, counted by reading all of it.
+#[cfg(feature = "mcap")]
+fn recording(path: &str) -> Outcome {
+    use crate::recording::contents::Contents;
+    let counted = Contents::counted(path)?;
+    let indexed = Contents::indexed(path)?;
+    let mut text = format!("recording {path}\n");
+    for topic in &counted.topics {
+        let seconds = topic.first_ns.zip(topic.last_ns).map(|(first, last)| last.saturating_sub(first) as f64 / 1e9);
+        let span = seconds.map(|seconds| format!(" over {seconds:.1} s")).unwrap_or_default();
+        let schema = if topic.schema.is_empty() { "no type" } else { &topic.schema };
+        text += &format!("  {:>9} messages{span:<16} {}  {schema} ({})\n", topic.messages, topic.topic, topic.encoding);
+        let told = indexed.as_ref().and_then(|contents| contents.find(&topic.topic));
+        if let Some(told) = told.filter(|told| told.messages != topic.messages) {
+            text += &format!("            where its index tells of {}\n", told.messages);
+        }
+    }
+    if !counted.whole {
+        text += "  it was cut off while it was written, and has no index\n";
+    }
+    if counted.damaged > 0 {
+        text += &format!("  {} times something was damaged and passed over\n", counted.damaged);
+    }
+    Ok(Told { text, json: json!({ "recording": path, "contents": counted, "index": indexed }) })
+}
+
+#[cfg(not(feature = "mcap"))]
+fn recording(_: &str) -> Outcome {
+    Err("this program was built without MCAP files: build it with `cargo build --release --features mcap`".into())
 }
 
 /// The layers of a model as a table.

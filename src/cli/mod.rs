@@ -19,7 +19,7 @@ mod memory;
 mod pictures;
 mod plan;
 mod probe;
-#[cfg(feature = "serial")]
+#[cfg(any(feature = "serial", feature = "mcap"))]
 mod record;
 mod run;
 mod settings;
@@ -82,8 +82,8 @@ enum Verb {
     Import(import::Args),
     /// Build a board's firmware with a model and flash it; an emulated board is run and taught.
     Flash(flash::Args),
-    /// Record what a board's learner takes in, to learn the same bits from it.
-    #[cfg(feature = "serial")]
+    /// Record a source, or what a board's learner takes in, to learn the same bits from it.
+    #[cfg(any(feature = "serial", feature = "mcap"))]
     Record(record::Args),
     /// Tell what a learner of a model will hold and cost, before it runs.
     Plan(plan::Args),
@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
         Verb::Export(args) => export::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Flash(args) => flash::run(args),
-        #[cfg(feature = "serial")]
+        #[cfg(any(feature = "serial", feature = "mcap"))]
         Verb::Record(args) => record::run(args),
         Verb::Plan(args) => plan::run(args),
         Verb::Generate(args) => generate::run(args),

@@ -25,6 +25,7 @@ macro_rules! message {
 message! {
     Time = TIME, Duration = DURATION, Header = HEADER, Text = STRING, Image<'a> = IMAGE, CompressedImage<'a> = COMPRESSED_IMAGE,
     Quaternion = QUATERNION, Vector3 = VECTOR3, Imu = IMU, Feature<'a> = FEATURE, Decision = DECISION, Health = HEALTH,
+    Sample<'a> = SAMPLE, Window = WINDOW,
 }
 
 /// `builtin_interfaces/msg/Time`
@@ -163,6 +164,34 @@ pub struct Decision {
 pub const ALARM_NONE: u8 = 0;
 pub const ALARM_QUIET: u8 = 1;
 pub const ALARM_RAISED: u8 = 2;
+
+/// `nestling_msgs/msg/Sample`; what its fields mean is in `Sample.msg`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample<'a> {
+    pub header: Header,
+    pub time_us: u64,
+    pub segment: u32,
+    pub group: u32,
+    pub learned: bool,
+    /// [`LABEL_NONE`], [`LABEL_CLASS`] or [`LABEL_VALUE`].
+    pub label_kind: u8,
+    pub label: f64,
+    #[serde(with = "octets", borrow)]
+    pub beside: &'a [i8],
+}
+
+pub const LABEL_NONE: u8 = 0;
+pub const LABEL_CLASS: u8 = 1;
+pub const LABEL_VALUE: u8 = 2;
+
+/// `nestling_msgs/msg/Window`; what its fields mean is in `Window.msg`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub header: Header,
+    pub length: u32,
+    pub channels: u32,
+    pub readings: Vec<i16>,
+}
 
 /// `nestling_msgs/msg/Health`; what its fields mean is in `Health.msg`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -57,6 +57,9 @@ pub static DECISION: Type =
 pub static HEALTH: Type =
     Type { name: "nestling_msgs/msg/Health", text: own!("Health"), needs: &[&HEADER, &TIME, &DURATION] };
 
+pub static SAMPLE: Type = Type { name: "nestling_msgs/msg/Sample", text: own!("Sample"), needs: &[&HEADER, &TIME] };
+pub static WINDOW: Type = Type { name: "nestling_msgs/msg/Window", text: own!("Window"), needs: &[&HEADER, &TIME] };
+
 /// All of them.
 pub static TYPES: &[&Type] = &[
     &TIME,
@@ -71,6 +74,8 @@ pub static TYPES: &[&Type] = &[
     &FEATURE,
     &DECISION,
     &HEALTH,
+    &SAMPLE,
+    &WINDOW,
 ];
 
 impl Type {
@@ -125,8 +130,10 @@ fn field(line: &str) -> Option<FieldDescription> {
         "bool" => (TypeId::BOOL, None),
         "int8" => (TypeId::INT8, None),
         "uint8" => (TypeId::UINT8, None),
+        "int16" => (TypeId::INT16, None),
         "int32" => (TypeId::INT32, None),
         "uint32" => (TypeId::UINT32, None),
+        "uint64" => (TypeId::UINT64, None),
         "float32" => (TypeId::FLOAT32, None),
         "float64" => (TypeId::FLOAT64, None),
         "string" => (TypeId::STRING, None),

@@ -27,7 +27,7 @@ mod open;
 pub mod order;
 pub mod pipe;
 mod query;
-#[cfg(feature = "zenoh")]
+#[cfg(any(feature = "zenoh", feature = "mcap"))]
 mod ros;
 mod scan;
 pub mod sensor;
@@ -40,7 +40,7 @@ mod table;
 pub mod tokens;
 pub mod tub;
 pub mod uri;
-#[cfg(any(feature = "zenoh", all(feature = "camera", target_pointer_width = "64")))]
+#[cfg(any(feature = "zenoh", feature = "mcap", all(feature = "camera", target_pointer_width = "64")))]
 mod yuv;
 #[cfg(feature = "zenoh")]
 pub mod zenoh;

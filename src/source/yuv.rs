@@ -2,7 +2,7 @@
 
 /// Where `y0`, `u`, `y1`, `v` are among four bytes.
 pub(super) const YUYV: [usize; 4] = [0, 1, 2, 3];
-#[cfg(feature = "zenoh")]
+#[cfg(any(feature = "zenoh", feature = "mcap"))]
 pub(super) const UYVY: [usize; 4] = [1, 0, 3, 2];
 
 /// A row in `order` (ITU-R BT.601, 16 to 235, as video is) into red, green, blue. Fractions of 2^16, rounded to nearest.

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use super::RING;
-use super::history;
+use super::{history, tap};
 use crate::board::Profile;
 use crate::control;
 use crate::learner::Learner;
@@ -15,7 +15,7 @@ use crate::source::uri::{Scheme, Uri};
 const FRAMES: usize = RING + 4;
 
 /// The parts and their bytes, largest share first by nature: `(name, bytes)`.
-pub fn planned(learner: &mut Learner, block_len: usize, profile: &Profile) -> [(&'static str, usize); 6] {
+pub fn planned(learner: &mut Learner, block_len: usize, profile: &Profile) -> [(&'static str, usize); 7] {
     let (mut state, mut lesson) = (0, 0);
     learner.visit_state(|name, mut numbers| {
         let len = numbers.bytes().len();
@@ -37,6 +37,7 @@ pub fn planned(learner: &mut Learner, block_len: usize, profile: &Profile) -> [(
         ("a checkpoint on its way", checkpoint),
         ("frames that wait", FRAMES * frame),
         ("what is taught", taught),
+        ("samples to be recorded", if profile.record.path.is_some() { tap::QUEUE * frame } else { 0 }),
     ]
 }
 
@@ -57,7 +58,7 @@ mod tests {
     use crate::learner::Options;
     use crate::sample::Seed;
 
-    fn parts(text: &str) -> [(&'static str, usize); 6] {
+    fn parts(text: &str) -> [(&'static str, usize); 7] {
         let profile = Profile::parse("b", text).expect("a sound profile");
         let spec = crate::model::load("n5").expect("a shipped model");
         let options = Options::new(Seed(1));
@@ -70,9 +71,11 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_not_counted_and_frames_are_as_large_as_the_source_says() {
         let little = parts("source = 'sim:rover'\n[learn]\nlessons = 0");
-        assert_eq!(little.map(|(_, bytes)| bytes > 0), [true, true, false, false, false, false]);
-        let much = parts("source = 'camera:0?width=640&height=480'\n[learn]\nlessons = 3\n[store]\npath = 'x'");
-        assert_eq!(much[4].1, FRAMES * 640 * 480 * 3);
+        assert_eq!(little.map(|(_, bytes)| bytes > 0), [true, true, false, false, false, false, false]);
+        let much =
+            "source = 'camera:0?width=640&height=480'\n[learn]\nlessons = 3\n[store]\npath = 'x'\n[record]\npath = 'y'";
+        let much = parts(much);
+        assert_eq!((much[4].1, much[6].1), (FRAMES * 640 * 480 * 3, tap::QUEUE * 640 * 480 * 3));
         let taught = parts("source = 'sim:rover'\n[[controller]]\nname = 'a'\ndoes = 'classify'")[5].1;
         assert!((1_000_000..20_000_000).contains(&taught), "{taught}");
         assert!(much[2].1 > 4 * 4800 && much[3].1 > 4800, "four lessons and a checkpoint of 4.8 k weights: {much:?}");

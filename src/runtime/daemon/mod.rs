@@ -21,9 +21,12 @@ pub mod metrics;
 mod outlets;
 mod perceive;
 mod reader;
+#[cfg(feature = "mcap")]
+mod recorder;
 mod saver;
 pub use saver::options as store_options;
 pub mod status;
+mod tap;
 mod teacher;
 pub use teacher::{EXAMPLES, MOST_EXAMPLES};
 
@@ -163,6 +166,7 @@ impl Setup {
 pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, DaemonError> {
     let Setup { profile, opened, signals, .. } = setup;
     let every = profile.perceive.every;
+    let about = outlets::About::of(&profile, opened.as_deref());
     let (uris, live) = (profile.source.clone(), (is_live(&profile.source) || profile.perceive.pace) && !every);
     let source_status = Arc::new(Watched::new(SourceStatus { uri: uris.clone(), ..SourceStatus::default() }));
     let shared = Arc::new(Shared {
@@ -221,6 +225,7 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
 
     bus.set_live(live);
     outlets::open(&profile, &shared, &doers, &mut bus)?;
+    let tap = outlets::record(&profile, &about, live, &mut bus)?;
     shared.transports.change(|counts| *counts = bus.counts());
     let (to_learner, from_stream) = sync_channel::<Record>(RING);
     let (give_back, spare) = sync_channel::<Record>(RING + 2);
@@ -273,6 +278,7 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
             samples: setup.samples,
             live,
             bus,
+            tap,
             to_learner: &to_learner,
             spare: &spare,
         };

@@ -1,16 +1,39 @@
 //! The ways out that a profile names, opened.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::DaemonError;
 use super::control::Doers;
 use super::status::Shared;
+use super::tap::Tap;
 use crate::board::Profile;
 use crate::bus::lines::Lines;
 use crate::bus::socket::{Format, MessageSocket};
 use crate::bus::{Bus, Terms, Transport};
 use crate::control::config::Does;
 use crate::control::log::Log;
+use crate::source::Source;
+
+/// What the source knows of itself, where it was opened before.
+#[cfg_attr(not(feature = "mcap"), allow(dead_code, reason = "only recordings tell of it"))]
+pub struct About {
+    source: String,
+    classes: Vec<String>,
+    sound_rate: Option<u32>,
+    in_order: bool,
+}
+
+impl About {
+    pub fn of(profile: &Profile, opened: Option<&dyn Source>) -> About {
+        About {
+            source: opened.map_or_else(|| profile.source.join("; then "), |source| source.describe()),
+            classes: opened.map(|source| source.class_names().to_vec()).unwrap_or_default(),
+            sound_rate: opened.and_then(|source| source.sound_rate()),
+            in_order: opened.is_none_or(|source| source.in_order()),
+        }
+    }
+}
 
 /// Opens them all and adds them to `bus`.
 ///
@@ -67,6 +90,43 @@ pub fn open(profile: &Profile, shared: &Arc<Shared>, doers: &Doers, bus: &mut Bu
 fn answer(shared: &Arc<Shared>, doers: &Doers) -> crate::bus::command::Answer {
     let entry = super::control::Entry { shared: shared.clone(), doers: doers.clone() };
     Arc::new(move |command: &[u8]| entry.answer(command))
+}
+
+/// Opens the recording, where the profile names one, and adds it to `bus`. The way of samples to it; where the stream is not
+/// `live`, it waits for that.
+///
+/// # Errors
+/// Of a recording that cannot be written, or a thread that the system does not give.
+pub fn record(profile: &Profile, about: &About, live: bool, bus: &mut Bus) -> Result<Option<Tap>, DaemonError> {
+    match &profile.record.path {
+        Some(path) => open_recording(profile, path, about, live, bus).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(feature = "mcap")]
+fn open_recording(
+    profile: &Profile,
+    path: &Path,
+    about: &About,
+    live: bool,
+    bus: &mut Bus,
+) -> Result<Tap, DaemonError> {
+    use super::recorder::Recorder;
+    use crate::recording::writer;
+    let About { source, classes, sound_rate, in_order } = about;
+    let (source, classes) = (source.clone(), classes.clone());
+    let about = writer::About { source, classes, sound_rate: *sound_rate, in_order: *in_order, expected: None };
+    let (tap, tapped) = super::tap::tap(live);
+    let recorder = Recorder::open(&profile.record, path, &about, tapped).map_err(DaemonError::System)?;
+    add(bus, "recording", recorder, Terms { waits: true, ..Terms::default() })?;
+    Ok(tap)
+}
+
+#[cfg(not(feature = "mcap"))]
+fn open_recording(_: &Profile, path: &Path, _: &About, _: bool, _: &mut Bus) -> Result<Tap, DaemonError> {
+    let remedy = "build it with `--features mcap`, or leave [record] out";
+    Err(DaemonError::System(format!("{}: this program was built without MCAP files: {remedy}", path.display())))
 }
 
 fn add(bus: &mut Bus, name: &str, transport: impl Transport + 'static, terms: Terms) -> Result<(), DaemonError> {

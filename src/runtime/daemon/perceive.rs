@@ -10,6 +10,7 @@ use sd_notify::NotifyState;
 use super::acting::Acting;
 use super::reader::Arrived;
 use super::status::{Shared, Watched};
+use super::tap::Tap;
 use super::{DaemonError, Signals};
 use crate::board::Profile;
 use crate::bus::{Block, Bus, Message, Stale};
@@ -36,10 +37,20 @@ pub struct Perceive<'a> {
     pub live: bool,
     /// Whoever reads features.
     pub bus: Bus,
+    /// The way to the recording; `None` where nothing is recorded.
+    pub tap: Option<Tap>,
     /// None without controllers.
     pub acting: Option<Acting>,
     pub to_learner: &'a SyncSender<Record>,
     pub spare: &'a Receiver<Record>,
+}
+
+/// What became of a record that was to be learned from.
+enum Passed {
+    Learned,
+    Missed,
+    /// Nobody learns any more.
+    Nobody,
 }
 
 /// What the service manager is told.
@@ -139,7 +150,10 @@ impl Perceive<'_> {
             }
             perceived += 1;
             self.give_out(&hand, &feature, limits.deadline());
-            if !frozen && self.pass_on(&mut hand.record) {
+            let copy = self.tap.as_ref().and_then(|tap| tap.copy(&hand.record));
+            let passed = if frozen { Passed::Missed } else { self.pass_on(&mut hand.record) };
+            self.record(copy, matches!(passed, Passed::Learned));
+            if matches!(passed, Passed::Nobody) {
                 break;
             }
         }
@@ -195,23 +209,34 @@ impl Perceive<'_> {
         });
     }
 
-    /// Passes a record on to be learned from, in exchange for another. `true`: nobody learns any more.
-    fn pass_on(&self, record: &mut Record) -> bool {
+    /// Hands a copy of a sample to the recording, where there is one.
+    fn record(&self, copy: Option<Record>, learned: bool) {
+        let Some(tap) = &self.tap else { return };
+        if !copy.is_some_and(|copy| tap.put(copy, learned)) {
+            self.shared.features.change(|s| s.not_recorded += 1);
+        }
+    }
+
+    /// Passes a record on to be learned from, in exchange for another.
+    fn pass_on(&self, record: &mut Record) -> Passed {
         // Records circulate, so that a running stream allocates nothing.
         let next = if self.live { self.spare.try_recv().ok() } else { self.spare.recv().ok() };
         let Some(next) = next else {
             self.shared.learning.change(|s| s.not_learned += 1);
-            return false;
+            return Passed::Missed;
         };
         let full = std::mem::replace(record, next);
         match self.to_learner.try_send(full) {
-            Ok(()) => false,
-            Err(TrySendError::Full(full)) if !self.live => self.to_learner.send(full).is_err(),
+            Ok(()) => Passed::Learned,
+            Err(TrySendError::Full(full)) if !self.live => match self.to_learner.send(full) {
+                Ok(()) => Passed::Learned,
+                Err(_) => Passed::Nobody,
+            },
             Err(TrySendError::Full(_)) => {
                 self.shared.learning.change(|s| s.not_learned += 1);
-                false
+                Passed::Missed
             }
-            Err(TrySendError::Disconnected(_)) => true,
+            Err(TrySendError::Disconnected(_)) => Passed::Nobody,
         }
     }
 

@@ -87,6 +87,8 @@ pub struct FeatureStatus {
     pub withheld: u64,
     /// Features with which a way out had no time for a message.
     pub unread: u64,
+    /// Samples that the recording had no time for, or that came after its end.
+    pub not_recorded: u64,
     /// Version of the encoder of the newest feature.
     pub encoder: u32,
     /// From the arrival of a sample to its feature.

@@ -50,6 +50,12 @@ impl Windows {
         self.passing = 0;
     }
 
+    /// Windows of so many readings without a pause.
+    #[cfg(feature = "mcap")]
+    pub fn count_of(&self, readings: u64) -> u64 {
+        readings.checked_sub(self.length as u64).map_or(0, |more| more / self.stride as u64 + 1)
+    }
+
     /// Adds a reading; `true` where it completes a window, which is then in `record`.
     pub fn add(&mut self, axes: [i16; AXES], time: Micros, segment: u32, record: &mut Record) -> bool {
         if segment != self.segment {
