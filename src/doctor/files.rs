@@ -16,7 +16,8 @@ pub(super) fn check(profile: &Profile, planned: Option<&Planned>, root: &Root, h
         Some(path) => store(path, profile, planned, root, hardware),
         None => Check::warn("store", "none: what is learned is lost at the end", "write [store] path"),
     }];
-    for (name, path) in [("features", &profile.output.socket), ("control", &profile.control.socket)] {
+    let Profile { output, control, .. } = profile;
+    for (name, path) in [("features", &output.socket), ("postcard", &output.postcard), ("control", &control.socket)] {
         checks.extend(path.as_deref().map(|path| socket(name, path, root)));
     }
     for controller in &profile.controller {
