@@ -61,6 +61,8 @@ pub mod doctor;
 pub mod evaluate;
 #[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 #[cfg(feature = "std")]
 pub mod pins;
 #[cfg(feature = "mcap")]

@@ -30,6 +30,16 @@ pub struct ChannelScale {
 }
 
 impl ChannelScale {
+    /// Running mean, in 1/256 of a reading.
+    pub fn mean(&self) -> i32 {
+        self.mean
+    }
+
+    /// `i8 = (reading − mean) · factor / 2^16`.
+    pub fn factor(&self) -> i32 {
+        self.factor
+    }
+
     /// Takes note of `length` values of one sample, in 1/256. The factor is then still to be set.
     pub(super) fn see(&mut self, values: impl Iterator<Item = i64> + Clone, length: i64) {
         let mean = values.clone().sum::<i64>() / length;

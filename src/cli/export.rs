@@ -20,8 +20,11 @@ use crate::{model, store};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The checkpoint to export.
+    /// The checkpoint to export, or a network that `nestling import` made.
     checkpoint: PathBuf,
+    #[cfg(feature = "onnx")]
+    #[command(flatten)]
+    network: super::onnx::ExportArgs,
     /// The image to write [default: the board's name, or the model's, with .img].
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -47,6 +50,10 @@ pub struct Exported {
 }
 
 pub fn run(args: &Args) -> Outcome {
+    #[cfg(feature = "onnx")]
+    if args.network.is_given() {
+        return super::onnx::export(&args.checkpoint, &args.network);
+    }
     let board = args.board.as_deref().map(|name| Board::find(name, args.boards.as_deref())).transpose()?;
     let spec = args.model.as_deref().map(model::load).transpose()?;
     let exported = export(&args.checkpoint, spec.as_ref())?;

@@ -13,11 +13,14 @@ use crate::store;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// An image that `nestling export` or a board wrote.
+    /// An image that `nestling export` or a board wrote; or, by the ending .onnx, a network.
     image: PathBuf,
     /// The checkpoint to write.
     #[arg(long, default_value = "nestling.safetensors", value_name = "FILE")]
     out: PathBuf,
+    #[cfg(feature = "onnx")]
+    #[command(flatten)]
+    network: super::onnx::ImportArgs,
 }
 
 /// The bytes of a file at an address that an image may have.
@@ -44,6 +47,10 @@ impl Block {
 }
 
 pub fn run(args: &Args) -> Outcome {
+    #[cfg(feature = "onnx")]
+    if super::onnx::is_onnx(&args.image) {
+        return super::onnx::import(&args.image, &args.out, &args.network);
+    }
     let block = Block::read(&args.image)?;
     let wrong = |problem: &dyn std::fmt::Display| format!("{}: {problem}", args.image.display());
     let image = Image::parse(block.bytes()).map_err(|e| wrong(&e))?;

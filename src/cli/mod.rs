@@ -16,6 +16,8 @@ mod inspect;
 mod learn;
 mod learn_float;
 mod memory;
+#[cfg(feature = "onnx")]
+mod onnx;
 mod pictures;
 mod plan;
 mod probe;
@@ -76,9 +78,9 @@ enum Verb {
     Forget(teach::Forget),
     /// Tell what is in a checkpoint or a model.
     Inspect(inspect::Args),
-    /// Write a checkpoint as the image that a board's firmware holds.
+    /// Write a checkpoint as the image that a board's firmware holds, or as a network for other programs.
     Export(export::Args),
-    /// Write an image as a checkpoint.
+    /// Write an image, or a network, as a checkpoint.
     Import(import::Args),
     /// Build a board's firmware with a model and flash it; an emulated board is run and taught.
     Flash(flash::Args),

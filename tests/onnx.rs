@@ -1,0 +1,193 @@
+//! Encoders out to ONNX and back: the bits of the integer network, of a round trip, and of ONNX Runtime where it is there.
+
+#![cfg(feature = "onnx")]
+
+use std::path::Path;
+use std::process::Command;
+
+use nestling::fixed::random::Draws;
+use nestling::kernels::Kernels;
+use nestling::learner::{Alone, Did, Learner, Options};
+use nestling::model;
+use nestling::net::spec::{InputKind, Spec};
+use nestling::onnx::export::{Format, export};
+use nestling::onnx::{Runner, back, encoder};
+use nestling::runtime::perceiver::Exchange;
+use nestling::sample::{Micros, Sample, Seed, Values};
+
+/// The numbers of sample `number` for `spec`: blobs that move, sines with noise, codes that follow one another.
+fn numbers(spec: &Spec, number: u64) -> (Vec<u8>, Vec<i16>) {
+    let draws = Draws::new(Seed(9), number, 7);
+    let input = &spec.input;
+    let any = |element: usize, below: u32| draws.below(element as u32, below) as i32;
+    match input.kind {
+        InputKind::Image => {
+            let (h, w) = (input.height as i32, input.width as i32);
+            let (y0, x0, tint) = (any(0, h as u32), any(1, w as u32), any(2, 100));
+            let pixel = |at: i32| {
+                let (c, x, y) = (at % 3, at / 3 % w, at / 3 / w);
+                let near = (y - y0).abs() + (x - x0).abs() < h / 3;
+                let value =
+                    60 + 20 * c + if near { tint + 30 * (c - 1) } else { (x * 90) / w } + any(at as usize + 8, 24);
+                value.clamp(0, 255) as u8
+            };
+            let channels = input.channels as i32;
+            let pixels = (0..h * w * channels).map(|at| pixel(if channels == 1 { 3 * at } else { at }));
+            (pixels.collect(), Vec::new())
+        }
+        InputKind::Tokens => {
+            let start = any(0, input.vocabulary as u32) as usize;
+            let code = |at: usize| ((start + at * 7 + any(at + 8, 3) as usize) % input.vocabulary) as i16;
+            (Vec::new(), (0..input.width).map(code).collect())
+        }
+        _ => {
+            let (length, channels) =
+                if input.kind == InputKind::Audio { (input.rate as usize, 1) } else { (input.width, input.channels) };
+            let (speed, phase) = (1 + any(0, 40), any(1, 1000));
+            let reading = |at: usize| {
+                let (t, c) = ((at / channels) as i32, (at % channels) as i32);
+                let wave = ((t * speed * 13 + phase + c * 200) % 1000 - 500).abs() * (6 + c);
+                (wave - 1500 + any(at + 8, 300)) as i16
+            };
+            (Vec::new(), (0..length * channels).map(reading).collect())
+        }
+    }
+}
+
+fn with_sample<T>(spec: &Spec, number: u64, f: impl FnOnce(&Sample) -> T) -> T {
+    let (pixels, readings) = numbers(spec, number);
+    let input = &spec.input;
+    let values = match input.kind {
+        InputKind::Image => {
+            Values::Image { pixels: &pixels, height: input.height, width: input.width, channels: input.channels }
+        }
+        InputKind::Window => Values::Window { readings: &readings, length: input.width, channels: input.channels },
+        _ => Values::Window { readings: &readings, length: readings.len(), channels: 1 },
+    };
+    f(&Sample { values, time: Micros(number * 30_000), segment: 0 })
+}
+
+/// The layers of a shipped model, taught for some samples only.
+fn small(name: &str) -> Spec {
+    let mut spec = model::load(name).expect("a shipped model");
+    spec.dictionary.samples = 24;
+    spec.dictionary.patches = 2;
+    for pretext in &mut spec.pretext {
+        pretext.batch = pretext.batch.min(4);
+    }
+    spec.replay.capacity = 16;
+    spec.replay.fresh = 1;
+    spec.guard.lesson_steps = 2;
+    spec.guard.canaries = spec.guard.canaries.min(8);
+    spec
+}
+
+/// Calls `f` with a learner of `spec` that has published something.
+fn learned(spec: &Spec, f: impl FnOnce(&mut Learner)) {
+    let options = Options::new(Seed(5));
+    let mut memory = vec![0; Learner::plan(spec, &options).expect("a plan").block_len()];
+    let mut learner = Learner::new(spec, &options, &mut memory).expect("enough memory");
+    for number in 0..600 {
+        with_sample(spec, number, |sample| learner.observe(sample)).expect("a sample of the model");
+        while learner.step(&Alone) != Did::Idle {}
+        if number > 120 && encoder::of(&learner).is_ok() {
+            return f(&mut learner);
+        }
+    }
+    panic!("{}: nothing was published", spec.name);
+}
+
+/// Stored samples and features of them, by the learner's own perceiver.
+fn perceived(learner: &Learner, count: u64) -> (Vec<Vec<u8>>, Vec<Vec<i8>>) {
+    let (_exchange, mut perceiver) = Exchange::new(learner);
+    let of = |number: u64| {
+        let mut feature = vec![0; perceiver.feature_dim()];
+        with_sample(learner.spec(), 5000 + number, |sample| perceiver.perceive(sample, &mut feature))
+            .expect("a sample");
+        (perceiver.stored().to_vec(), feature)
+    };
+    (0..count).map(of).unzip()
+}
+
+/// Runs `run.py`; `None` where ONNX Runtime is not there.
+fn onnx_runtime(model: &[u8], input: &[u8]) -> Option<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [file, from, to] = ["model.onnx", "input", "output"].map(|name| folder.path().join(name));
+    std::fs::write(&file, model).and_then(|()| std::fs::write(&from, input)).expect("room");
+    let python = std::env::var("NESTLING_PYTHON").unwrap_or_else(|_| "python3".into());
+    if !Command::new(&python).args(["-c", "import onnxruntime"]).output().is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/run.py");
+    let output = Command::new(python).arg(script).args([&file, &from, &to]).output().expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(std::fs::read(to).expect("an output"))
+}
+
+/// A stored sample as the exported graph takes it: codes have 32 bits there.
+fn as_graph_takes(spec: &Spec, stored: &[u8]) -> Vec<u8> {
+    if spec.input.kind != InputKind::Tokens {
+        return stored.to_vec();
+    }
+    stored.as_chunks().0.iter().flat_map(|&pair| i32::from(u16::from_le_bytes(pair)).to_le_bytes()).collect()
+}
+
+fn cosine(a: &[f32], b: &[i8]) -> f64 {
+    let b: Vec<f32> = b.iter().map(|&v| f32::from(v)).collect();
+    nestling::onnx::calibrate::cosine(a, &b)
+}
+
+const SAMPLES: u64 = 8;
+
+#[test]
+fn every_shipped_encoder_is_the_same_in_integers_by_onnx_runtime_and_back_again() {
+    let mut skipped = false;
+    for &(name, _) in model::SHIPPED {
+        let spec = small(name);
+        learned(&spec, |learner| {
+            let network = encoder::of(learner).expect("a learned encoder");
+            let (stored, features) = perceived(learner, SAMPLES);
+            let mut runner = Runner::new(&network, Kernels::detect()).expect("a network");
+            for (stored, feature) in stored.iter().zip(&features) {
+                runner.run(stored);
+                assert!(runner.feature() == *feature, "{name}: the integer network gives other bits");
+            }
+            let metadata = back::metadata(learner, &network).expect("a spec");
+            let input: Vec<u8> = stored.iter().flat_map(|stored| as_graph_takes(&spec, stored)).collect();
+            for format in [Format::Float, Format::Qdq] {
+                let bytes = export(&network, format, &metadata);
+                let exported = back::parse(name, &bytes).expect("our own file").expect("our own format");
+                assert_eq!(exported.spec, spec);
+                let options = Options { kernels: Kernels::Reference, ..Options::new(Seed(77)) };
+                let mut memory = vec![0; Learner::plan(&spec, &options).expect("a plan").block_len()];
+                let mut back = Learner::new(&spec, &options, &mut memory).expect("enough memory");
+                exported.restore(&mut back).expect("our own file");
+                let again = encoder::of(&back).expect("an encoder");
+                assert!(again == network, "{name}: {format:?} does not come back");
+                assert!(perceived(&back, SAMPLES).1 == features, "{name}: features of {format:?} do not come back");
+                let Some(output) = onnx_runtime(&bytes, &input) else {
+                    skipped = true;
+                    continue;
+                };
+                match format {
+                    Format::Float => {
+                        let output: Vec<f32> = bytemuck::pod_collect_to_vec(&output);
+                        let rows = output.chunks_exact(network.feature_dim()).zip(&features);
+                        let least = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
+                        println!("{name:13} float  cosine at least {least:.6}");
+                        assert!(least > 0.999, "{name}: {least}");
+                    }
+                    Format::Qdq => {
+                        let ours: Vec<i8> = features.concat();
+                        let differ = ours.iter().zip(&output).filter(|(a, b)| **a != **b as i8).count();
+                        println!("{name:13} qdq    {differ} of {} numbers differ", ours.len());
+                        assert!(differ * 1000 <= ours.len() && ours.len() == output.len(), "{name}: {differ}");
+                    }
+                }
+            }
+        });
+    }
+    if skipped {
+        println!("SKIPPED: python3 has no onnxruntime; NESTLING_PYTHON names another python");
+    }
+}
