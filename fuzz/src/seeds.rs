@@ -126,11 +126,95 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "flash" => vec![saved_chip(1), saved_chip(3)],
         "learn" => learns(),
         "taught" => vec![taught()],
+        #[cfg(feature = "onnx")]
+        "onnx" => onnx(),
         "profile" => PROFILES.map(|text| text.as_bytes().to_vec()).into(),
         #[cfg(feature = "ros")]
         "cdr" => messages(),
         _ => Vec::new(),
     }
+}
+
+/// A network of all that is read: convolution, normalisation, depthwise, sum, pools, dense layer.
+#[cfg(feature = "onnx")]
+pub fn network() -> nestling::onnx::proto::Model {
+    use nestling::onnx::proto::{
+        Attribute, Dimension, Extent, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
+    };
+    const FLOAT: i32 = 1;
+    let tensor = |name: &str, dims: &[i64], scale: f32| {
+        let len = dims.iter().product::<i64>() as usize;
+        let float_data = (0..len).map(|at| ((at * 29 + 7) % 23) as f32 * scale - 9.0 * scale).collect();
+        Tensor { dims: dims.to_vec(), data_type: FLOAT, name: name.into(), float_data, ..Default::default() }
+    };
+    let node = |op: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]| {
+        let attribute = |(name, values): &(&str, &[i64])| {
+            let (ints, i) = if *name == "group" { (Vec::new(), values[0]) } else { (values.to_vec(), 0) };
+            let r#type = if *name == "group" { 2 } else { 7 };
+            Attribute { name: (*name).into(), ints, i, r#type, ..Default::default() }
+        };
+        Node {
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![output.into()],
+            name: format!("the {output}"),
+            op_type: op.into(),
+            attribute: attributes.iter().map(attribute).collect(),
+            domain: String::new(),
+        }
+    };
+    let value = |name: &str, dims: &[i64]| {
+        let dim = dims.iter().map(|&n| Dimension { extent: Some(Extent::Value(n)) }).collect();
+        let tensor_type = Some(TensorType { elem_type: FLOAT, shape: Some(Shape { dim }) });
+        ValueInfo { name: name.into(), r#type: Some(Type { tensor_type }), doc_string: String::new() }
+    };
+    let ones = Tensor { float_data: vec![1.0, 0.8, 1.2, 0.9], ..tensor("ones", &[4], 0.0) };
+    let graph = Graph {
+        node: vec![
+            node("Conv", &["x", "w0"], "conv", &[("kernel_shape", &[3, 3]), ("strides", &[2, 2]), ("pads", &[1; 4])]),
+            node("BatchNormalization", &["conv", "ones", "b", "b", "ones"], "norm", &[]),
+            node("Relu", &["norm"], "relu", &[]),
+            node("Conv", &["relu", "w1", "b"], "deep", &[("pads", &[1; 4]), ("group", &[4])]),
+            node("Add", &["deep", "relu"], "sum", &[]),
+            node("MaxPool", &["sum"], "max", &[("kernel_shape", &[2, 2]), ("strides", &[2, 2])]),
+            node("GlobalAveragePool", &["max"], "mean", &[]),
+            node("Flatten", &["mean"], "row", &[]),
+            node("Gemm", &["row", "w2"], "out", &[]),
+        ],
+        name: "tiny".into(),
+        initializer: vec![
+            tensor("w0", &[4, 1, 3, 3], 0.06),
+            ones,
+            tensor("b", &[4], 0.02),
+            tensor("w1", &[4, 1, 3, 3], 0.05),
+            tensor("w2", &[4, 3], 0.1),
+        ],
+        input: vec![value("x", &[1, 1, 8, 8])],
+        output: vec![value("out", &[1, 3])],
+    };
+    let opset_import = vec![OperatorSet { domain: String::new(), version: 17 }];
+    Model { ir_version: 8, graph: Some(graph), opset_import, ..Default::default() }
+}
+
+#[cfg(feature = "onnx")]
+fn onnx() -> Vec<Vec<u8>> {
+    use nestling::onnx::{back, calibrate, encoder, export, file, graph, lower};
+    let foreign = network().bytes();
+    let graph = graph::parse("x", &foreign, None).expect("a sound file");
+    let float = lower::lower(&graph, &lower::Options::default()).expect("a sound network");
+    let pixels = calibrate::Pixels { mean: vec![0.5], deviation: vec![0.3] };
+    let sample: Vec<u8> = (0..64u8).map(|at| at.wrapping_mul(53)).collect();
+    let integer = calibrate::calibrate(&float, &pixels, &[sample]).expect("a sound network");
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("n");
+    file::write(&path, &integer).expect("room");
+    let qdq = export::export(&integer, export::Format::Qdq, &[]);
+    let ours = with_learner(&small("image"), |learner| {
+        observe(learner, 5 * SAMPLES);
+        let network = encoder::of(learner).expect("a learned encoder");
+        let metadata = back::metadata(learner, &network).expect("a model");
+        export::export(&network, export::Format::Float, &metadata)
+    });
+    vec![foreign, qdq, ours, std::fs::read(path).expect("what was written")]
 }
 
 const PROFILES: [&str; 3] = [

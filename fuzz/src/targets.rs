@@ -49,6 +49,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "bus", run: bus },
     #[cfg(feature = "ros")]
     Target { name: "cdr", run: cdr },
+    #[cfg(feature = "onnx")]
+    Target { name: "onnx", run: onnx },
 ];
 
 /// Samples read of each source.
@@ -522,4 +524,49 @@ pub fn learn(data: &[u8]) {
             assert!(!problem.to_string().is_empty());
         }
     });
+}
+
+/// A network of others, an encoder of ours, a network in integers: read, made, and where it is small, run.
+#[cfg(feature = "onnx")]
+fn onnx(data: &[u8]) {
+    use nestling::onnx::{Runner, back, calibrate, export, file, graph, lower};
+    let run = |network: &nestling::onnx::Network, stored: &[u8]| {
+        let Ok(mut runner) = Runner::new(network, Kernels::Reference) else { return };
+        runner.run(stored);
+        assert_eq!(runner.feature().len(), network.feature_dim());
+        let _ = export::export(network, export::Format::Qdq, &[]);
+    };
+    if let Ok(Some(exported)) = back::parse("x", data) {
+        let options = Options { kernels: Kernels::Reference, ..Options::new(Seed(0)) };
+        if let Ok(plan) = Learner::plan(&exported.spec, &options)
+            && plan.block_len() <= MOST_BYTES
+        {
+            let mut memory = vec![0; plan.block_len()];
+            if let Ok(mut learner) = Learner::new(&exported.spec, &options, &mut memory) {
+                let _ = exported.restore(&mut learner);
+            }
+        }
+    }
+    if let Ok(Some(network)) = file::parse("x", data) {
+        let stored = network.input.stored_len();
+        if network.macs() <= MOST_WORK && stored <= MOST_WORK {
+            run(&network, &vec![90; stored]);
+        }
+    }
+    let graph = match graph::parse("x", data, None) {
+        Ok(graph) => graph,
+        Err(problem) => return assert!(!problem.to_string().is_empty()),
+    };
+    match lower::lower(&graph, &lower::Options { size: Some((8, 8)), output: None }) {
+        Err(problem) => assert!(!problem.to_string().is_empty()),
+        Ok(float) if float.work() <= MOST_WORK => {
+            let channels = float.input.channels;
+            let pixels = calibrate::Pixels { mean: vec![0.5; channels], deviation: vec![0.25; channels] };
+            let sample: Vec<u8> = (0..float.input.len()).map(|at| (at * 37) as u8).collect();
+            if let Ok(network) = calibrate::calibrate(&float, &pixels, std::slice::from_ref(&sample)) {
+                run(&network, &sample);
+            }
+        }
+        Ok(_) => {}
+    }
 }

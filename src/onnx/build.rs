@@ -104,27 +104,29 @@ impl Builder {
     }
 
     /// One scale and its zero, shared by all who ask for the same.
-    fn scale(&mut self, scale: f32) -> (String, String) {
-        let (name, zero) = (format!("scale.{:08x}", scale.to_bits()), "zero".to_string());
+    fn scale(&mut self, scale: f32, positive: bool) -> (String, String) {
+        let kind = if positive { data_type::UINT8 } else { data_type::INT8 };
+        let (scale_name, zero) = (format!("scale.{:08x}", scale.to_bits()), format!("zero.{}", data_type::name(kind)));
         let known = |graph: &proto::Graph, name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
-        if !known(&self.graph, &name) {
-            self.floats(&name, &[], &[scale]);
+        if !known(&self.graph, &scale_name) {
+            self.floats(&scale_name, &[], &[scale]);
         }
         if !known(&self.graph, &zero) {
-            self.bytes(&zero, &[], &[0]);
+            self.constant(&zero, kind, &[], vec![0]);
         }
-        (name, zero)
+        (scale_name, zero)
     }
 
-    pub fn quantize(&mut self, name: &str, floats: &str, scale: f32) -> String {
-        let (scale, zero) = self.scale(scale);
+    /// Floats as `uint8` where none is negative, else as `int8`.
+    pub fn quantize(&mut self, name: &str, floats: &str, scale: f32, positive: bool) -> String {
+        let (scale, zero) = self.scale(scale, positive);
         let node = format!("{name}.quantize");
         self.named("QuantizeLinear", &node, &[floats, &scale, &zero], name, &[])
     }
 
     /// The floats of the mantissas `name`, by a node of its own for each who reads them: so runtimes find the pattern.
-    pub fn dequantize(&mut self, name: &str, scale: f32) -> String {
-        let (scale, zero) = self.scale(scale);
+    pub fn dequantize(&mut self, name: &str, scale: f32, positive: bool) -> String {
+        let (scale, zero) = self.scale(scale, positive);
         let number = self.graph.node.len();
         self.node("DequantizeLinear", &format!("{name}.float{number}"), &[name, &scale, &zero], &[])
     }

@@ -27,10 +27,13 @@ const IR_VERSION: i64 = 7;
 
 /// The bytes of `network` in an ONNX file, with `metadata` as its properties.
 pub fn export(network: &Network, format: Format, metadata: &[(String, String)]) -> Vec<u8> {
-    let mut writer = Writer { network, format, graph: Builder::default(), values: Vec::new() };
+    let mut writer = Writer { network, format, graph: Builder::default(), values: Vec::new(), positive: vec![false] };
     let input = writer.input();
     writer.values.push(input);
     for node in &network.nodes {
+        let keeps = !matches!(node.op, Op::Conv { .. } | Op::Lookup { .. });
+        let positive = node.low >= 0 || (keeps && node.inputs.iter().all(|&value| writer.positive[value]));
+        writer.positive.push(positive);
         let value = writer.node(node);
         writer.values.push(value);
     }
@@ -75,8 +78,12 @@ struct Writer<'n> {
     network: &'n Network,
     format: Format,
     graph: Builder,
-    /// Names of the tensors of all values so far, `[N, channels, height, width]`: floats, or 8-bit mantissas.
+    /// Names of the tensors of all values so far, `[N, channels, height, width]`: floats, or mantissas, as `uint8` where
+    /// none is negative and else as `int8`. Runtimes on x86 have integer products for the former, and exact ones for up to
+    /// 127.
     values: Vec<String>,
+    /// Whether a value is never negative.
+    positive: Vec<bool>,
 }
 
 impl Writer<'_> {
@@ -129,41 +136,44 @@ impl Writer<'_> {
             // Its rows are looked up in the first node.
             Input::Codes { .. } => return "codes".into(),
         };
-        if self.is_float() { map } else { self.quantize("input", &map, self.network.input.exponent(), 1.0) }
+        if self.is_float() { map } else { self.quantize("input", &map, self.network.input.exponent(), 1.0, false) }
     }
 
     /// The floats of a value.
     fn floats(&mut self, value: usize) -> String {
         let name = self.values[value].clone();
-        self.floats_of(&name, self.network.exponent(value))
+        self.floats_of(&name, value)
     }
 
-    fn floats_of(&mut self, name: &str, exponent: i32) -> String {
-        if self.is_float() { name.into() } else { self.graph.dequantize(name, 2f32.powi(exponent)) }
+    /// The floats of `name`, which are those of a value or some of its channels.
+    fn floats_of(&mut self, name: &str, value: usize) -> String {
+        if self.is_float() {
+            return name.into();
+        }
+        self.graph.dequantize(name, 2f32.powi(self.network.exponent(value)), self.positive[value])
     }
 
-    fn quantize(&mut self, name: &str, floats: &str, exponent: i32, nudge: f32) -> String {
-        self.graph.quantize(name, floats, 2f32.powi(exponent) * nudge)
+    fn quantize(&mut self, name: &str, floats: &str, exponent: i32, nudge: f32, positive: bool) -> String {
+        self.graph.quantize(name, floats, 2f32.powi(exponent) * nudge, positive)
     }
 
-    /// What [`Node`] rounds and clamps, of floats that lie within its bounds but for those of 8 bits.
+    /// What [`Node`] rounds and clamps, of the value that is being made.
     fn narrow(&mut self, name: &str, node: &Node, floats: &str, nudge: f32) -> String {
         let unit = 2f32.powi(node.exponent);
         let (low, high) = (f32::from(node.low) * unit, f32::from(node.high) * unit);
+        let positive = self.positive.last() == Some(&true);
         if self.is_float() {
             return self.graph.clip(name, floats, low, high);
         }
-        if node.low < 0 && node.high == 127 {
-            return self.quantize(name, floats, node.exponent, nudge);
+        if !positive && node.high == 127 {
+            return self.quantize(name, floats, node.exponent, nudge, false);
         }
-        // Rounded before it is cut off, so that a runtime sees a convolution between integers.
-        let sum = self.quantize(&format!("{name}.sum"), floats, node.exponent, nudge);
-        let sum = self.graph.dequantize(&sum, unit);
-        let cut = match node.high {
-            127 => self.graph.node("Relu", &format!("{name}.relu"), &[&sum], &[]),
-            _ => self.graph.clip(&format!("{name}.clip"), &sum, low, high),
-        };
-        self.quantize(name, &cut, node.exponent, 1.0)
+        // Rounded before it is cut off at 127, so that a runtime sees a convolution between integers. The type itself cuts
+        // off what is negative.
+        let sum = self.quantize(&format!("{name}.sum"), floats, node.exponent, nudge, positive);
+        let sum = self.graph.dequantize(&sum, unit, positive);
+        let cut = self.graph.clip(&format!("{name}.clip"), &sum, low, high);
+        self.quantize(name, &cut, node.exponent, 1.0, positive)
     }
 
     fn node(&mut self, node: &Node) -> String {
@@ -208,7 +218,8 @@ impl Writer<'_> {
                         f32::from(node.low) * unit,
                         f32::from(node.high) * unit,
                     );
-                    return self.quantize(name, &x, node.exponent, 1.0);
+                    let positive = self.positive.last() == Some(&true);
+                    return self.quantize(name, &x, node.exponent, 1.0, positive);
                 }
                 self.narrow(name, node, &x, 1.0)
             }
@@ -216,9 +227,11 @@ impl Writer<'_> {
                 let mut parts = Vec::new();
                 for (at, &input) in node.inputs.iter().enumerate() {
                     let mut part = self.values[input].clone();
-                    if !self.is_float() && self.network.exponent(input) != node.exponent {
+                    let positive = self.positive.last() == Some(&true);
+                    let same = self.network.exponent(input) == node.exponent && self.positive[input] == positive;
+                    if !self.is_float() && !same {
                         let floats = self.floats(input);
-                        part = self.quantize(&format!("{name}.{at}"), &floats, node.exponent, 1.0);
+                        part = self.quantize(&format!("{name}.{at}"), &floats, node.exponent, 1.0, positive);
                     }
                     parts.push(part);
                 }
@@ -230,7 +243,8 @@ impl Writer<'_> {
                 let pads = [0, 0, *top, *left, 0, 0, bottom, right].map(|n| n as i64);
                 let pads = self.graph.integers(&format!("{name}.pads"), &pads);
                 let x = self.graph.node("Pad", &format!("{name}.pad"), &[&x, &pads], &[]);
-                if self.is_float() { x } else { self.quantize(name, &x, node.exponent, 1.0) }
+                let positive = self.positive.last() == Some(&true);
+                if self.is_float() { x } else { self.quantize(name, &x, node.exponent, 1.0, positive) }
             }
         }
     }
@@ -248,7 +262,7 @@ impl Writer<'_> {
             if conv.channels < from.channels {
                 x = self.graph.slice_channels(&format!("{name}.read"), &x, conv.first_channel, conv.channels);
             }
-            let x = self.floats_of(&x, exponent);
+            let x = self.floats_of(&x, value);
             let weight = self.weights(&name, conv, weights, exponents);
             let mut inputs = vec![x, weight];
             if bias.iter().any(|&bias| bias != 0) {
@@ -321,14 +335,18 @@ impl Writer<'_> {
         let ones = self.graph.bytes(&format!("{name}.ones"), &[channels, 1, kernel.0, kernel.1], &ones);
         let ones = self.graph.dequantize_constant(&format!("{name}.weight"), &ones, &[factor], data_type::INT8);
         let x = self.graph.conv(&format!("{name}.conv"), &[&x, &ones], &conv);
-        self.quantize(name, &x, node.exponent, nudge(0, shift as i32))
+        self.narrow(name, node, &x, nudge(0, shift as i32))
     }
 
     /// All blocks of the feature side by side, each in the order `[down, across, channels]`.
     fn output(&mut self) -> proto::ValueInfo {
         let mut blocks = Vec::new();
         for (number, &value) in self.network.outputs.iter().enumerate() {
-            let x = self.values[value].clone();
+            let mut x = self.values[value].clone();
+            if !self.is_float() && self.positive[value] {
+                let to = [("to", vec![i64::from(data_type::INT8)])];
+                x = self.graph.node("Cast", &format!("output{number}.signed"), &[&x], &to);
+            }
             let x = self.graph.transpose(&format!("output{number}.order"), &x, &[0, 2, 3, 1]);
             blocks.push(self.graph.node("Flatten", &format!("output{number}"), &[&x], &[("axis", vec![1])]));
         }

@@ -57,6 +57,19 @@ impl FloatNetwork {
         value.checked_sub(1).map_or(self.input, |node| self.nodes[node].map)
     }
 
+    /// Multiply-adds and numbers of one input.
+    pub fn work(&self) -> usize {
+        let of = |node: &FloatNode| match &node.op {
+            FloatOp::Conv { conv, .. } => conv.macs(),
+            FloatOp::Average { window, .. } | FloatOp::Max(window) => {
+                node.map.len().saturating_mul(window.kernel.0 * window.kernel.1)
+            }
+            _ => 0,
+        };
+        let all = self.nodes.iter().map(|node| of(node).saturating_add(node.map.len()));
+        all.fold(self.input.len(), usize::saturating_add)
+    }
+
     /// All values of one input, which is the first of them.
     pub fn run(&self, input: Vec<f32>) -> Vec<Vec<f32>> {
         let mut values = vec![input];
