@@ -73,7 +73,7 @@ fn small(name: &str) -> Spec {
     spec.dictionary.samples = 24;
     spec.dictionary.patches = 2;
     for pretext in &mut spec.pretext {
-        pretext.batch = pretext.batch.min(4);
+        pretext.batch = Some(pretext.batch.unwrap_or(4).min(4));
     }
     spec.replay.capacity = 16;
     spec.replay.fresh = 1;

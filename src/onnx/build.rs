@@ -1,5 +1,7 @@
 //! Puts nodes and constants of an ONNX graph together. [`super::export`] says which.
 
+use std::collections::HashSet;
+
 use super::network::Window;
 use super::proto::{self, attribute_type, data_type};
 use crate::augment::signal::ChannelScale;
@@ -9,6 +11,9 @@ use crate::kernels::{Conv, Map};
 #[derive(Default)]
 pub struct Builder {
     graph: proto::Graph,
+    /// Names of tensors, and of nodes.
+    taken: HashSet<String>,
+    nodes: HashSet<String>,
 }
 
 /// An attribute: integers; one of them where it is no list.
@@ -21,10 +26,29 @@ fn pair((a, b): (usize, usize)) -> Vec<i64> {
     vec![a as i64, b as i64]
 }
 
+/// `name`, with as many strokes behind it as it takes to be new in `taken`.
+fn free(taken: &mut HashSet<String>, name: &str) -> String {
+    let mut name = name.to_string();
+    while !taken.insert(name.clone()) {
+        name.push('_');
+    }
+    name
+}
+
 impl Builder {
     pub fn finish(mut self, name: &str) -> proto::Graph {
         self.graph.name = name.into();
         self.graph
+    }
+
+    /// Names of inputs and outputs of the graph, which nothing else is to have.
+    pub fn reserve(&mut self, names: &[&str]) {
+        self.taken.extend(names.iter().map(|&name| name.to_string()));
+    }
+
+    /// `name`, or another one where nodes of a network of others are called like ours.
+    fn free(&mut self, name: &str) -> String {
+        free(&mut self.taken, name)
     }
 
     /// A tensor `[N, shape…]` for inputs and outputs.
@@ -36,18 +60,29 @@ impl Builder {
         proto::ValueInfo { name: name.into(), r#type: Some(proto::Type { tensor_type }), doc_string: doc.into() }
     }
 
+    /// The node that makes the graph's output, a name that was reserved.
+    pub fn last(&mut self, op: &str, name: &str, inputs: &[&str], attributes: &[Attribute]) -> String {
+        self.push(op, name, inputs, name, attributes)
+    }
+
     /// A node whose output is called `output`.
     pub fn named(&mut self, op: &str, name: &str, inputs: &[&str], output: &str, attributes: &[Attribute]) -> String {
+        let output = self.free(output);
+        self.push(op, name, inputs, &output, attributes)
+    }
+
+    fn push(&mut self, op: &str, name: &str, inputs: &[&str], output: &str, attributes: &[Attribute]) -> String {
         let attribute = |(name, values): &Attribute| {
             let list = LISTS.contains(name);
             let (kind, i) = if list { (attribute_type::INTS, 0) } else { (attribute_type::INT, values[0]) };
             let ints = if list { values.clone() } else { Vec::new() };
             proto::Attribute { name: (*name).into(), i, ints, r#type: kind, ..Default::default() }
         };
+        let name = free(&mut self.nodes, name);
         self.graph.node.push(proto::Node {
             input: inputs.iter().map(|&input| input.into()).collect(),
             output: vec![output.into()],
-            name: name.into(),
+            name,
             op_type: op.into(),
             attribute: attributes.iter().map(attribute).collect(),
             domain: String::new(),
@@ -61,14 +96,15 @@ impl Builder {
     }
 
     fn constant(&mut self, name: &str, kind: i32, shape: &[usize], raw_data: Vec<u8>) -> String {
+        let name = self.free(name);
         self.graph.initializer.push(proto::Tensor {
             dims: shape.iter().map(|&n| n as i64).collect(),
             data_type: kind,
-            name: name.into(),
+            name: name.clone(),
             raw_data,
             ..Default::default()
         });
-        name.into()
+        name
     }
 
     pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {

@@ -28,6 +28,7 @@ const IR_VERSION: i64 = 7;
 /// The bytes of `network` in an ONNX file, with `metadata` as its properties.
 pub fn export(network: &Network, format: Format, metadata: &[(String, String)]) -> Vec<u8> {
     let mut writer = Writer { network, format, graph: Builder::default(), values: Vec::new(), positive: vec![false] };
+    writer.graph.reserve(&["pixels", "readings", "levels", "codes", "feature"]);
     let input = writer.input();
     writer.values.push(input);
     for node in &network.nodes {
@@ -351,7 +352,7 @@ impl Writer<'_> {
             blocks.push(self.graph.node("Flatten", &format!("output{number}"), &[&x], &[("axis", vec![1])]));
         }
         let inputs: Vec<&str> = blocks.iter().map(String::as_str).collect();
-        let feature = self.graph.named("Concat", "feature", &inputs, "feature", &[("axis", vec![1])]);
+        let feature = self.graph.last("Concat", "feature", &inputs, &[("axis", vec![1])]);
         let kind = if self.is_float() { data_type::FLOAT } else { data_type::INT8 };
         Builder::value_info(&feature, kind, &[self.network.feature_dim()], "the blocks of the feature side by side")
     }
