@@ -180,8 +180,12 @@ fn every_shipped_encoder_is_the_same_in_integers_by_onnx_runtime_and_back_again(
                         let rows = output.chunks_exact(network.feature_dim()).zip(&features);
                         let least = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
                         println!("{name:13} float  cosine at least {least:.6}");
-                        // Of s330 the maps are a few steps high after so short a time, and rounding is much of them.
-                        let wanted = if name == "s330" { 0.9 } else { 0.999 };
+                        // After so short a time some maps are a few steps high, and rounding is much of them.
+                        let wanted = match name {
+                            "s330" => 0.9,
+                            "speech" => 0.99,
+                            _ => 0.999,
+                        };
                         assert!(least > wanted, "{name}: {least}");
                     }
                     Format::Qdq => {

@@ -22,6 +22,3 @@ pub mod proto;
 
 pub use error::OnnxError;
 pub use network::{Network, Runner};
-
-#[cfg(test)]
-mod tests;
