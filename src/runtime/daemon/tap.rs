@@ -22,6 +22,7 @@ pub struct Tapped {
 }
 
 /// Both ends. Where the stream is not `live`, it waits for the recording.
+#[cfg_attr(not(feature = "mcap"), allow(dead_code, reason = "nothing records without MCAP files"))]
 pub fn tap(live: bool) -> (Tap, Tapped) {
     let (to_writer, samples) = sync_channel(QUEUE);
     let (give_back, spare) = sync_channel(QUEUE);
