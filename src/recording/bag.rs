@@ -324,6 +324,10 @@ impl Bag {
 
     /// Takes a record that describes something.
     pub(super) fn take_described(&mut self, opcode: u8, content: &[u8]) -> Option<Event> {
+        // Nothing else is for us, and the library's reading of attachments trusts their lengths.
+        if !matches!(opcode, op::SCHEMA | op::CHANNEL | op::METADATA) {
+            return None;
+        }
         match mcap::parse_record(opcode, content) {
             Ok(Record::Schema { header, .. }) => {
                 self.schemas.insert(header.id, (header.name, header.encoding));
