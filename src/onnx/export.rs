@@ -335,8 +335,14 @@ impl Writer<'_> {
         let ones = vec![1; channels * kernel.0 * kernel.1];
         let ones = self.graph.bytes(&format!("{name}.ones"), &[channels, 1, kernel.0, kernel.1], &ones);
         let ones = self.graph.dequantize_constant(&format!("{name}.weight"), &ones, &[factor], data_type::INT8);
-        let x = self.graph.conv(&format!("{name}.conv"), &[&x, &ones], &conv);
-        self.narrow(name, node, &x, nudge(0, shift as i32))
+        let mut x = self.graph.conv(&format!("{name}.conv"), &[&x, &ones], &conv);
+        if self.positive[node.inputs[0]] {
+            return self.narrow(name, node, &x, nudge(0, shift as i32));
+        }
+        // Ties of both signs up, as ours.
+        let up = self.graph.floats(&format!("{name}.up"), &[], &[factor / 4.0]);
+        x = self.graph.node("Add", &format!("{name}.up.add"), &[&x, &up], &[]);
+        self.narrow(name, node, &x, 1.0)
     }
 
     /// All blocks of the feature side by side, each in the order `[down, across, channels]`.
