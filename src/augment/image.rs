@@ -121,7 +121,7 @@ impl Change {
 
 /// Position of output `i` of `n` in the source, in 1/256 pixel, split into pixel, next pixel and weight of the next.
 #[inline]
-fn tap(i: usize, n: usize, start: i32, len: i32, source: usize) -> (usize, usize, i32) {
+pub(super) fn tap(i: usize, n: usize, start: i32, len: i32, source: usize) -> (usize, usize, i32) {
     let centre = start + ((2 * i as i32 + 1) * len) / (2 * n as i32) - 128;
     let at = centre.clamp(0, (source as i32 - 1) << 8);
     let pixel = (at >> 8) as usize;

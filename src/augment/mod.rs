@@ -1,9 +1,10 @@
 //! From what a source gave to what the encoder takes: [`fit`] for perception, [`image`], [`signal`] and [`audio`] for
-//! the views of the learner; [`token`] for both, of codes. All in integers, all drawn from counters.
+//! the views of the learner; [`token`] and [`latent`] for both, of codes and of maps of another network. All in integers, all drawn from counters.
 
 pub mod audio;
 pub mod fit;
 pub mod image;
+pub mod latent;
 pub mod signal;
 pub mod token;
 

@@ -4,7 +4,7 @@
 
 use super::tensor;
 use crate::augment::signal::ChannelScale;
-use crate::augment::{audio, fit, image, signal, token};
+use crate::augment::{audio, fit, image, latent, signal, token};
 use crate::fixed::random::Draws;
 use crate::fixed::shift_for;
 use crate::kernels::Map;
@@ -30,6 +30,8 @@ pub enum SampleError {
     Sound { bands: usize, columns: usize },
     /// An image without pixels, with other than 1 or 3 channels, or with fewer values than its shape says.
     Image { height: usize, width: usize, channels: usize, values: usize },
+    /// Latents of another shape: height, width, channels.
+    Latents { shape: [usize; 3], wants: [usize; 3] },
     /// Another sensor says more or fewer numbers of a sample than the model takes.
     Beside { numbers: usize, wants: usize },
     /// There is no such layer, or its map is not as long as the buffer.
@@ -68,6 +70,14 @@ impl core::fmt::Display for SampleError {
             SampleError::Kind { wants: InputKind::Audio } => {
                 write!(f, "the model takes sound; give a source such as wav:")
             }
+            SampleError::Kind { wants: InputKind::Latents } => {
+                write!(f, "the model takes latents of a backbone and the source gives sensor windows or sound")
+            }
+            SampleError::Latents { shape: [h, w, c], wants: [height, width, channels] } => write!(
+                f,
+                "the model takes latents of {height}x{width}x{channels} and these are {h}x{w}x{c}; give the backbone that it \
+                 was learned behind"
+            ),
             SampleError::Sound { bands, columns } => write!(
                 f,
                 "the model takes sound of one channel, or maps of it of {bands} bands by {columns} columns; give a source of \
@@ -141,6 +151,15 @@ pub fn store_sample(
             fit::resize(pixels, height, width, channels, network.input, stored);
             Ok(())
         }
+        (Values::Image { pixels, height, width, channels }, InputKind::Latents) => {
+            let map = network.input;
+            if Map::new(height, width, channels) != map || pixels.len() != map.len() {
+                let wants = [map.height, map.width, map.channels];
+                return Err(SampleError::Latents { shape: [height, width, channels], wants });
+            }
+            stored.copy_from_slice(pixels);
+            Ok(())
+        }
         (Values::Window { readings, length, channels }, InputKind::Window) => {
             let (wants_length, wants_channels) = (network.input.width, network.input.channels);
             if (length, channels, readings.len()) != (wants_length, wants_channels, wants_length * wants_channels) {
@@ -172,13 +191,14 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
         InputKind::Window => signal::to_input(scales, bytemuck::cast_slice(stored), out),
         InputKind::Tokens => token::to_input(spec.input.vocabulary, stored, out),
         InputKind::Audio => audio::to_input(scales, stored, out),
+        InputKind::Latents => latent::to_input(stored, out),
     }
 }
 
 /// Lets the scales follow a stored sample, where the input has scales.
 pub fn follow_scales(spec: &Spec, scales: &mut [ChannelScale], stored: &[u8]) {
     match spec.input.kind {
-        InputKind::Image | InputKind::Tokens => {}
+        InputKind::Image | InputKind::Tokens | InputKind::Latents => {}
         InputKind::Window => signal::follow(scales, &spec.input, bytemuck::cast_slice(stored)),
         InputKind::Audio => audio::follow(scales, stored),
     }
@@ -187,9 +207,8 @@ pub fn follow_scales(spec: &Spec, scales: &mut [ChannelScale], stored: &[u8]) {
 /// How many scales the input has.
 pub fn scales_len(spec: &Spec) -> usize {
     match spec.input.kind {
-        InputKind::Image => 0,
+        InputKind::Image | InputKind::Tokens | InputKind::Latents => 0,
         InputKind::Window => spec.input.channels,
-        InputKind::Tokens => 0,
         InputKind::Audio => spec.input.height,
     }
 }
@@ -231,6 +250,7 @@ pub(super) fn view_by(
         }
         InputKind::Tokens => token::view(spec.input.vocabulary, views.mask, stored, draws, out),
         InputKind::Audio => audio::view(views, scales, stored, map, draws, out),
+        InputKind::Latents => latent::view(views, stored, map, draws, out),
     }
 }
 

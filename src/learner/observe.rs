@@ -98,7 +98,7 @@ impl Learner<'_> {
         let (is_flat, patience) = match self.spec.input.kind {
             InputKind::Image => (watch::is_flat_frame(input, channels, step), FRAME_REPEATS),
             InputKind::Window => (watch::is_flat_window(stored, 2 * self.spec.input.channels), WINDOW_REPEATS),
-            InputKind::Audio => (false, WINDOW_REPEATS),
+            InputKind::Audio | InputKind::Latents => (false, WINDOW_REPEATS),
             InputKind::Tokens => (false, u32::MAX),
         };
         let sound = self.watch[0].look(stored, is_flat, patience);

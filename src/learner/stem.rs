@@ -150,7 +150,7 @@ impl Learner<'_> {
     }
 
     fn is_image(&self) -> bool {
-        self.spec.input.kind != InputKind::Window
+        !matches!(self.spec.input.kind, InputKind::Window | InputKind::Latents)
     }
 
     /// Random units for all dictionaries.

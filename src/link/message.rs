@@ -124,7 +124,7 @@ impl Shape {
         let input = learner.network().input;
         let [height, width, channels] = [input.height, input.width, input.channels].map(|size| size as u32);
         match learner.spec().input.kind {
-            InputKind::Image | InputKind::Audio => Shape::Image { height, width, channels },
+            InputKind::Image | InputKind::Audio | InputKind::Latents => Shape::Image { height, width, channels },
             InputKind::Window | InputKind::Tokens => Shape::Window { length: width, channels },
         }
     }

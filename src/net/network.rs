@@ -177,6 +177,7 @@ impl Network {
                 (input.height, input.channels) == (1, 1) && (2..=4096).contains(&spec.input.vocabulary)
             }
             InputKind::Audio => input.channels == 1 && spec.input.vectors == 0,
+            InputKind::Latents => spec.input.vectors == 0,
         };
         let small = |n: usize, most: usize| n <= most;
         let fits = small(input.height, 4096) && small(input.width, 65536) && small(input.channels, 1024);

@@ -36,6 +36,8 @@ pub enum InputKind {
     Tokens,
     /// Sound: maps of `height` bands by `width` columns, made from clips or live windows of one channel.
     Audio,
+    /// Latents: maps `[height, width, channels]` of another, frozen network, as bytes that are mantissas and 128.
+    Latents,
 }
 
 spec! {
@@ -197,7 +199,7 @@ spec! {
         pub crop_aspect: bool = true,
         /// Images: crops keep the full width and move up and down only.
         pub vertical: bool = false,
-        /// Images: mirror half of the views.
+        /// Images and latents: mirror half of the views.
         pub flip: bool = true,
         /// Gain (brightness and contrast of images, scale of signals), ± this share.
         pub gain: u32 = 102,
@@ -216,7 +218,7 @@ spec! {
         /// Windows and sound: this share of the readings or columns at most is masked, in one block. Tokens: this share of
         /// them.
         pub mask: u32 = 0,
-        /// Sound: this share of the bands at most is masked, in one block.
+        /// Sound: this share of the bands at most is masked, in one block. Latents: each channel is left out with this chance.
         pub mask_bands: u32 = 0,
         /// Sound: moved in time by up to this share of the columns.
         pub shift: u32 = 0,

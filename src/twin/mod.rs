@@ -76,7 +76,7 @@ impl Twin {
         memory(spec, &network, &mut counting);
         let block = Box::leak(vec![0u8; Arena::block_len(counting.used())].into_boxed_slice());
         let (scales, stored, replay) = memory(spec, &network, &mut Arena::over(block));
-        let remove = spec.input.kind != InputKind::Window;
+        let remove = !matches!(spec.input.kind, InputKind::Window | InputKind::Latents);
         let stem = network.layers.first().filter(|l| l.dictionary).map_or(0..0, |l| l.tensors.clone());
         let bank = |number: usize| Bank::start(network.tensors[number].conv, remove, options.seed, number as u32);
         let mut twin = Twin {

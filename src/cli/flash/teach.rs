@@ -230,7 +230,7 @@ fn teach<P: Read + Write>(
         store_sample(learner.spec(), learner.network(), &record.sample(), stored, &mut work)?;
         let input = &learner.spec().input;
         let values = match input.kind {
-            InputKind::Image | InputKind::Audio => {
+            InputKind::Image | InputKind::Audio | InputKind::Latents => {
                 Values::Image { pixels: stored, height: input.height, width: input.width, channels: input.channels }
             }
             InputKind::Window | InputKind::Tokens => {
