@@ -62,6 +62,10 @@ fn describe_input(input: &Input) -> proto::ValueInfo {
             let shape = vec![map.height, map.width, map.channels];
             ("pixels", data_type::UINT8, shape, "frames, averaged to this size by a box filter; RGB or grey")
         }
+        Input::Latents(_) => {
+            let shape = vec![map.height, map.width, map.channels];
+            ("latents", data_type::UINT8, shape, "latents of the backbone: mantissas and 128")
+        }
         Input::Readings { length, scales } => {
             ("readings", data_type::INT16, vec![*length, scales.len()], "windows of sensor readings")
         }
@@ -112,6 +116,12 @@ impl Writer<'_> {
                     let offset = g.floats("input.offset", &[1, 1, 1, 1], &[128.0]);
                     g.node("Sub", "input.centred", &[&x, &offset], &[])
                 };
+                g.clip("input.map", &x, -127.0, 127.0)
+            }
+            Input::Latents(_) => {
+                let x = g.planes("latents");
+                let offset = g.floats("input.offset", &[1, 1, 1, 1], &[128.0]);
+                let x = g.node("Sub", "input.centred", &[&x, &offset], &[]);
                 g.clip("input.map", &x, -127.0, 127.0)
             }
             Input::Normalized { map, mean, deviation, exponent } => {

@@ -6,7 +6,7 @@
 
 use super::OnnxError;
 use crate::augment::signal::ChannelScale;
-use crate::augment::{audio, fit, signal, token};
+use crate::augment::{audio, fit, latent, signal, token};
 use crate::fixed::{I8_MAX, round_nearest, saturate_i8};
 use crate::kernels::narrow::{Linear, Relu, Sink};
 use crate::kernels::reference::pool_sums;
@@ -24,6 +24,8 @@ pub enum Input {
     Readings { length: usize, scales: Vec<ChannelScale> },
     /// Levels of sound `[bands, columns]`, `u8`, scaled by band.
     Levels { columns: usize, scales: Vec<ChannelScale> },
+    /// Latents of a backbone, as bytes that are mantissas and 128.
+    Latents(Map),
     /// Codes `[length]`, `i16`, below `vocabulary`; that one itself is the mask.
     Codes { length: usize, vocabulary: usize },
 }
@@ -32,7 +34,7 @@ impl Input {
     /// Shape of the first map.
     pub fn map(&self) -> Map {
         match self {
-            Input::Pixels(map) | Input::Normalized { map, .. } => *map,
+            Input::Pixels(map) | Input::Latents(map) | Input::Normalized { map, .. } => *map,
             Input::Readings { length, scales } => Map::new(1, *length, scales.len()),
             Input::Levels { columns, scales } => Map::new(scales.len(), *columns, 1),
             Input::Codes { length, .. } => Map::new(1, *length, token::DIGITS),
@@ -46,7 +48,7 @@ impl Input {
     /// Bytes of a stored sample.
     pub fn stored_len(&self) -> usize {
         match self {
-            Input::Pixels(map) | Input::Normalized { map, .. } => map.len(),
+            Input::Pixels(map) | Input::Latents(map) | Input::Normalized { map, .. } => map.len(),
             Input::Readings { length, scales } => 2 * length * scales.len(),
             Input::Levels { columns, scales } => columns * scales.len(),
             Input::Codes { length, .. } => 2 * length,
@@ -407,6 +409,7 @@ impl<'n> Runner<'n> {
         assert_eq!(stored.len(), self.network.input.stored_len(), "bytes of a sample");
         match &self.network.input {
             Input::Pixels(map) => fit::to_input(stored, map.channels, &mut self.input),
+            Input::Latents(_) => latent::to_input(stored, &mut self.input),
             Input::Normalized { map, .. } => {
                 for (pixel, out) in stored.chunks_exact(map.channels).zip(self.input.chunks_exact_mut(map.channels)) {
                     for ((&v, o), table) in pixel.iter().zip(out).zip(&self.tables) {
