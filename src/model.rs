@@ -43,6 +43,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("speech", include_str!("../models/speech.toml")),
     ("events", include_str!("../models/events.toml")),
     ("text", include_str!("../models/text.toml")),
+    ("tail", include_str!("../models/tail.toml")),
 ];
 
 fn names() -> String {

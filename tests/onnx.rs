@@ -152,7 +152,7 @@ fn every_shipped_encoder_is_the_same_in_integers_by_onnx_runtime_and_back_again(
         learned(&spec, |learner| {
             let network = encoder::of(learner).expect("a learned encoder");
             let (stored, features) = perceived(learner, SAMPLES);
-            let mut runner = Runner::new(&network, Kernels::detect()).expect("a network");
+            let mut runner = Runner::new(network.clone(), Kernels::detect()).expect("a network");
             for (stored, feature) in stored.iter().zip(&features) {
                 runner.run(stored);
                 assert!(runner.feature() == *feature, "{name}: the integer network gives other bits");

@@ -5,7 +5,7 @@ use std::error::Error;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::probe::{Rowset, read_rows};
+use super::probe::{Opens, Rowset, read_rows};
 use super::settings::UsageError;
 use crate::evaluate::{self, Targets, draw_rows};
 use crate::fixed::random::Draws;
@@ -15,7 +15,6 @@ use crate::net::arena::Arena;
 use crate::net::error::PlanError;
 use crate::probe::finetune::{Course, Depth, FineTuner};
 use crate::sample::Seed;
-use crate::source::{OpenOptions, open};
 
 /// Steps of 32 views; not tuned.
 const STEPS: u32 = 600;
@@ -54,13 +53,14 @@ pub(super) struct From<'a> {
     pub test_sources: &'a [String],
     pub train_share: f64,
     pub seed: u64,
+    pub opens: &'a Opens<'a>,
 }
 
-fn read(uris: &[String], learner: &Learner, seed: u64) -> Result<(Samples, Rowset), Box<dyn Error>> {
+fn read(uris: &[String], learner: &Learner, opens: &Opens) -> Result<(Samples, Rowset), Box<dyn Error>> {
     let (spec, network) = (learner.spec(), learner.network());
     let mut work = vec![0; work_len(network)];
     let mut stored = Vec::new();
-    let mut source = open(uris, &OpenOptions { seed })?;
+    let mut source = opens(uris)?;
     let rows = read_rows(source.as_mut(), |record, _| {
         let mut one = vec![0; learner.stored_len()];
         store_sample(spec, network, &record.sample(), &mut one, &mut work)?;
@@ -80,12 +80,13 @@ pub(super) fn run(
     learned: &Learner,
     untrained: &Learner,
 ) -> Result<[Map<String, Value>; 2], Box<dyn Error>> {
-    let (all, rows) = read(from.sources, learned, from.seed)?;
+    let seed = from.seed;
+    let (all, rows) = read(from.sources, learned, from.opens)?;
     let (train, test) = if from.test_sources.is_empty() {
         let split = evaluate::split(rows.groups(), from.train_share, rows.order(from.seed))?;
         (all.select(&split.train), all.select(&split.test))
     } else {
-        (all, read(from.test_sources, learned, from.seed)?.0)
+        (all, read(from.test_sources, learned, from.opens)?.0)
     };
     let classes = 1 + train.classes.iter().chain(&test.classes).copied().max().unwrap_or(0) as usize;
     let ways = [(0, "finetune", Depth::HeadFirst), (0, "finetune_head", Depth::Head), (1, "finetune", Depth::Whole)];
@@ -93,8 +94,8 @@ pub(super) fn run(
     let scores: Vec<f64> = jobs
         .par_iter()
         .map(|((_, labels), (start, _, depth))| {
-            let few = train.select(&draw(*labels, &train.classes, from.seed));
-            let course = Course { depth: *depth, steps: STEPS, seed: Seed(from.seed) };
+            let few = train.select(&draw(*labels, &train.classes, seed));
+            let course = Course { depth: *depth, steps: STEPS, seed: Seed(seed) };
             score([learned, untrained][*start], course, classes, &few, &test)
         })
         .collect::<Result<_, PlanError>>()?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::behind::{BackboneArgs, Opened, open_behind};
 use super::device::Comparison;
 use super::settings::{ModelArgs, RunArgs, UsageError};
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
@@ -13,8 +14,8 @@ use crate::guard::Frozen;
 use crate::learner::{Did, Learner};
 use crate::runtime::meters::GuardStatus;
 use crate::runtime::{Pool, drive};
+use crate::source::OpenOptions;
 use crate::source::fault::{Counts, Fault};
-use crate::source::{OpenOptions, open};
 use crate::store::{self, Saved, Snapshot, Store, StoreError, StoreOptions};
 
 #[derive(clap::Args, Debug)]
@@ -24,6 +25,8 @@ pub struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     #[command(flatten)]
     how: RunArgs,
     /// Samples at most, over all epochs.
@@ -67,7 +70,12 @@ enum Arithmetic {
 struct MemoryDamaged;
 
 pub fn run(args: &Args) -> Outcome {
-    let mut source = open(&args.sources, &OpenOptions { seed: args.how.seed() })?;
+    // As often as it is asked to: somebody waits for this run to end.
+    let mut store = Store::open(&args.out, &StoreOptions { bytes_per_hour: None, ..StoreOptions::default() })?;
+    let saved = args.resume.as_deref().map(|path| resume(&mut store, path)).transpose()?;
+    let known = saved.as_ref().map(|saved| &saved.metadata);
+    let opened = open_behind(&args.sources, &OpenOptions { seed: args.how.seed() }, &args.backbone, known)?;
+    let source = &opened.source;
     let in_all = source.len_hint().map(|n| n.saturating_mul(args.epochs));
     let device = source.device().cloned();
     let expected = match (&device, in_all, args.samples) {
@@ -76,16 +84,15 @@ pub fn run(args: &Args) -> Outcome {
         (None, Some(a), Some(b)) => Some(a.min(b)),
         (None, a, b) => a.or(b),
     };
-    // As often as it is asked to: somebody waits for this run to end.
-    let mut store = Store::open(&args.out, &StoreOptions { bytes_per_hour: None, ..StoreOptions::default() })?;
-    let saved = args.resume.as_deref().map(|path| resume(&mut store, path)).transpose()?;
     if let Some(reason) = saved.as_ref().and_then(|s| s.set_aside.as_ref()) {
         eprintln!("nestling: going on from the generation before, as the newest cannot be used: {reason}");
     }
-    let spec = match &saved {
+    let mut spec = match &saved {
         Some(saved) => saved.spec.clone(),
         None => args.model.load_or(device.as_ref().map(|device| &device.spec))?,
     };
+    opened.fit(&mut spec)?;
+    let Opened { mut source, identity, .. } = opened;
     if args.samples.is_none() && in_all.is_none() {
         let problem = format!("{} has no end: say how much to learn with --samples N", source.describe());
         return Err(UsageError(problem).into());
@@ -113,7 +120,7 @@ pub fn run(args: &Args) -> Outcome {
     let already = learner.counters().observed;
     let begun = Instant::now();
     let (mut last_saved, mut samples_saved) = (begun, already);
-    let mut snapshot = Snapshot::default();
+    let mut snapshot = Snapshot::behind(identity);
     let mut cut = false;
     let pool = Pool::new(options.lanes)?;
     let extent = drive::Extent { epochs: args.epochs, samples: args.samples };

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong use.
 
+mod behind;
 mod board;
 mod daemon;
 mod demo;

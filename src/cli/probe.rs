@@ -1,20 +1,22 @@
 //! `nestling probe`: how good the features of a checkpoint are, beside raw input, the untrained encoder and the stem.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use super::behind::{BackboneArgs, open_behind};
 use super::settings::{self, UsageError};
 use super::{Outcome, Told, finetune, progress};
-use crate::augment::fit;
+use crate::augment::{fit, latent};
 use crate::evaluate::{self, Features, Labelled, Rows, Scores, Targets};
 use crate::kernels;
 use crate::learner::{Learner, Options, SampleError};
 use crate::net::network::Network;
 use crate::net::spec::{InputKind, InputSpec, Spec};
 use crate::sample::{Sample, Seed};
-use crate::source::{Data, Label, OpenOptions, Record, Source, open};
+use crate::source::{Data, Label, OpenOptions, Record, Source};
 use crate::store::{self, Saved};
 use crate::twin::Twin;
 
@@ -33,6 +35,8 @@ pub struct Args {
     /// Labelled samples; without --test-source a part of them is held back, by whole groups.
     #[arg(long = "source", required = true, value_name = "URI")]
     sources: Vec<String>,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// Labelled samples that the probes are tested on.
     #[arg(long = "test-source", value_name = "URI")]
     test_sources: Vec<String>,
@@ -66,6 +70,9 @@ pub(super) struct Rowset {
     segments: Vec<u32>,
     unlabelled: u64,
 }
+
+/// Opens sources, behind the backbone that there may be.
+pub(super) type Opens<'a> = dyn Fn(&[String]) -> Result<Box<dyn Source>, Box<dyn Error>> + 'a;
 
 /// The encoder to be judged, in either arithmetic.
 enum Judged {
@@ -107,12 +114,12 @@ impl Judged {
     }
 }
 
-/// Reads the checkpoint of the learner or of its float twin; gives its model and its state hash.
-fn load(args: &Args) -> Result<(Judged, Spec, Option<String>), Box<dyn Error>> {
+/// Reads the checkpoint of the learner or of its float twin; gives its model and what its file says.
+fn load(args: &Args) -> Result<(Judged, Spec, HashMap<String, String>), Box<dyn Error>> {
     if store::is_float_twin(&args.checkpoint) {
         let twin = Twin::from_bytes(&std::fs::read(&args.checkpoint)?)?;
         let spec = twin.spec().clone();
-        return Ok((Judged::Float(Box::new(twin)), spec, None));
+        return Ok((Judged::Float(Box::new(twin)), spec, HashMap::new()));
     }
     let saved: Saved = store::read(&args.checkpoint)?;
     if let Some(reason) = &saved.set_aside {
@@ -120,8 +127,7 @@ fn load(args: &Args) -> Result<(Judged, Spec, Option<String>), Box<dyn Error>> {
     }
     let mut learner = learner_of(&saved.spec, 0)?;
     saved.restore(&mut learner)?;
-    let hash = saved.metadata.get("state_hash").cloned();
-    Ok((Judged::Integer(Box::new(learner)), saved.spec, hash))
+    Ok((Judged::Integer(Box::new(learner)), saved.spec, saved.metadata))
 }
 
 /// A learner with its memory leaked for the life of the process: a probe runs once.
@@ -132,9 +138,9 @@ fn learner_of(spec: &Spec, seed: u64) -> Result<Learner<'static>, Box<dyn Error>
 }
 
 /// The encoder of the same shape that has learned nothing, its shifts and scales found on the samples.
-fn untrained(spec: &Spec, args: &Args) -> Result<Learner<'static>, Box<dyn Error>> {
+fn untrained(spec: &Spec, args: &Args, opens: &Opens) -> Result<Learner<'static>, Box<dyn Error>> {
     let mut learner = learner_of(spec, args.seed)?;
-    settle(&mut learner, open(&args.sources, &OpenOptions { seed: args.seed })?.as_mut())?;
+    settle(&mut learner, opens(&args.sources)?.as_mut())?;
     Ok(learner)
 }
 
@@ -166,6 +172,10 @@ pub(super) fn raw(input: &InputSpec, data: &Data, out: &mut Vec<f32>) {
         (Data::Window { readings, .. }, None) => out.extend(readings.iter().map(|&v| f32::from(v))),
         (Data::Image { pixels, height, width, channels }, None) => {
             let map = kernels::Map::new(*height, *width, *channels);
+            if input.kind == InputKind::Latents {
+                // The backbone alone.
+                return out.extend(pixels.iter().map(|&v| f32::from(v) - f32::from(latent::ZERO)));
+            }
             pooled(pixels, map, kernels::Map::new(map.height.min(RAW_SIDE), map.width.min(RAW_SIDE), map.channels));
         }
     }
@@ -283,16 +293,23 @@ pub fn run(args: &Args) -> Outcome {
     if !(args.train_share > 0.0 && args.train_share < 1.0) {
         return Err(UsageError("--train-share lies between 0 and 1".into()).into());
     }
-    let (mut learned, spec, state_hash) = load(args)?;
-    let mut baseline = if args.learned_only { None } else { Some(Judged::Integer(Box::new(untrained(&spec, args)?))) };
+    let (mut learned, spec, metadata) = load(args)?;
+    let state_hash = metadata.get("state_hash").cloned();
     let options = OpenOptions { seed: args.seed };
-    let mut source = open(&args.sources, &options)?;
+    // A float twin's file does not name its backbone.
+    let known = (!metadata.is_empty()).then_some(&metadata);
+    let opens = |uris: &[String]| open_behind(uris, &options, &args.backbone, known).map(|opened| opened.source);
+    let mut baseline = match args.learned_only {
+        true => None,
+        false => Some(Judged::Integer(Box::new(untrained(&spec, args, &opens)?))),
+    };
+    let mut source = opens(&args.sources)?;
     settings::check_rate(&spec, source.as_ref())?;
     let train = read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading")?;
     let test = if args.test_sources.is_empty() {
         None
     } else {
-        let mut source = open(&args.test_sources, &options)?;
+        let mut source = opens(&args.test_sources)?;
         settings::check_rate(&spec, source.as_ref())?;
         Some(read_all(source.as_mut(), &mut learned, baseline.as_mut(), "reading the test part")?)
     };
@@ -329,7 +346,8 @@ pub fn run(args: &Args) -> Outcome {
             );
         };
         let (sources, test_sources) = (&args.sources[..], &args.test_sources[..]);
-        let from = finetune::From { sources, test_sources, train_share: args.train_share, seed: args.seed };
+        let (train_share, seed) = (args.train_share, args.seed);
+        let from = finetune::From { sources, test_sources, train_share, seed, opens: &opens };
         tuned = finetune::run(&from, learned, untrained)?;
     }
     told(args, state_hash, &results, tuned)

@@ -13,7 +13,7 @@ use crate::source::Source;
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
     /// A shipped model (n5, n6, n18, s100, s330, l100, l400, robot, robot-colour, motion, imu, laser,
-    /// room, speech, events, text) or a model file.
+    /// room, speech, events, text, tail) or a model file.
     /// [default: l100, or the one that a board's recording names]
     #[arg(long)]
     pub model: Option<String>,

@@ -191,14 +191,15 @@ pub fn input_of(spec: &Spec, scales: &[ChannelScale], stored: &[u8], out: &mut [
         InputKind::Window => signal::to_input(scales, bytemuck::cast_slice(stored), out),
         InputKind::Tokens => token::to_input(spec.input.vocabulary, stored, out),
         InputKind::Audio => audio::to_input(scales, stored, out),
-        InputKind::Latents => latent::to_input(stored, out),
+        InputKind::Latents => latent::to_input(scales, stored, out),
     }
 }
 
 /// Lets the scales follow a stored sample, where the input has scales.
 pub fn follow_scales(spec: &Spec, scales: &mut [ChannelScale], stored: &[u8]) {
     match spec.input.kind {
-        InputKind::Image | InputKind::Tokens | InputKind::Latents => {}
+        InputKind::Image | InputKind::Tokens => {}
+        InputKind::Latents => latent::follow(scales, stored),
         InputKind::Window => signal::follow(scales, &spec.input, bytemuck::cast_slice(stored)),
         InputKind::Audio => audio::follow(scales, stored),
     }
@@ -207,8 +208,8 @@ pub fn follow_scales(spec: &Spec, scales: &mut [ChannelScale], stored: &[u8]) {
 /// How many scales the input has.
 pub fn scales_len(spec: &Spec) -> usize {
     match spec.input.kind {
-        InputKind::Image | InputKind::Tokens | InputKind::Latents => 0,
-        InputKind::Window => spec.input.channels,
+        InputKind::Image | InputKind::Tokens => 0,
+        InputKind::Window | InputKind::Latents => spec.input.channels,
         InputKind::Audio => spec.input.height,
     }
 }
@@ -250,7 +251,7 @@ pub(super) fn view_by(
         }
         InputKind::Tokens => token::view(spec.input.vocabulary, views.mask, stored, draws, out),
         InputKind::Audio => audio::view(views, scales, stored, map, draws, out),
-        InputKind::Latents => latent::view(views, stored, map, draws, out),
+        InputKind::Latents => latent::view(views, scales, stored, map, draws, out),
     }
 }
 

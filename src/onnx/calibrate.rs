@@ -55,7 +55,7 @@ fn see(network: &FloatNetwork, pixels: &Pixels, samples: &[Vec<u8>]) -> Seen {
 
 /// The exponent with the least squared error for `values`, the largest of which is `largest`: that which clamps nothing, or
 /// one that is up to three smaller.
-fn exponent_for(values: &[f32], largest: f32) -> i32 {
+pub(super) fn exponent_for(values: &[f32], largest: f32) -> i32 {
     if largest <= 0.0 || !largest.is_finite() {
         return -7;
     }
@@ -191,7 +191,7 @@ pub fn compare(
     samples: &[Vec<u8>],
     mut features: impl FnMut(usize, &[f32], &[f32]),
 ) -> Result<Report, OnnxError> {
-    let mut runner = Runner::new(integer, Kernels::detect())?;
+    let mut runner = Runner::new(integer.clone(), Kernels::detect())?;
     let mut sums = vec![(0f64, 0f64, 0usize, 0usize); float.nodes.len()];
     let (mut cosines, mut least) = (0.0, f64::INFINITY);
     for (number, sample) in samples.iter().enumerate() {

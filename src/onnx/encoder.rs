@@ -77,7 +77,9 @@ fn input(spec: &Spec, scales: &[crate::augment::signal::ChannelScale]) -> Input 
     let input = &spec.input;
     match input.kind {
         InputKind::Image => Input::Pixels(Map::new(input.height, input.width, input.channels)),
-        InputKind::Latents => Input::Latents(Map::new(input.height, input.width, input.channels)),
+        InputKind::Latents => {
+            Input::Latents { map: Map::new(input.height, input.width, input.channels), scales: scales.to_vec() }
+        }
         InputKind::Window => Input::Readings { length: input.width, scales: scales.to_vec() },
         InputKind::Audio => Input::Levels { columns: input.width, scales: scales.to_vec() },
         InputKind::Tokens => Input::Codes { length: input.width, vocabulary: input.vocabulary },

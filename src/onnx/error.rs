@@ -44,6 +44,10 @@ pub enum OnnxError {
     Unsupported(Vec<Unsupported>),
     #[error("input {input}: {problem}\n  what to do: {remedy}")]
     Input { input: String, problem: String, remedy: String },
+    #[error("{path}: {problem}\n  what to do: {remedy}")]
+    Backbone { path: String, problem: String, remedy: String },
+    #[error("a backbone takes frames, and this is none")]
+    NoFrame,
     #[error("there is no sample to calibrate on\n  what to do: name a source that has some with --calibrate")]
     NoSamples,
     #[error(

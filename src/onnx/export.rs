@@ -62,7 +62,7 @@ fn describe_input(input: &Input) -> proto::ValueInfo {
             let shape = vec![map.height, map.width, map.channels];
             ("pixels", data_type::UINT8, shape, "frames, averaged to this size by a box filter; RGB or grey")
         }
-        Input::Latents(_) => {
+        Input::Latents { .. } => {
             let shape = vec![map.height, map.width, map.channels];
             ("latents", data_type::UINT8, shape, "latents of the backbone: mantissas and 128")
         }
@@ -118,11 +118,9 @@ impl Writer<'_> {
                 };
                 g.clip("input.map", &x, -127.0, 127.0)
             }
-            Input::Latents(_) => {
-                let x = g.planes("latents");
-                let offset = g.floats("input.offset", &[1, 1, 1, 1], &[128.0]);
-                let x = g.node("Sub", "input.centred", &[&x, &offset], &[]);
-                g.clip("input.map", &x, -127.0, 127.0)
+            Input::Latents { scales, .. } => {
+                let x = g.scaled("latents", scales, &[scales.len()]);
+                g.transpose("input.map", &x, &[0, 3, 1, 2])
             }
             Input::Normalized { map, mean, deviation, exponent } => {
                 let x = g.planes("pixels");

@@ -92,7 +92,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<FloatNetwork, OnnxError
 }
 
 /// The shape of the one input: `[N, channels, height, width]`, or `[N, height, width, channels]`.
-fn input_map(input: &GraphInput, size: Option<(usize, usize)>) -> Result<Map, OnnxError> {
+pub(super) fn input_map(input: &GraphInput, size: Option<(usize, usize)>) -> Result<Map, OnnxError> {
     let wrong =
         |problem: String, remedy: &str| OnnxError::Input { input: input.name.clone(), problem, remedy: remedy.into() };
     let [_, a, b, c] = input.shape[..] else {

@@ -5,6 +5,7 @@
 //! learner knows nothing of it. Floats stand here only where a format or a foreign network has them.
 
 pub mod back;
+pub mod backbone;
 pub(crate) mod build;
 pub mod calibrate;
 pub mod encoder;
@@ -12,6 +13,8 @@ pub mod error;
 pub mod export;
 pub mod file;
 pub mod float;
+#[cfg(feature = "tract")]
+mod float_backbone;
 pub mod graph;
 pub mod lower;
 pub mod network;

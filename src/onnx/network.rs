@@ -4,6 +4,8 @@
 //! A learned encoder is one of these ([`super::encoder`]), and so is a network that was brought in
 //! ([`super::calibrate`]). [`super::export`] writes it as ONNX; [`Runner`] runs it.
 
+use std::sync::Arc;
+
 use super::OnnxError;
 use crate::augment::signal::ChannelScale;
 use crate::augment::{audio, fit, latent, signal, token};
@@ -25,7 +27,7 @@ pub enum Input {
     /// Levels of sound `[bands, columns]`, `u8`, scaled by band.
     Levels { columns: usize, scales: Vec<ChannelScale> },
     /// Latents of a backbone, as bytes that are mantissas and 128.
-    Latents(Map),
+    Latents { map: Map, scales: Vec<ChannelScale> },
     /// Codes `[length]`, `i16`, below `vocabulary`; that one itself is the mask.
     Codes { length: usize, vocabulary: usize },
 }
@@ -34,7 +36,7 @@ impl Input {
     /// Shape of the first map.
     pub fn map(&self) -> Map {
         match self {
-            Input::Pixels(map) | Input::Latents(map) | Input::Normalized { map, .. } => *map,
+            Input::Pixels(map) | Input::Latents { map, .. } | Input::Normalized { map, .. } => *map,
             Input::Readings { length, scales } => Map::new(1, *length, scales.len()),
             Input::Levels { columns, scales } => Map::new(scales.len(), *columns, 1),
             Input::Codes { length, .. } => Map::new(1, *length, token::DIGITS),
@@ -48,7 +50,7 @@ impl Input {
     /// Bytes of a stored sample.
     pub fn stored_len(&self) -> usize {
         match self {
-            Input::Pixels(map) | Input::Latents(map) | Input::Normalized { map, .. } => map.len(),
+            Input::Pixels(map) | Input::Latents { map, .. } | Input::Normalized { map, .. } => map.len(),
             Input::Readings { length, scales } => 2 * length * scales.len(),
             Input::Levels { columns, scales } => columns * scales.len(),
             Input::Codes { length, .. } => 2 * length,
@@ -345,8 +347,8 @@ struct Ready {
 }
 
 /// Runs a network, sample by sample; it keeps the maps of the newest one.
-pub struct Runner<'n> {
-    network: &'n Network,
+pub struct Runner {
+    network: Arc<Network>,
     kernels: Kernels,
     tables: Vec<[i8; 256]>,
     input: Vec<i8>,
@@ -355,10 +357,11 @@ pub struct Runner<'n> {
     sums: Vec<i32>,
 }
 
-impl<'n> Runner<'n> {
+impl Runner {
     /// # Errors
     /// As [`Network::check`].
-    pub fn new(network: &'n Network, kernels: Kernels) -> Result<Self, OnnxError> {
+    pub fn new(network: impl Into<Arc<Network>>, kernels: Kernels) -> Result<Self, OnnxError> {
+        let network = network.into();
         network.check()?;
         let (mut scratch, mut sums) = (0, 0);
         let ready = network.nodes.iter().map(|node| {
@@ -391,13 +394,13 @@ impl<'n> Runner<'n> {
         });
         let ready = ready.collect();
         Ok(Runner {
-            network,
             kernels,
             tables: network.input.tables(),
             input: vec![0; network.input.map().len()],
             ready,
             scratch: vec![0; scratch],
             sums: vec![0; sums],
+            network,
         })
     }
 
@@ -409,7 +412,7 @@ impl<'n> Runner<'n> {
         assert_eq!(stored.len(), self.network.input.stored_len(), "bytes of a sample");
         match &self.network.input {
             Input::Pixels(map) => fit::to_input(stored, map.channels, &mut self.input),
-            Input::Latents(_) => latent::to_input(stored, &mut self.input),
+            Input::Latents { scales, .. } => latent::to_input(scales, stored, &mut self.input),
             Input::Normalized { map, .. } => {
                 for (pixel, out) in stored.chunks_exact(map.channels).zip(self.input.chunks_exact_mut(map.channels)) {
                     for ((&v, o), table) in pixel.iter().zip(out).zip(&self.tables) {
@@ -443,6 +446,18 @@ impl<'n> Runner<'n> {
         self.network.outputs.iter().flat_map(|&value| self.value(value)).copied().collect()
     }
 
+    /// Adds what `of` makes of each number of the newest feature to `out`.
+    pub fn extend_feature(&self, out: &mut Vec<u8>, of: impl Fn(i8) -> u8) {
+        for &value in &self.network.outputs {
+            out.extend(self.value(value).iter().map(|&mantissa| of(mantissa)));
+        }
+    }
+
+    /// What it runs.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
         let of = |ready: &Ready| {
@@ -454,7 +469,7 @@ impl<'n> Runner<'n> {
     }
 
     fn step(&mut self, number: usize) {
-        let (network, kernels) = (self.network, self.kernels);
+        let (network, kernels) = (&*self.network, self.kernels);
         let node = &network.nodes[number];
         let (before, rest) = self.ready.split_at_mut(number);
         let ready = &mut rest[0];

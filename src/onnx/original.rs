@@ -36,11 +36,25 @@ impl Original {
         Ok(Original { plan, shape, planes })
     }
 
+    /// Shape of what it gives for `input`.
+    ///
+    /// # Errors
+    /// [`OnnxError::Tract`].
+    pub fn shape_of(&self, input: &[f32]) -> Result<Vec<usize>, OnnxError> {
+        Ok(self.output(input)?.shape().to_vec())
+    }
+
     /// What it gives for `input`, `[height, width, channels]`, of a map in the order `[channels, height, width]`.
     ///
     /// # Errors
     /// [`OnnxError::Tract`].
     pub fn run(&self, input: &[f32]) -> Result<Vec<f32>, OnnxError> {
+        let wrong = |e: TractError| OnnxError::Tract { path: "the network".into(), problem: format!("{e:#}") };
+        let output = self.output(input)?;
+        Ok(output.to_plain_array_view::<f32>().map_err(wrong)?.iter().copied().collect())
+    }
+
+    fn output(&self, input: &[f32]) -> Result<Tensor, OnnxError> {
         let wrong = |e: TractError| OnnxError::Tract { path: "the network".into(), problem: format!("{e:#}") };
         let mut ordered = input.to_vec();
         if self.planes {
@@ -51,7 +65,6 @@ impl Original {
         }
         let tensor = Tensor::from_shape(&self.shape, &ordered).map_err(wrong)?;
         let outputs = self.plan.run(tvec!(tensor.into())).map_err(wrong)?;
-        let output = outputs[0].cast_to::<f32>().map_err(wrong)?;
-        Ok(output.to_plain_array_view::<f32>().map_err(wrong)?.iter().copied().collect())
+        Ok(outputs[0].cast_to::<f32>().map_err(wrong)?.into_owned())
     }
 }

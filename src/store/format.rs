@@ -33,9 +33,15 @@ pub struct Snapshot {
     state_hash: Option<Hash>,
     version: Option<EncoderVersion>,
     samples: u64,
+    backbone: Option<String>,
 }
 
 impl Snapshot {
+    /// An empty one that is to say what stands between samples and learner: in a checkpoint's metadata it is `backbone`.
+    pub fn behind(backbone: Option<String>) -> Self {
+        Snapshot { backbone, ..Snapshot::default() }
+    }
+
     /// The state of `learner` now.
     ///
     /// # Errors
@@ -92,6 +98,10 @@ impl Snapshot {
             "random_state": format!("seed {seed} and the tensor \"counters\"; there is no generator with a state of its own"),
             "state_hash": hash.to_string(),
         });
+        let mut metadata = metadata;
+        if let (Some(backbone), Some(metadata)) = (&self.backbone, metadata.as_object_mut()) {
+            metadata.insert("backbone".into(), backbone.as_str().into());
+        }
         let mut header = Map::from_iter([("__metadata__".to_string(), metadata)]);
         let mut begin = 0;
         for &(name, dtype, len) in &self.tensors {

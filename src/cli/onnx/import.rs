@@ -200,7 +200,7 @@ fn told(
     report: &Report,
     original: &Original,
 ) -> Result<Told, Box<dyn Error>> {
-    let runner = Runner::new(network, Kernels::detect())?;
+    let runner = Runner::new(network.clone(), Kernels::detect())?;
     let (from, to): (PathBuf, PathBuf) = (path.into(), out.into());
     let mut text = format!(
         "{} is now the integer network {}\n  {} nodes, {} weights, {} multiply-adds, {} bytes to run it, a feature of {} \

@@ -1,0 +1,342 @@
+//! A frozen network before the learner. What it makes of a frame, 8-bit latents, takes the frame's place: the learner
+//! replays and learns from latents, and never sees a pixel.
+//!
+//! Two kinds: a network in integers, imported or an encoder of ours, which gives the same bits everywhere; and, with the
+//! feature `tract`, an ONNX file as it is, in floats, whose latents get one exponent from the first frames of the stream.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::network::{Input, Network, Runner};
+use super::{OnnxError, encoder, file};
+use crate::augment::fit;
+use crate::augment::latent::ZERO;
+use crate::kernels::{Kernels, Map};
+use crate::learner::{Learner, Options};
+use crate::net::spec::{InputKind, Spec};
+use crate::sample::Seed;
+use crate::source::{Data, Record, Source, SourceError};
+
+/// Frames from which a network of floats gets its exponent.
+pub const FRAMES: usize = 64;
+
+/// `[backbone]` of a profile, and what of it the command line says.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackboneTable {
+    /// A network that `nestling import` wrote, or a checkpoint whose encoder is to be the backbone.
+    pub network: Option<PathBuf>,
+    /// An ONNX file, run by tract.
+    pub onnx: Option<PathBuf>,
+    /// Of an ONNX file: the tensor that is taken, where it is not the output.
+    pub output: Option<String>,
+    /// Of an ONNX file: height and width of its input, where it leaves them free.
+    pub size: Option<(usize, usize)>,
+    /// Of an ONNX file: it takes `(pixel / 255 − mean) / deviation`, by channel.
+    pub mean: Vec<f32>,
+    pub deviation: Vec<f32>,
+}
+
+impl BackboneTable {
+    /// The file that it names.
+    pub fn path(&self) -> Option<&Path> {
+        self.network.as_deref().or(self.onnx.as_deref())
+    }
+}
+
+/// What a checkpoint says of the backbone that its learner stood behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The file's name, for people.
+    pub file: String,
+    /// BLAKE3 of the file, hex.
+    pub hash: String,
+    /// Height, width and channels of the latents.
+    pub latents: [usize; 3],
+    /// Of a network of floats: latents are `i8 · 2^exponent`.
+    pub exponent: Option<i32>,
+}
+
+enum Engine {
+    Integer(Box<Runner>),
+    #[cfg(feature = "tract")]
+    Float(Box<super::float_backbone::FloatBackbone>),
+}
+
+/// See the module.
+pub struct Backbone {
+    identity: Identity,
+    /// Shape of the frames that it takes.
+    input: Map,
+    latents: Map,
+    engine: Engine,
+    fitted: Vec<u8>,
+    spent: Duration,
+    frames: u64,
+}
+
+impl Backbone {
+    /// Opens the backbone of `table`.
+    ///
+    /// # Errors
+    /// [`OnnxError`]; [`OnnxError::Backbone`] where the file is no network that takes frames.
+    pub fn open(table: &BackboneTable) -> Result<Self, OnnxError> {
+        let wrong = |path: &Path, problem: &str, remedy: &str| OnnxError::Backbone {
+            path: path.display().to_string(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        };
+        let path = table.path().ok_or_else(|| {
+            wrong(Path::new("[backbone]"), "it names no file", "write network = \"FILE\" or onnx = \"FILE\"")
+        })?;
+        if table.network.is_some() && table.onnx.is_some() {
+            return Err(wrong(path, "network and onnx are both given", "leave one of them away"));
+        }
+        let bytes = super::back::read_bytes(path)?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        let (input, latents, engine) = if table.onnx.is_some() {
+            #[cfg(not(feature = "tract"))]
+            return Err(wrong(
+                path,
+                "this program was built without tract, which runs ONNX files in floats",
+                "build it with `--features tract`, or import the file (`nestling import`) and name it as network",
+            ));
+            #[cfg(feature = "tract")]
+            {
+                let float = super::float_backbone::FloatBackbone::read(path, table)?;
+                (float.input(), float.latents(), Engine::Float(Box::new(float)))
+            }
+        } else {
+            let network = match file::parse(&path.display().to_string(), &bytes)? {
+                Some(network) => network,
+                None => of_checkpoint(path)?,
+            };
+            let input = match &network.input {
+                Input::Pixels(map) | Input::Normalized { map, .. } => *map,
+                _ => {
+                    let remedy = "name a network that takes images";
+                    return Err(wrong(path, "it takes no frames", remedy));
+                }
+            };
+            // Several outputs, as a feature of ours has, are one vector.
+            let latents = match network.outputs[..] {
+                [output] => network.map(output),
+                _ => Map::new(1, 1, network.feature_dim()),
+            };
+            (input, latents, Engine::Integer(Box::new(Runner::new(network, Kernels::detect())?)))
+        };
+        let shape = [latents.height, latents.width, latents.channels];
+        let identity = Identity { file: name, hash, latents: shape, exponent: None };
+        let fitted = vec![0; input.len()];
+        Ok(Backbone { identity, input, latents, engine, fitted, spent: Duration::ZERO, frames: 0 })
+    }
+
+    /// What a checkpoint is to say of it; `None` while its exponent is not known.
+    pub fn identity(&self) -> Option<Identity> {
+        self.is_ready().then(|| {
+            #[cfg(feature = "tract")]
+            if let Engine::Float(float) = &self.engine {
+                return Identity { exponent: float.exponent(), ..self.identity.clone() };
+            }
+            self.identity.clone()
+        })
+    }
+
+    /// Goes on as the backbone that a checkpoint names.
+    ///
+    /// # Errors
+    /// [`OnnxError::Backbone`] where it is another.
+    pub fn resume(&mut self, known: &Identity) -> Result<(), OnnxError> {
+        if known.hash != self.identity.hash || known.latents != self.identity.latents {
+            return Err(OnnxError::Backbone {
+                path: self.identity.file.clone(),
+                problem: format!("the checkpoint was learned behind {}, whose BLAKE3 is {}", known.file, known.hash),
+                remedy: "name that file, or learn anew".into(),
+            });
+        }
+        #[cfg(feature = "tract")]
+        if let (Engine::Float(float), Some(exponent)) = (&mut self.engine, known.exponent) {
+            float.set_exponent(exponent);
+        }
+        Ok(())
+    }
+
+    /// Shape of the frames that it takes, and of the latents that it gives.
+    pub fn maps(&self) -> (Map, Map) {
+        (self.input, self.latents)
+    }
+
+    /// Gives the model `spec`, which takes latents, the shape of these.
+    ///
+    /// # Errors
+    /// [`OnnxError::Backbone`] where it takes something else.
+    pub fn fit(&self, spec: &mut Spec) -> Result<(), OnnxError> {
+        if spec.input.kind != InputKind::Latents {
+            return Err(OnnxError::Backbone {
+                path: self.identity.file.clone(),
+                problem: format!("it gives latents and the model {} takes something else", spec.name),
+                remedy: "choose the model tail, or one with [input] kind = \"latents\"".into(),
+            });
+        }
+        (spec.input.height, spec.input.width) = (self.latents.height, self.latents.width);
+        spec.input.channels = self.latents.channels;
+        Ok(())
+    }
+
+    /// It gives latents; before that a network of floats is looking for its exponent.
+    pub fn is_ready(&self) -> bool {
+        match &self.engine {
+            Engine::Integer(_) => true,
+            #[cfg(feature = "tract")]
+            Engine::Float(float) => float.exponent().is_some(),
+        }
+    }
+
+    /// Puts latents in place of the frame in `record`. `false`: there are none yet, as this frame was one of those from
+    /// which an exponent is found.
+    ///
+    /// # Errors
+    /// [`OnnxError::NoFrame`] where the record holds something else; what tract says.
+    pub fn apply(&mut self, record: &mut Record) -> Result<bool, OnnxError> {
+        let begun = Instant::now();
+        let Data::Image { pixels, height, width, channels } = &record.data else { return Err(OnnxError::NoFrame) };
+        if !matches!(channels, 1 | 3) || pixels.len() != height * width * channels || pixels.is_empty() {
+            return Err(OnnxError::NoFrame);
+        }
+        fit::resize(pixels, *height, *width, *channels, self.input, &mut self.fitted);
+        let latents = self.latents;
+        match &mut self.engine {
+            Engine::Integer(runner) => {
+                runner.run(&self.fitted);
+                let out = record.image_mut(latents.height, latents.width, latents.channels);
+                out.clear();
+                runner.extend_feature(out, |mantissa| mantissa as u8 ^ ZERO);
+            }
+            #[cfg(feature = "tract")]
+            Engine::Float(float) => {
+                if !float.run(&self.fitted)? {
+                    return Ok(false);
+                }
+                let out = record.image_mut(latents.height, latents.width, latents.channels);
+                float.write(out);
+            }
+        }
+        self.spent += begun.elapsed();
+        self.frames += 1;
+        Ok(true)
+    }
+
+    /// Mean time that a frame took so far.
+    pub fn mean_time(&self) -> Duration {
+        self.spent / u32::try_from(self.frames.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes of its weights and maps; `None` where tract has them.
+    pub fn bytes(&self) -> Option<usize> {
+        match &self.engine {
+            Engine::Integer(runner) => Some(runner.bytes()),
+            #[cfg(feature = "tract")]
+            Engine::Float(_) => None,
+        }
+    }
+
+    /// Multiply-adds of a frame; `None` where tract has them.
+    pub fn macs(&self) -> Option<usize> {
+        match &self.engine {
+            Engine::Integer(runner) => Some(runner.network().macs()),
+            #[cfg(feature = "tract")]
+            Engine::Float(_) => None,
+        }
+    }
+}
+
+/// The encoder of the checkpoint at `path`.
+fn of_checkpoint(path: &Path) -> Result<Network, OnnxError> {
+    let saved = crate::store::read(path)?;
+    let options = Options { kernels: Kernels::Reference, ..Options::new(Seed(0)) };
+    let plan = |source| crate::store::StoreError::Plan { path: path.display().to_string(), source };
+    let mut memory = vec![0; Learner::plan(&saved.spec, &options).map_err(plan)?.block_len()];
+    let mut learner = Learner::new(&saved.spec, &options, &mut memory).map_err(plan)?;
+    saved.restore(&mut learner)?;
+    encoder::of(&learner)
+}
+
+/// A source behind a backbone: it gives latents.
+pub struct Behind {
+    source: Box<dyn Source>,
+    backbone: Backbone,
+}
+
+impl Behind {
+    /// Puts `backbone` behind `source`. Where its exponent is to be found, the first frames are read for that, and, where
+    /// the source can go back, given again.
+    ///
+    /// # Errors
+    /// Of the source, or of the backbone, as a [`SourceError`].
+    pub fn new(source: Box<dyn Source>, backbone: Backbone) -> Result<Self, SourceError> {
+        let mut behind = Behind { source, backbone };
+        if !behind.backbone.is_ready() {
+            let mut record = Record::default();
+            while !behind.backbone.is_ready() {
+                if !behind.source.read_next(&mut record)? {
+                    let problem =
+                        format!("it ends before {FRAMES} frames, from which the backbone's exponent is found");
+                    return Err(SourceError::uri(&behind.source.describe(), problem, "give a longer one"));
+                }
+                behind.apply(&mut record)?;
+            }
+            match behind.source.rewind() {
+                Ok(()) | Err(SourceError::CannotRewind(_)) => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(behind)
+    }
+
+    /// The backbone.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+
+    fn apply(&mut self, record: &mut Record) -> Result<bool, SourceError> {
+        self.backbone.apply(record).map_err(|problem| {
+            let remedy = "give a source of frames, and a backbone that takes them";
+            SourceError::uri(&self.source.describe(), problem.to_string(), remedy)
+        })
+    }
+}
+
+impl Source for Behind {
+    fn describe(&self) -> String {
+        format!("{} behind {}", self.source.describe(), self.backbone.identity.file)
+    }
+    fn len_hint(&self) -> Option<u64> {
+        self.source.len_hint()
+    }
+    fn read_next(&mut self, record: &mut Record) -> Result<bool, SourceError> {
+        while self.source.read_next(record)? {
+            if self.apply(record)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+    fn rewind(&mut self) -> Result<(), SourceError> {
+        self.source.rewind()
+    }
+    fn in_order(&self) -> bool {
+        self.source.in_order()
+    }
+    fn skipped(&self) -> u64 {
+        self.source.skipped()
+    }
+    fn class_names(&self) -> &[String] {
+        self.source.class_names()
+    }
+    fn injected(&self) -> Option<crate::source::fault::Counts> {
+        self.source.injected()
+    }
+}
