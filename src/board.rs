@@ -162,6 +162,23 @@ table! {
     }
 }
 
+/// `[backbone]`: a frozen network before the learner, which then learns from its output (docs/onnx.md).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackboneTable {
+    /// A network that `nestling import` wrote, or a checkpoint whose encoder is to be the backbone.
+    pub network: Option<PathBuf>,
+    /// An ONNX file, run by tract.
+    pub onnx: Option<PathBuf>,
+    /// The tensor (ONNX) or node (network) that is taken, where it is not the output.
+    pub output: Option<String>,
+    /// Of an ONNX file: height and width of its input, where it leaves them free.
+    pub size: Option<(usize, usize)>,
+    /// Of an ONNX file: it takes `(pixel / 255 − mean) / deviation`, by channel.
+    pub mean: Vec<f32>,
+    pub deviation: Vec<f32>,
+}
+
 /// A whole profile.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -172,6 +189,8 @@ pub struct Profile {
     pub source: Vec<String>,
     /// A shipped model or a model file, from the profile's folder.
     pub model: Option<String>,
+    /// Absent: the learner takes samples as they come.
+    pub backbone: Option<BackboneTable>,
     pub seed: Option<u64>,
     /// Megabytes that may be planned; what wants more is refused at the start. Absent: as many as the machine has.
     pub memory_mb: Option<u64>,
@@ -223,6 +242,9 @@ impl Profile {
         .chain(controller.iter_mut().map(|controller| &mut controller.file))
         .flatten()
         {
+            *path = folder.join(&*path);
+        }
+        for path in profile.backbone.iter_mut().flat_map(|b| [&mut b.network, &mut b.onnx]).flatten() {
             *path = folder.join(&*path);
         }
         // A model is a shipped one unless there is such a file.

@@ -4,15 +4,22 @@ use std::collections::HashMap;
 use std::error::Error;
 
 use super::settings::UsageError;
-use crate::net::spec::Spec;
+use crate::board::BackboneTable;
+use crate::kernels::Map;
+use crate::net::spec::{InputKind, Spec};
+use crate::runtime::daemon::Behind;
 use crate::source::{OpenOptions, Source, open};
 
+/// The model that learns behind a backbone where none is named.
+pub const TAIL: &str = "tail";
 /// Key of a checkpoint's metadata that names its backbone.
 const KEY: &str = "backbone";
 
 #[cfg(feature = "onnx")]
 mod args {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+
+    use crate::board::BackboneTable;
 
     /// Arguments that choose a backbone.
     #[derive(clap::Args, Clone, Debug, Default)]
@@ -21,8 +28,8 @@ mod args {
         /// import` wrote, a checkpoint, or an ONNX file, which tract runs.
         #[arg(long, value_name = "FILE")]
         pub backbone: Option<PathBuf>,
-        /// Of an ONNX file: the tensor that is taken, where it is not the output.
-        #[arg(long, value_name = "TENSOR", requires = "backbone")]
+        /// The tensor (ONNX) or node (network) of it that is taken, where it is not the output.
+        #[arg(long, value_name = "NAME", requires = "backbone")]
         pub backbone_output: Option<String>,
         /// Of an ONNX file: what was taken off each channel of pixels between 0 and 1 in training.
         #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "backbone")]
@@ -30,6 +37,21 @@ mod args {
         /// Of an ONNX file: what each channel was divided by then.
         #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "backbone")]
         pub backbone_deviation: Vec<f32>,
+    }
+
+    impl BackboneArgs {
+        /// As a profile says it, of the file at `path`.
+        pub fn table(&self, path: &Path) -> BackboneTable {
+            let is_onnx = crate::cli::onnx::is_onnx(path);
+            BackboneTable {
+                network: (!is_onnx).then(|| path.into()),
+                onnx: is_onnx.then(|| path.into()),
+                output: self.backbone_output.clone(),
+                size: None,
+                mean: self.backbone_mean.clone(),
+                deviation: self.backbone_deviation.clone(),
+            }
+        }
     }
 }
 
@@ -46,8 +68,8 @@ pub use args::BackboneArgs;
 pub struct Opened {
     pub source: Box<dyn Source>,
     pub identity: Option<String>,
-    /// Height, width and channels of the latents.
-    latents: Option<[usize; 3]>,
+    /// Shape of the latents.
+    latents: Option<Map>,
 }
 
 impl Opened {
@@ -56,22 +78,25 @@ impl Opened {
     /// # Errors
     /// [`UsageError`] where the model takes something else, or latents and there are none.
     pub fn fit(&self, spec: &mut Spec) -> Result<(), UsageError> {
-        let takes = spec.input.kind == crate::net::spec::InputKind::Latents;
-        match self.latents {
-            Some([height, width, channels]) if takes => {
-                (spec.input.height, spec.input.width, spec.input.channels) = (height, width, channels);
-                Ok(())
-            }
-            Some(_) => Err(UsageError(format!(
-                "the backbone gives latents and the model {} takes something else; choose --model tail",
-                spec.name
-            ))),
-            None if takes => Err(UsageError(format!(
-                "the model {} learns behind a backbone; name one with --backbone FILE",
-                spec.name
-            ))),
-            None => Ok(()),
+        fit(spec, self.latents)
+    }
+}
+
+fn fit(spec: &mut Spec, latents: Option<Map>) -> Result<(), UsageError> {
+    let takes = spec.input.kind == InputKind::Latents;
+    match latents {
+        Some(map) if takes => {
+            (spec.input.height, spec.input.width, spec.input.channels) = (map.height, map.width, map.channels);
+            Ok(())
         }
+        Some(_) => Err(UsageError(format!(
+            "the backbone gives latents and the model {} takes something else; choose --model {TAIL}",
+            spec.name
+        ))),
+        None if takes => {
+            Err(UsageError(format!("the model {} learns behind a backbone; name one with --backbone FILE", spec.name)))
+        }
+        None => Ok(()),
     }
 }
 
@@ -86,42 +111,73 @@ pub fn open_behind(
     metadata: Option<&HashMap<String, String>>,
 ) -> Result<Opened, Box<dyn Error>> {
     let source = open(uris, options)?;
-    let known = metadata.and_then(|metadata| metadata.get(KEY));
     #[cfg(feature = "onnx")]
     if let Some(path) = &args.backbone {
-        use crate::onnx::backbone::{Backbone, BackboneTable, Behind};
-        let is_onnx = super::onnx::is_onnx(path);
-        let table = BackboneTable {
-            network: (!is_onnx).then(|| path.clone()),
-            onnx: is_onnx.then(|| path.clone()),
-            output: args.backbone_output.clone(),
-            size: None,
-            mean: args.backbone_mean.clone(),
-            deviation: args.backbone_deviation.clone(),
-        };
-        let mut backbone = Backbone::open(&table)?;
-        if let Some(metadata) = metadata {
-            let Some(known) = known else {
-                return Err(
-                    UsageError("the checkpoint was learned without a backbone; leave --backbone out".into()).into()
-                );
-            };
-            backbone.resume(&serde_json::from_str(known)?)?;
-            let _ = metadata;
-        }
-        let behind = Behind::new(source, backbone)?;
+        let backbone = opened(&args.table(path), metadata)?;
+        let behind = crate::onnx::backbone::Behind::new(source, backbone)?;
         let (_, map) = behind.backbone().maps();
         let identity = behind.backbone().identity().map(|identity| serde_json::to_string(&identity)).transpose()?;
-        let latents = Some([map.height, map.width, map.channels]);
+        let latents = Some(map);
         return Ok(Opened { source: Box::new(behind), identity, latents });
     }
     let _ = args;
-    match known {
-        Some(known) => {
-            let file: serde_json::Value = serde_json::from_str(known)?;
-            let file = file["file"].as_str().unwrap_or("a backbone").to_string();
-            Err(UsageError(format!("the checkpoint was learned behind {file}; name that file with --backbone")).into())
-        }
-        None => Ok(Opened { source, identity: None, latents: None }),
+    refuse_without(metadata)?;
+    Ok(Opened { source, identity: None, latents: None })
+}
+
+/// The backbone of `table`, which must be the one that a checkpoint's `metadata` names.
+///
+/// # Errors
+/// As [`open_behind`].
+#[cfg(feature = "onnx")]
+pub fn opened(
+    table: &BackboneTable,
+    metadata: Option<&HashMap<String, String>>,
+) -> Result<crate::onnx::backbone::Backbone, Box<dyn Error>> {
+    let mut backbone = crate::onnx::backbone::Backbone::open(table)?;
+    if let Some(metadata) = metadata {
+        let without = || UsageError("the checkpoint was learned without a backbone; leave the backbone out".into());
+        let known = metadata.get(KEY).ok_or_else(without)?;
+        backbone.resume(&serde_json::from_str(known)?)?;
     }
+    Ok(backbone)
+}
+
+/// The backbone of a daemon, for the model `spec`, which takes its shape.
+///
+/// # Errors
+/// As [`open_behind`], and [`Opened::fit`].
+pub fn of_daemon(
+    table: Option<&BackboneTable>,
+    metadata: Option<&HashMap<String, String>>,
+    spec: &mut Spec,
+) -> Result<Behind, Box<dyn Error>> {
+    let Some(table) = table else {
+        refuse_without(metadata)?;
+        fit(spec, None)?;
+        return Ok(Behind::default());
+    };
+    #[cfg(not(feature = "onnx"))]
+    {
+        let _ = table;
+        Err("this program was built without backbones: build it with `--features onnx`, or leave [backbone] away"
+            .into())
+    }
+    #[cfg(feature = "onnx")]
+    {
+        let backbone = opened(table, metadata)?;
+        fit(spec, Some(backbone.maps().1))?;
+        Ok(Behind::new(backbone))
+    }
+}
+
+/// Refuses a checkpoint that was learned behind a backbone.
+///
+/// # Errors
+/// [`UsageError`]
+pub fn refuse_without(metadata: Option<&HashMap<String, String>>) -> Result<(), Box<dyn Error>> {
+    let Some(known) = metadata.and_then(|metadata| metadata.get(KEY)) else { return Ok(()) };
+    let file: serde_json::Value = serde_json::from_str(known)?;
+    let file = file["file"].as_str().unwrap_or("a backbone");
+    Err(UsageError(format!("the checkpoint was learned behind {file}; name that file with --backbone")).into())
 }

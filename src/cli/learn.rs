@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::behind::{BackboneArgs, Opened, open_behind};
+use super::behind::{self, BackboneArgs, Opened, open_behind};
 use super::device::Comparison;
 use super::settings::{ModelArgs, RunArgs, UsageError};
 use super::{Outcome, Told, peak_rss_bytes, progress, rounded};
@@ -89,7 +89,11 @@ pub fn run(args: &Args) -> Outcome {
     }
     let mut spec = match &saved {
         Some(saved) => saved.spec.clone(),
-        None => args.model.load_or(device.as_ref().map(|device| &device.spec))?,
+        None => {
+            let mut model = args.model.clone();
+            model.model = model.model.or_else(|| opened.identity.as_ref().map(|_| behind::TAIL.into()));
+            model.load_or(device.as_ref().map(|device| &device.spec))?
+        }
     };
     opened.fit(&mut spec)?;
     let Opened { mut source, identity, .. } = opened;
@@ -120,7 +124,8 @@ pub fn run(args: &Args) -> Outcome {
     let already = learner.counters().observed;
     let begun = Instant::now();
     let (mut last_saved, mut samples_saved) = (begun, already);
-    let mut snapshot = Snapshot::behind(identity);
+    let mut snapshot = Snapshot::default();
+    snapshot.stand_behind(identity.as_ref());
     let mut cut = false;
     let pool = Pool::new(options.lanes)?;
     let extent = drive::Extent { epochs: args.epochs, samples: args.samples };

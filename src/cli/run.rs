@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::behind::{self, BackboneArgs};
 use super::settings::{ModelArgs, RunArgs};
 use super::{Outcome, Told};
 use crate::board::Profile;
@@ -25,6 +26,8 @@ pub struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     #[command(flatten)]
     how: RunArgs,
     /// The checkpoint to go on from, where it exists, and to write. It holds the samples that the learner remembers.
@@ -68,6 +71,10 @@ impl Args {
         }
         if profile.source.is_empty() {
             return Err("the profile names no source: write source = \"…\", or give --source URI".into());
+        }
+        #[cfg(feature = "onnx")]
+        if let Some(path) = &self.backbone.backbone {
+            profile.backbone = Some(self.backbone.table(path));
         }
         profile.seed = self.how.seed.or(profile.seed);
         profile.perceive.pace |= self.pace;
@@ -133,11 +140,13 @@ pub fn run(args: &Args) -> Outcome {
     }
     let device = opened.as_ref().and_then(|source| source.device());
     let mut model = args.model.clone();
-    model.model = model.model.or_else(|| profile.model.clone());
-    let spec = match &saved {
+    let tail = profile.backbone.is_some().then(|| behind::TAIL.to_string());
+    model.model = model.model.or_else(|| profile.model.clone()).or(tail);
+    let mut spec = match &saved {
         Some(saved) => saved.spec.clone(),
         None => model.load_or(device.map(|device| &device.spec))?,
     };
+    let behind = behind::of_daemon(profile.backbone.as_ref(), saved.as_ref().map(|saved| &saved.metadata), &mut spec)?;
     if let Some(source) = &opened {
         super::settings::check_rate(&spec, source.as_ref())?;
     }
@@ -148,7 +157,8 @@ pub fn run(args: &Args) -> Outcome {
     profile.check_memory(&[("the learner", plan.block_len())])?;
     let mut memory = super::memory::block(&plan)?;
     let mut learner = Learner::new(&spec, &options, &mut memory)?;
-    profile.check_memory(&daemon::memory::planned(&mut learner, plan.block_len(), &profile))?;
+    let beside = daemon::memory::planned(&mut learner, plan.block_len(), &profile);
+    profile.check_memory(&[&beside[..], &[("the backbone", behind.bytes())]].concat())?;
     if let Some(saved) = &saved {
         saved.restore(&mut learner)?;
         store.iter_mut().for_each(|store| store.follows(saved));
@@ -159,6 +169,7 @@ pub fn run(args: &Args) -> Outcome {
         profile,
         reload: reload(args.clone()),
         opened,
+        behind,
         store,
         samples: args.samples,
         lanes: options.lanes,

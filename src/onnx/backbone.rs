@@ -4,7 +4,7 @@
 //! Two kinds: a network in integers, imported or an encoder of ours, which gives the same bits everywhere; and, with the
 //! feature `tract`, an ONNX file as it is, in floats, whose latents get one exponent from the first frames of the stream.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -13,38 +13,14 @@ use super::network::{Input, Network, Runner};
 use super::{OnnxError, encoder, file};
 use crate::augment::fit;
 use crate::augment::latent::ZERO;
+use crate::board::BackboneTable;
 use crate::kernels::{Kernels, Map};
 use crate::learner::{Learner, Options};
-use crate::net::spec::{InputKind, Spec};
 use crate::sample::Seed;
 use crate::source::{Data, Record, Source, SourceError};
 
 /// Frames from which a network of floats gets its exponent.
 pub const FRAMES: usize = 64;
-
-/// `[backbone]` of a profile, and what of it the command line says.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BackboneTable {
-    /// A network that `nestling import` wrote, or a checkpoint whose encoder is to be the backbone.
-    pub network: Option<PathBuf>,
-    /// An ONNX file, run by tract.
-    pub onnx: Option<PathBuf>,
-    /// Of an ONNX file: the tensor that is taken, where it is not the output.
-    pub output: Option<String>,
-    /// Of an ONNX file: height and width of its input, where it leaves them free.
-    pub size: Option<(usize, usize)>,
-    /// Of an ONNX file: it takes `(pixel / 255 − mean) / deviation`, by channel.
-    pub mean: Vec<f32>,
-    pub deviation: Vec<f32>,
-}
-
-impl BackboneTable {
-    /// The file that it names.
-    pub fn path(&self) -> Option<&Path> {
-        self.network.as_deref().or(self.onnx.as_deref())
-    }
-}
 
 /// What a checkpoint says of the backbone that its learner stood behind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +64,7 @@ impl Backbone {
             problem: problem.into(),
             remedy: remedy.into(),
         };
-        let path = table.path().ok_or_else(|| {
+        let path = table.network.as_deref().or(table.onnx.as_deref()).ok_or_else(|| {
             wrong(Path::new("[backbone]"), "it names no file", "write network = \"FILE\" or onnx = \"FILE\"")
         })?;
         if table.network.is_some() && table.onnx.is_some() {
@@ -110,10 +86,19 @@ impl Backbone {
                 (float.input(), float.latents(), Engine::Float(Box::new(float)))
             }
         } else {
-            let network = match file::parse(&path.display().to_string(), &bytes)? {
+            let mut network = match file::parse(&path.display().to_string(), &bytes)? {
                 Some(network) => network,
                 None => of_checkpoint(path)?,
             };
+            if let Some(output) = &table.output {
+                let Some(node) = network.nodes.iter().position(|node| node.name == *output) else {
+                    let names: Vec<&str> = network.nodes.iter().map(|node| node.name.as_str()).collect();
+                    let problem = format!("it has no node {output}");
+                    return Err(wrong(path, &problem, &format!("choose one of {}", names.join(", "))));
+                };
+                network.nodes.truncate(node + 1);
+                network.outputs = vec![node + 1];
+            }
             let input = match &network.input {
                 Input::Pixels(map) | Input::Normalized { map, .. } => *map,
                 _ => {
@@ -167,23 +152,6 @@ impl Backbone {
     /// Shape of the frames that it takes, and of the latents that it gives.
     pub fn maps(&self) -> (Map, Map) {
         (self.input, self.latents)
-    }
-
-    /// Gives the model `spec`, which takes latents, the shape of these.
-    ///
-    /// # Errors
-    /// [`OnnxError::Backbone`] where it takes something else.
-    pub fn fit(&self, spec: &mut Spec) -> Result<(), OnnxError> {
-        if spec.input.kind != InputKind::Latents {
-            return Err(OnnxError::Backbone {
-                path: self.identity.file.clone(),
-                problem: format!("it gives latents and the model {} takes something else", spec.name),
-                remedy: "choose the model tail, or one with [input] kind = \"latents\"".into(),
-            });
-        }
-        (spec.input.height, spec.input.width) = (self.latents.height, self.latents.width);
-        spec.input.channels = self.latents.channels;
-        Ok(())
     }
 
     /// It gives latents; before that a network of floats is looking for its exponent.

@@ -1,11 +1,12 @@
 //! A backbone of floats, run by tract: its output becomes mantissas of one exponent, found from the first frames.
 
 use super::OnnxError;
-use super::backbone::{BackboneTable, FRAMES};
+use super::backbone::FRAMES;
 use super::calibrate::{Pixels, exponent_for};
 use super::original::Original;
 use super::{graph, lower};
 use crate::augment::latent::ZERO;
+use crate::board::BackboneTable;
 use crate::kernels::Map;
 
 /// Numbers of a frame that are kept to find the exponent by.

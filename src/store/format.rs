@@ -37,9 +37,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// An empty one that is to say what stands between samples and learner: in a checkpoint's metadata it is `backbone`.
-    pub fn behind(backbone: Option<String>) -> Self {
-        Snapshot { backbone, ..Snapshot::default() }
+    /// What the next one is to say of what stands between samples and learner: in a checkpoint's metadata it is `backbone`.
+    pub fn stand_behind(&mut self, backbone: Option<&String>) {
+        self.backbone = backbone.cloned();
     }
 
     /// The state of `learner` now.

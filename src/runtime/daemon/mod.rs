@@ -10,6 +10,8 @@
 //! Perceiving never waits for learning, saving or the reader of features; what is passed over is counted.
 
 mod acting;
+mod behind;
+pub use behind::Behind;
 mod buttons;
 mod commands;
 pub mod control;
@@ -90,6 +92,8 @@ pub struct Setup {
     pub reload: Box<dyn Fn() -> Result<Profile, String>>,
     /// The source, where it was opened before.
     pub opened: Option<Box<dyn Source>>,
+    /// A backbone that makes latents of its frames, where there is one.
+    pub behind: Behind,
     /// The profile's store, where the disk can be written.
     pub store: Option<Store>,
     pub control: ControlSocket,
@@ -201,7 +205,9 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
     }
 
     let path = profile.store.path.clone();
-    let saver = path.map(|path| Saver::start(path, setup.store, &profile.store, shared.store.clone())).transpose();
+    let saver = path
+        .map(|path| Saver::start(path, setup.store, &profile.store, shared.store.clone(), setup.behind.said()))
+        .transpose();
     let saver = saver.map_err(|e| DaemonError::System(format!("cannot start the saving thread: {e}")))?;
     let (exchange, perceiver) = Exchange::new(learner);
     let mailbox = Arc::new(Mailbox::new(Arrived::default()));
@@ -267,6 +273,7 @@ pub fn run(setup: Setup, learner: &mut Learner, mut bus: Bus) -> Result<Status, 
             press.map_err(|e| give_up("buttons", e))?;
         }
         let perceive = Perceive {
+            behind: setup.behind,
             perceiver,
             acting,
             exchange: &exchange,

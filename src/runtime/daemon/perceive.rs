@@ -11,7 +11,7 @@ use super::acting::Acting;
 use super::reader::Arrived;
 use super::status::{Shared, Watched};
 use super::tap::Tap;
-use super::{DaemonError, Signals};
+use super::{Behind, DaemonError, Signals};
 use crate::board::Profile;
 use crate::bus::{Block, Bus, Message, Stale};
 use crate::runtime::mailbox::{Mailbox, Taken};
@@ -25,6 +25,7 @@ const LOOK_OVER: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Perceive<'a> {
+    pub behind: Behind,
     pub perceiver: Perceiver,
     pub exchange: &'a Exchange,
     pub shared: &'a Shared,
@@ -121,6 +122,15 @@ impl Perceive<'_> {
                 self.shared.features.change(|s| s.passed_over += 1);
                 continue;
             }
+            match self.apply_backbone(&mut hand.record) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(problem) if perceived == 0 => return Err(DaemonError::System(problem)),
+                Err(_) => {
+                    self.shared.features.change(|s| s.refused += 1);
+                    continue;
+                }
+            }
             match &mut self.acting {
                 Some(acting) => acting.refresh(&mut self.perceiver),
                 None => {
@@ -163,6 +173,20 @@ impl Perceive<'_> {
         tell_manager(&[NotifyState::Stopping]);
         self.bus.finish();
         Ok(())
+    }
+
+    /// Puts latents in place of a frame, where there is a backbone. `false`: there are none yet.
+    fn apply_backbone(&mut self, record: &mut Record) -> Result<bool, String> {
+        if !self.behind.is_there() {
+            return Ok(true);
+        }
+        let begun = Instant::now();
+        let made = self.behind.apply(record)?;
+        self.shared.features.change(|s| {
+            s.withheld += u64::from(!made);
+            s.backbone_us.add(begun.elapsed().as_micros() as u64);
+        });
+        Ok(made)
     }
 
     /// What the profile says of perceiving, and whether it forbids learning.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::behind::Said;
 use super::status::Watched;
 use crate::board;
 use crate::learner::Learner;
@@ -51,6 +52,7 @@ pub struct Saver {
     status: Arc<Watched<Option<StoreStatus>>>,
     thread: JoinHandle<()>,
     saved: Instant,
+    backbone: Said,
 }
 
 impl Saver {
@@ -64,6 +66,7 @@ impl Saver {
         mut store: Option<Store>,
         settings: &board::Store,
         status: Arc<Watched<Option<StoreStatus>>>,
+        backbone: Said,
     ) -> std::io::Result<Self> {
         let (jobs, todo) = sync_channel::<Job>(1);
         let (done, written) = sync_channel(1);
@@ -94,7 +97,7 @@ impl Saver {
             }
         };
         let thread = std::thread::Builder::new().name("nestling-store".into()).spawn(work)?;
-        Ok(Saver { jobs, written, status, thread, saved: Instant::now() })
+        Ok(Saver { jobs, written, status, thread, saved: Instant::now(), backbone })
     }
 
     /// Hands the state over where it is time for it and the disk is idle.
@@ -117,6 +120,7 @@ impl Saver {
     }
 
     fn hand_over(&mut self, mut snapshot: Snapshot, learner: &mut Learner) -> Result<(), String> {
+        snapshot.stand_behind(self.backbone.get());
         snapshot.take(learner).map_err(|e| e.to_string())?;
         self.saved = Instant::now();
         self.jobs.send(Job::Save(snapshot)).map_err(|_| "the saving thread has ended".to_string())

@@ -93,6 +93,8 @@ pub struct FeatureStatus {
     pub encoder: u32,
     /// From the arrival of a sample to its feature.
     pub latency_us: Times,
+    /// Of that, the backbone; nothing where there is none.
+    pub backbone_us: Times,
     /// Readers of sockets, and messages that one of them had no time for.
     pub readers: u64,
     pub missed: u64,
