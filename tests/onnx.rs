@@ -45,6 +45,10 @@ fn numbers(spec: &Spec, number: u64) -> (Vec<u8>, Vec<i16>) {
             let code = |at: usize| ((start + at * 7 + any(at + 8, 3) as usize) % input.vocabulary) as i16;
             (Vec::new(), (0..input.width).map(code).collect())
         }
+        InputKind::Latents => {
+            let latent = |at: usize| (100 + any(at % input.channels, 50) + any(at + 600, 20)) as u8;
+            ((0..input.height * input.width * input.channels).map(latent).collect(), Vec::new())
+        }
         _ => {
             let (length, channels) =
                 if input.kind == InputKind::Audio { (input.rate as usize, 1) } else { (input.width, input.channels) };
@@ -63,7 +67,7 @@ fn with_sample<T>(spec: &Spec, number: u64, f: impl FnOnce(&Sample) -> T) -> T {
     let (pixels, readings) = numbers(spec, number);
     let input = &spec.input;
     let values = match input.kind {
-        InputKind::Image => {
+        InputKind::Image | InputKind::Latents => {
             Values::Image { pixels: &pixels, height: input.height, width: input.width, channels: input.channels }
         }
         InputKind::Window => Values::Window { readings: &readings, length: input.width, channels: input.channels },

@@ -1,0 +1,104 @@
+//! Learning behind a frozen network, as a user does it.
+
+#![cfg(feature = "onnx")]
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn nestling(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("nestling").expect("the program");
+    command.current_dir(folder).args(args);
+    command
+}
+
+fn told(folder: &Path, args: &[&str]) -> Value {
+    let output = nestling(folder, args).arg("--json").output().expect("it runs");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+fn refused(folder: &Path, args: &[&str]) -> String {
+    let output = nestling(folder, args).output().expect("it runs");
+    assert!(!output.status.success(), "{args:?} is not refused");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+const SOURCE: [&str; 4] = ["--source", "sim:rover?samples=240", "--threads", "1"];
+const SMALL: [&str; 6] = ["--model", "robot", "--set", "dictionary.samples=60", "--set", "replay.capacity=64"];
+
+/// An encoder of ours that is to be the backbone.
+fn encoder(folder: &Path, name: &str, seed: &str) {
+    told(folder, &[&["learn", "--out", name, "--seed", seed], &SOURCE[..], &SMALL[..]].concat());
+}
+
+#[test]
+fn a_tail_learns_the_same_bits_behind_its_backbone_and_behind_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    encoder(folder, "eye.safetensors", "1");
+    encoder(folder, "other.safetensors", "2");
+    // The first of its layers, a map; without a name it is all of its feature.
+    let behind = ["--backbone", "eye.safetensors", "--backbone-output", "layer1"];
+    let learn = |out: &str, more: &[&str]| {
+        told(folder, &[&["learn", "--set", "replay.capacity=64", "--out", out], &SOURCE[..2], &behind, more].concat())
+    };
+    let whole = learn("whole.safetensors", &["--threads", "1"]);
+    assert_eq!(whole["samples"], 240);
+    assert!(whole["steps"].as_u64() > Some(0) && whole["lessons_published"].as_u64() > Some(0), "{whole}");
+    assert_eq!(learn("again.safetensors", &["--threads", "3"])["state_hash"], whole["state_hash"]);
+
+    learn("half.safetensors", &["--stop-after", "100"]);
+    let resumed = ["--resume", "half.safetensors"];
+    assert_eq!(learn("resumed.safetensors", &resumed)["state_hash"], whole["state_hash"]);
+    let go_on = [&["learn", "--out", "x.safetensors"], &SOURCE[..], &resumed].concat();
+    let problem = refused(folder, &go_on);
+    assert!(problem.contains("learned behind eye.safetensors") && problem.contains("--backbone"), "{problem}");
+    let problem = refused(folder, &[&go_on[..], &["--backbone", "other.safetensors"]].concat());
+    assert!(problem.contains("whose BLAKE3 is"), "{problem}");
+    let problem = refused(folder, &[&go_on[..3], &SOURCE, &behind, &["--resume", "eye.safetensors"]].concat());
+    assert!(problem.contains("without a backbone"), "{problem}");
+
+    // What it reads raw are the latents: the backbone alone.
+    let probed = told(
+        folder,
+        &[&["probe", "whole.safetensors", "--source", "sim:rover?samples=200", "--all-labels-only"], &behind[..]]
+            .concat(),
+    );
+    assert!(probed["raw"]["r2"].is_number() && probed["r2"].is_number(), "{probed}");
+
+    let run = ["run", "--every", "--samples", "60", "--state", "whole.safetensors", "--source", "sim:rover?samples=60"];
+    let ran = nestling(folder, &[&run[..], &behind].concat()).output().expect("it runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout).lines().filter(|line| line.contains("\"feature\"")).count(), 60);
+    // The daemon's checkpoint says it, too.
+    let saved = nestling::store::read(&folder.join("whole.safetensors")).expect("a checkpoint");
+    assert!(saved.metadata["backbone"].contains("eye.safetensors"), "{:?}", saved.metadata);
+    let problem = refused(folder, &run);
+    assert!(problem.contains("learned behind eye.safetensors"), "{problem}");
+}
+
+#[test]
+fn what_is_no_backbone_is_refused_with_a_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    encoder(folder, "eye.safetensors", "1");
+    let learn = ["learn", "--source", "sim:rover?samples=60", "--out", "x.safetensors"];
+    std::fs::write(folder.join("torn.safetensors"), b"no network").expect("a file");
+    for (more, said) in [
+        (&["--model", "tail"][..], "name one with --backbone"),
+        (&["--backbone", "eye.safetensors", "--model", "robot"], "choose --model tail"),
+        (&["--backbone", "torn.safetensors"], "torn.safetensors"),
+        (&["--backbone", "none.safetensors"], "none.safetensors"),
+        (&["--backbone", "eye.safetensors", "--backbone-output", "nose"], "it has no node nose"),
+    ] {
+        let problem = refused(folder, &[&learn[..], more].concat());
+        assert!(problem.contains(said), "{more:?}: {problem}");
+    }
+    std::fs::write(folder.join("b.toml"), "source = 'sim:rover'\n[backbone]\nnetwork = 'a'\nonnx = 'b.onnx'\n")
+        .expect("a file");
+    std::fs::write(folder.join("a"), b"").expect("a file");
+    let problem = refused(folder, &["run", "--board", "b.toml"]);
+    assert!(problem.contains("both given"), "{problem}");
+}
