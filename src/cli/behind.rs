@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::error::Error;
 
-use super::settings::UsageError;
+use super::Told;
+use super::settings::{ModelArgs, UsageError};
 use crate::board::BackboneTable;
 use crate::kernels::Map;
 use crate::net::spec::{InputKind, Spec};
@@ -169,6 +170,64 @@ pub fn of_daemon(
         fit(spec, Some(backbone.maps().1))?;
         Ok(Behind::new(backbone))
     }
+}
+
+/// The model of `model`, or the one for a backbone, and what there is to say of that: its work, its memory, the time of a frame
+/// on this machine, and what replay takes of latents and would take of frames.
+///
+/// # Errors
+/// As [`open_behind`], and of the model.
+#[cfg_attr(not(feature = "onnx"), allow(unused_variables))]
+pub fn planned(args: &BackboneArgs, model: &ModelArgs) -> Result<(Spec, Option<Told>), Box<dyn Error>> {
+    #[cfg(feature = "onnx")]
+    if let Some(path) = &args.backbone {
+        use crate::source::{Data, Record};
+        /// Frames that are timed.
+        const FRAMES: u64 = 8;
+        let mut backbone = opened(&args.table(path), None)?;
+        let (input, latents) = backbone.maps();
+        let model = ModelArgs { model: model.model.clone().or_else(|| Some(TAIL.into())), ..model.clone() };
+        let mut spec = model.load()?;
+        fit(&mut spec, Some(latents))?;
+        let frame = |number: u64| {
+            let draws = crate::fixed::random::Draws::new(crate::sample::Seed(number), 0, 0);
+            let pixels = (0..input.len() as u32).map(|at| draws.bits(at) as u8).collect();
+            Data::Image { pixels, height: input.height, width: input.width, channels: input.channels }
+        };
+        let mut number = 0;
+        while !backbone.is_ready() || number < FRAMES {
+            backbone.apply(&mut Record { data: frame(number), ..Record::default() })?;
+            number += 1;
+        }
+        let ms = backbone.mean_time().as_secs_f64() * 1e3;
+        let (of_frames, of_latents) = (spec.replay.capacity * input.len(), spec.replay.capacity * latents.len());
+        let known = |n: Option<usize>| n.map_or("not told by tract".to_string(), |n| n.to_string());
+        let text = format!(
+            "backbone {}: frames of {}x{}x{} become latents of {}x{}x{}\n  {:>11} multiply-accumulates a frame\n  {:>11} bytes \
+             of weights and maps\n  {ms:>11.3} ms a frame on this machine\n  {of_latents:>11} bytes of latents in replay; frames \
+             would take {of_frames}",
+            path.display(),
+            input.height,
+            input.width,
+            input.channels,
+            latents.height,
+            latents.width,
+            latents.channels,
+            known(backbone.macs()),
+            known(backbone.bytes()),
+        );
+        let json = serde_json::json!({
+            "macs": backbone.macs(),
+            "bytes": backbone.bytes(),
+            "ms": super::rounded(ms, 4),
+            "input": [input.height, input.width, input.channels],
+            "latents": [latents.height, latents.width, latents.channels],
+            "replay_bytes": of_latents,
+            "replay_bytes_of_frames": of_frames,
+        });
+        return Ok((spec, Some(Told { text, json })));
+    }
+    Ok((model.load()?, None))
 }
 
 /// Refuses a checkpoint that was learned behind a backbone.

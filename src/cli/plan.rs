@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::behind::{self, BackboneArgs};
 use super::board::{Board, Needs};
 use super::export::export;
 use super::import::Block;
@@ -19,6 +20,8 @@ use crate::sample::Seed;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    backbone: BackboneArgs,
     #[command(flatten)]
     how: RunArgs,
     /// Plan for these kernels; another processor may need other lengths. This processor's fastest otherwise.
@@ -39,11 +42,16 @@ pub fn run(args: &Args) -> Outcome {
     match &args.board {
         Some(name) => run_board(args, &Board::find(name, args.boards.as_deref())?),
         None => {
-            let spec = args.model.load()?;
+            let (spec, before) = behind::planned(&args.backbone, &args.model)?;
             let kernels = args.kernels.as_deref().and_then(Kernels::named).unwrap_or(Kernels::detect());
             let options = Options { kernels, ..args.how.options(&spec, None) };
             let plan = Learner::plan(&spec, &options)?;
-            Ok(tell(&spec, &options, &plan))
+            let mut told = tell(&spec, &options, &plan);
+            if let Some(before) = before {
+                told.text += &format!("\n\n{}", before.text);
+                told.json["backbone"] = before.json;
+            }
+            Ok(told)
         }
     }
 }

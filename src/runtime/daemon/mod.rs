@@ -125,6 +125,7 @@ impl Setup {
             profile,
             reload: Box::new(|| Err("this program does not read its profile again".into())),
             opened: None,
+            behind: Behind::default(),
             store: None,
             control,
             samples: None,
