@@ -194,9 +194,9 @@ pub fn planned(args: &BackboneArgs, model: &ModelArgs) -> Result<(Spec, Option<T
             let pixels = (0..input.len() as u32).map(|at| draws.bits(at) as u8).collect();
             Data::Image { pixels, height: input.height, width: input.width, channels: input.channels }
         };
-        let mut number = 0;
-        while !backbone.is_ready() || number < FRAMES {
-            backbone.apply(&mut Record { data: frame(number), ..Record::default() })?;
+        let (mut number, mut made) = (0, 0);
+        while made < FRAMES {
+            made += u64::from(backbone.apply(&mut Record { data: frame(number), ..Record::default() })?);
             number += 1;
         }
         let ms = backbone.mean_time().as_secs_f64() * 1e3;
