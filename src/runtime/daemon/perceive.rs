@@ -46,6 +46,12 @@ pub struct Perceive<'a> {
     pub spare: &'a Receiver<Record>,
 }
 
+/// When the encoder in use was looked over, and whether it was whole then.
+struct LookOver {
+    at: Instant,
+    whole: bool,
+}
+
 /// What became of a record that was to be learned from.
 enum Passed {
     Learned,
@@ -92,7 +98,7 @@ impl Perceive<'_> {
         let (mut limits, mut frozen) = self.limits();
         let mut perceived = 0;
         let mut next_due = None;
-        let (mut looked_over, mut whole) = (Instant::now(), true);
+        let mut look_over = LookOver { at: Instant::now(), whole: true };
         let mut looked_for_staleness = Instant::now();
         let mut manager = Manager::new();
         while self.samples.is_none_or(|most| perceived < most) && !self.bus.is_left() {
@@ -122,46 +128,16 @@ impl Perceive<'_> {
                 self.shared.features.change(|s| s.passed_over += 1);
                 continue;
             }
-            match self.apply_backbone(&mut hand.record) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(problem) if perceived == 0 => return Err(DaemonError::System(problem)),
-                Err(_) => {
-                    self.shared.features.change(|s| s.refused += 1);
-                    continue;
-                }
-            }
-            match &mut self.acting {
-                Some(acting) => acting.refresh(&mut self.perceiver),
-                None => {
-                    self.perceiver.refresh(self.exchange);
-                }
-            }
-            if looked_over.elapsed() >= LOOK_OVER || !whole {
-                looked_over = Instant::now();
-                let was_whole = std::mem::replace(&mut whole, self.perceiver.is_whole(self.exchange));
-                if !whole {
-                    // No feature is better than one of damaged weights; the learner sends others at once.
-                    self.shared.features.change(|s| {
-                        s.damaged_encoders += u64::from(was_whole);
-                        s.withheld += 1;
-                    });
-                    self.acting.iter().for_each(Acting::hurry);
-                    continue;
-                }
-            }
-            if let Err(problem) = self.perceiver.perceive(&hand.record.sample(), &mut feature) {
-                // The first sample tells whether model and source fit; a later misfit is a fault of the stream.
-                if perceived == 0 {
-                    return Err(problem.into());
-                }
-                self.shared.features.change(|s| s.refused += 1);
-                continue;
-            }
-            perceived += 1;
-            self.give_out(&hand, &feature, limits.deadline());
+            // As it came, before a backbone works on it.
             let copy = self.tap.as_ref().and_then(|tap| tap.copy(&hand.record));
-            let passed = if frozen { Passed::Missed } else { self.pass_on(&mut hand.record) };
+            let passed = match self.see(&mut hand.record, &mut feature, &mut look_over, perceived == 0)? {
+                false => Passed::Missed,
+                true => {
+                    perceived += 1;
+                    self.give_out(&hand, &feature, limits.deadline());
+                    if frozen { Passed::Missed } else { self.pass_on(&mut hand.record) }
+                }
+            };
             self.record(copy, matches!(passed, Passed::Learned));
             if matches!(passed, Passed::Nobody) {
                 break;
@@ -173,6 +149,53 @@ impl Perceive<'_> {
         tell_manager(&[NotifyState::Stopping]);
         self.bus.finish();
         Ok(())
+    }
+
+    /// Makes the feature of a record by the newest encoder. `false`: there is none, and why was counted.
+    ///
+    /// # Errors
+    /// Where the `first` sample does not fit the model: it tells whether model and source fit. A later misfit is a fault of the
+    /// stream.
+    fn see(
+        &mut self,
+        record: &mut Record,
+        feature: &mut [i8],
+        look_over: &mut LookOver,
+        first: bool,
+    ) -> Result<bool, DaemonError> {
+        let refuse = |problem: DaemonError| if first { Err(problem) } else { Ok(false) };
+        match self.apply_backbone(record) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(problem) => {
+                self.shared.features.change(|s| s.refused += 1);
+                return refuse(DaemonError::System(problem));
+            }
+        }
+        match &mut self.acting {
+            Some(acting) => acting.refresh(&mut self.perceiver),
+            None => {
+                self.perceiver.refresh(self.exchange);
+            }
+        }
+        if look_over.at.elapsed() >= LOOK_OVER || !look_over.whole {
+            look_over.at = Instant::now();
+            let was_whole = std::mem::replace(&mut look_over.whole, self.perceiver.is_whole(self.exchange));
+            if !look_over.whole {
+                // No feature is better than one of damaged weights; the learner sends others at once.
+                self.shared.features.change(|s| {
+                    s.damaged_encoders += u64::from(was_whole);
+                    s.withheld += 1;
+                });
+                self.acting.iter().for_each(Acting::hurry);
+                return Ok(false);
+            }
+        }
+        if let Err(problem) = self.perceiver.perceive(&record.sample(), feature) {
+            self.shared.features.change(|s| s.refused += 1);
+            return refuse(problem.into());
+        }
+        Ok(true)
     }
 
     /// Puts latents in place of a frame, where there is a backbone. `false`: there are none yet.
