@@ -198,7 +198,7 @@ fn with_noise(spec: &Spec, n: u64, f: impl FnOnce(&Sample)) {
     let mut readings = Vec::new();
     let mut pixels = Vec::new();
     let values = match input.kind {
-        InputKind::Image => {
+        InputKind::Image | InputKind::Latents => {
             pixels.extend((0..height * width * channels).map(|i| noise(i) as u8));
             Values::Image { pixels: &pixels, height, width, channels }
         }
@@ -531,7 +531,7 @@ pub fn learn(data: &[u8]) {
 fn onnx(data: &[u8]) {
     use nestling::onnx::{Runner, back, calibrate, export, file, graph, lower};
     let run = |network: &nestling::onnx::Network, stored: &[u8]| {
-        let Ok(mut runner) = Runner::new(network, Kernels::Reference) else { return };
+        let Ok(mut runner) = Runner::new(network.clone(), Kernels::Reference) else { return };
         runner.run(stored);
         assert_eq!(runner.feature().len(), network.feature_dim());
         let _ = export::export(network, export::Format::Qdq, &[]);

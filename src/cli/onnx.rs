@@ -50,8 +50,11 @@ impl ExportArgs {
     }
 }
 
+/// What an ONNX file says of its network, by key.
+type Said = Vec<(String, String)>;
+
 /// The encoder of a checkpoint, or a network that was imported, and what an ONNX file says of it.
-fn network_of(path: &Path) -> Result<(Network, Vec<(String, String)>), Box<dyn std::error::Error>> {
+fn network_of(path: &Path) -> Result<(Network, Said), Box<dyn std::error::Error>> {
     if let Some(network) = file::read(path)? {
         return Ok((network, Vec::new()));
     }

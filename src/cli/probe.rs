@@ -114,8 +114,11 @@ impl Judged {
     }
 }
 
+/// What a checkpoint's file says of it, by key.
+type Said = HashMap<String, String>;
+
 /// Reads the checkpoint of the learner or of its float twin; gives its model and what its file says.
-fn load(args: &Args) -> Result<(Judged, Spec, HashMap<String, String>), Box<dyn Error>> {
+fn load(args: &Args) -> Result<(Judged, Spec, Said), Box<dyn Error>> {
     if store::is_float_twin(&args.checkpoint) {
         let twin = Twin::from_bytes(&std::fs::read(&args.checkpoint)?)?;
         let spec = twin.spec().clone();

@@ -140,7 +140,7 @@ fn network(path: &Path, out: &Path, args: &ImportArgs) -> Outcome {
         return Err(problem.into());
     }
     file::write(out, &integer)?;
-    Ok(told(path, out, &integer, &report, &original)?)
+    told(path, out, &integer, &report, &original)
 }
 
 /// The network as it came, where tract is there to run it.
