@@ -232,7 +232,7 @@ fn a_network_of_others_becomes_integers_with_nearly_its_feature() {
     assert!(file::read(&path).expect("our own file").expect("a network") == integer);
     // Every kernel gives the same bits.
     let by = |kernels| {
-        let mut runner = Runner::new(&integer, kernels).expect("a network");
+        let mut runner = Runner::new(integer.clone(), kernels).expect("a network");
         samples
             .iter()
             .flat_map(|sample| {
