@@ -1,4 +1,4 @@
-//! A learned encoder back from its ONNX file, bit by bit: [`metadata`] is what the file says beside the graph, [`restore`]
+//! A learned encoder back from its ONNX file, bit by bit: [`metadata`] is what the file says beside the graph, [`Exported::restore`]
 //! puts weights, thresholds, shifts and scales into a learner of the same model.
 //!
 //! The head, momentum, replay buffer and the guard's meters do not go out; they begin anew.
