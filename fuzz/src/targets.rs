@@ -528,7 +528,7 @@ pub fn learn(data: &[u8]) {
 
 /// A network of others, an encoder of ours, a network in integers: read, made, and where it is small, run.
 #[cfg(feature = "onnx")]
-fn onnx(data: &[u8]) {
+pub fn onnx(data: &[u8]) {
     use nestling::onnx::{Runner, back, calibrate, export, file, graph, lower};
     let run = |network: &nestling::onnx::Network, stored: &[u8]| {
         let Ok(mut runner) = Runner::new(network.clone(), Kernels::Reference) else { return };
