@@ -254,10 +254,10 @@ impl Bag {
     fn take_chunk(&mut self) -> Result<Option<Event>, SourceError> {
         self.done = 0;
         self.chunk.clear();
-        let result = match mcap::parse_record(op::CHUNK, &self.record) {
+        let result = match parse(op::CHUNK, &self.record) {
             Ok(Record::Chunk { header, data }) => unpack(&header, &data, &mut self.chunk),
             Ok(_) => Err(Trouble::Damaged("no chunk".into())),
-            Err(problem) => Err(Trouble::Damaged(problem.to_string())),
+            Err(problem) => Err(Trouble::Damaged(problem)),
         };
         match result {
             Ok(()) => Ok(None),
@@ -328,7 +328,7 @@ impl Bag {
         if !matches!(opcode, op::SCHEMA | op::CHANNEL | op::METADATA) {
             return None;
         }
-        match mcap::parse_record(opcode, content) {
+        match parse(opcode, content) {
             Ok(Record::Schema { header, .. }) => {
                 self.schemas.insert(header.id, (header.name, header.encoding));
             }
@@ -342,10 +342,50 @@ impl Bag {
                 return Some(Event::Metadata);
             }
             Ok(_) => {}
-            Err(problem) => return Some(self.note(problem.to_string())),
+            Err(problem) => return Some(self.note(problem)),
         }
         None
     }
+}
+
+/// A record by the library, which takes memory on the word of a text's length: those are looked at before.
+fn parse(opcode: u8, content: &[u8]) -> Result<Record<'_>, String> {
+    match lengths_hold(opcode, content) {
+        Some(()) => mcap::parse_record(opcode, content).map_err(|problem| problem.to_string()),
+        None => Err("a record is shorter than the texts in it".into()),
+    }
+}
+
+/// Whether the texts of a record, and those of its map, lie within it.
+fn lengths_hold(opcode: u8, content: &[u8]) -> Option<()> {
+    let (fixed, texts, has_map) = match opcode {
+        op::SCHEMA => (2, 2, false),
+        op::CHANNEL => (4, 2, true),
+        op::METADATA => (0, 1, true),
+        op::CHUNK => (28, 1, false),
+        _ => return Some(()),
+    };
+    let length = |rest: &mut &[u8]| {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        *rest = after;
+        Some(u32::from_le_bytes(*length) as usize)
+    };
+    let text = |rest: &mut &[u8]| {
+        let length = length(rest)?;
+        *rest = rest.get(length..)?;
+        Some(())
+    };
+    let mut rest = content.get(fixed..)?;
+    (0..texts).try_for_each(|_| text(&mut rest))?;
+    if has_map {
+        let bytes = length(&mut rest)?;
+        let begins = rest.len();
+        while begins - rest.len() < bytes {
+            text(&mut rest)?;
+            text(&mut rest)?;
+        }
+    }
+    Some(())
 }
 
 /// Bytes of a message before its data: channel, sequence, two times.
@@ -357,4 +397,20 @@ fn message_header(body: &[u8]) -> Option<(u16, u64)> {
     let (_, rest) = rest.split_first_chunk::<4>()?;
     let (log_time, _) = rest.split_first_chunk::<8>()?;
     Some((u16::from_le_bytes(*id), u64::from_le_bytes(*log_time)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_claims_more_than_its_record_holds_is_found_before_memory_is_taken() {
+        let text = |length: u32| [&length.to_le_bytes()[..], b"abc"].concat();
+        let schema = |length| [&[1, 0][..], &text(3), &text(length), &[0; 4]].concat();
+        assert!(parse(op::SCHEMA, &schema(3)).is_ok());
+        assert!(parse(op::SCHEMA, &schema(u32::MAX)).is_err() && parse(op::SCHEMA, &[1]).is_err());
+        let channel =
+            |length| [&[1, 0, 1, 0][..], &text(3), &text(3), &14u32.to_le_bytes(), &text(3), &text(length)].concat();
+        assert!(parse(op::CHANNEL, &channel(3)).is_ok() && parse(op::CHANNEL, &channel(1 << 30)).is_err());
+    }
 }
