@@ -38,7 +38,6 @@ style() {
   cargo fmt --check
   cargo clippy --all-targets -- -D warnings
   cargo clippy --all-targets --features full -- -D warnings
-  cargo clippy --features full,tract -- -D warnings
   RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features full
   cargo clippy --no-default-features -- -D warnings
 }
