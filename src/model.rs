@@ -37,7 +37,6 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("robot-colour", include_str!("../models/robot-colour.toml")),
     ("motion", include_str!("../models/motion.toml")),
     ("imu", include_str!("../models/imu.toml")),
-    ("speech", include_str!("../models/speech.toml")),
     ("laser", include_str!("../models/laser.toml")),
     ("room", include_str!("../models/room.toml")),
     ("speech", include_str!("../models/speech.toml")),

@@ -72,8 +72,9 @@ fn a_tail_learns_the_same_bits_behind_its_backbone_and_behind_no_other() {
     let ran = nestling(folder, &[&run[..], &behind].concat()).output().expect("it runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(String::from_utf8_lossy(&ran.stdout).lines().filter(|line| line.contains("\"feature\"")).count(), 60);
-    // The daemon's checkpoint says it, too.
+    // The daemon has written a checkpoint of its own, and that says it, too.
     let saved = nestling::store::read(&folder.join("whole.safetensors")).expect("a checkpoint");
+    assert_eq!(saved.metadata["samples"], "300");
     assert!(saved.metadata["backbone"].contains("eye.safetensors"), "{:?}", saved.metadata);
     let problem = refused(folder, &run);
     assert!(problem.contains("learned behind eye.safetensors"), "{problem}");

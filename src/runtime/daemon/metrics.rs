@@ -103,6 +103,9 @@ impl Collector for FromStatus {
         for (q, name) in [(0.5, "feature_latency_p50_seconds"), (0.99, "feature_latency_p99_seconds")] {
             gauge(name, "From a sample's arrival to its feature", s.features.latency_us.quantile(q) as f64 / 1e6)?;
         }
+        for (q, name) in [(0.5, "backbone_p50_seconds"), (0.99, "backbone_p99_seconds")] {
+            gauge(name, "A frame in the backbone; 0 without one", s.features.backbone_us.quantile(q) as f64 / 1e6)?;
+        }
         if let Some(control) = &s.control {
             let latency = control.latency_us.quantile(0.99) as f64 / 1e6;
             gauge("decision_latency_p99_seconds", "From a sample's arrival to what was decided by it", latency)?;
@@ -139,7 +142,11 @@ impl Collector for FromStatus {
         counter("features_late", "Features after their deadline", s.features.late)?;
         counter("features_unread", "Features that their reader had no time for", s.features.unread)?;
         counter("messages_missed", "Messages that a reader of a socket had no time for", s.features.missed)?;
-        counter("features_withheld", "Samples without a feature as the encoder was damaged", s.features.withheld)?;
+        counter(
+            "features_withheld",
+            "Samples without a feature as the encoder was damaged, or the backbone had no exponent yet",
+            s.features.withheld,
+        )?;
         counter("features_went_stale", "Times that features went stale", s.features.went_stale)?;
         counter("samples_learned", "Samples taken in by the learner", s.learning.observed)?;
         counter("samples_not_learned", "Samples that the learner had no time for", s.learning.not_learned)?;

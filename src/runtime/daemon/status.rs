@@ -82,7 +82,8 @@ pub struct FeatureStatus {
     pub stale: bool,
     /// Times that features went stale.
     pub went_stale: u64,
-    /// Times that bits of the encoder in use had flipped, and samples of which no feature was made until it was replaced.
+    /// Times that bits of the encoder in use had flipped, and samples of which no feature was made until it was replaced, or
+    /// until the backbone had its exponent.
     pub damaged_encoders: u64,
     pub withheld: u64,
     /// Features with which a way out had no time for a message.
