@@ -131,13 +131,26 @@ beside() { # beside "STAGE…" "STAGE…"
   local told first failed=0
   told=$(mktemp)
   # shellcheck disable=SC2086
-  ./test.sh $1 >"$told" 2>&1 & first=$!
+  SECONDS=$SECONDS ./test.sh $1 >"$told" 2>&1 & first=$!
   # shellcheck disable=SC2086
-  ./test.sh $2 || failed=1
+  SECONDS=$SECONDS ./test.sh $2 || failed=1
   wait $first || failed=1
   cat "$told"
   rm "$told"
   [ $failed = 0 ] || { echo "FAILED: of the stages $1 and, beside them, $2"; exit 1; }
+}
+
+# What a stage built for itself alone goes, where that is asked for: all together are more than a small disk holds.
+tidy() { # tidy STAGE
+  [ -n "${NESTLING_TIDY:-}" ] || return 0
+  case $1 in
+    bare) rm -rf boards/bare/target ;;
+    boards) rm -rf boards/target ;;
+    pi) rm -rf target/aarch64-unknown-linux-gnu ;;
+    demo) rm -rf target/release ;;
+    sanitize) rm -rf target/asan target/tsan ;;
+    fuzz) rm -rf fuzz/target ;;
+  esac
 }
 
 # The tests come last, so that their own summary is the end of it all.
@@ -150,7 +163,8 @@ stages=("$@")
 for stage in "${stages[@]}"; do
   if [[ $stage == *"|"* ]]; then beside "${stage%%|*}" "${stage#*|}"; continue; fi
   [[ " ${names[*]} " == *" $stage "* ]] || { echo "test.sh: no stage $stage; there are ${names[*]}" >&2; exit 2; }
-  echo "== $stage"
+  echo "== $stage, after $SECONDS s"
   # `test` is the shell's own word.
   if [ "$stage" = test ]; then test_; else "$stage"; fi
+  tidy "$stage"
 done
