@@ -16,6 +16,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+# All features, and tract, which is none of `full` as a C compiler is needed to build it.
+everything=full,tract
+
 # Installs a Debian package where it is missing, there is a package manager, and we have the right to use it.
 need() { # need COMMAND PACKAGE, or need FILE PACKAGE
   [ -e "$1" ] || command -v "$1" >/dev/null && return
@@ -31,14 +34,17 @@ need() { # need COMMAND PACKAGE, or need FILE PACKAGE
 python() { # python PACKAGE…
   need /usr/share/doc/python3-venv python3-venv
   [ -x target/python/bin/pip ] || python3 -m venv target/python >/dev/null 2>&1 || true
-  target/python/bin/pip install --quiet "$@" >/dev/null 2>&1 || echo "note: no Python packages $*: their tests say SKIPPED"
+  local name
+  for name; do
+    target/python/bin/pip install --quiet "$name" >/dev/null 2>&1 || echo "note: no Python package $name: its tests say SKIPPED"
+  done
 }
 
 style() {
   cargo fmt --check
   cargo clippy --all-targets -- -D warnings
-  cargo clippy --all-targets --features full -- -D warnings
-  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features full
+  cargo clippy --all-targets --features "$everything" -- -D warnings
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features "$everything"
   cargo clippy --no-default-features -- -D warnings
 }
 
@@ -46,8 +52,8 @@ test_() {
   need /usr/lib/python3/dist-packages/numpy python3-numpy
   need /usr/sbin/mosquitto mosquitto
   need mosquitto_sub mosquitto-clients
-  python mcap mcap-ros2-support rosbags
-  cargo test --features full
+  python mcap mcap-ros2-support rosbags eclipse-zenoh iceoryx2 onnx onnxruntime
+  cargo test --features "$everything"
 }
 
 bare() {
@@ -102,19 +108,20 @@ pi() {
 }
 
 crash() {
-  NESTLING_KILLS=600 cargo test --features full --test kill -- --nocapture
+  NESTLING_KILLS=600 cargo test --features "$everything" --test kill -- --nocapture
 }
 
 demo() {
   local out
   out=$(mktemp -d)
-  cargo run --release --quiet -- demo --json --samples 600 --labels 60 --out "$out" | head -c 400
+  # Of the program that the stages before have built; `style` compiles the default one.
+  cargo run --release --quiet --features full -- demo --json --samples 600 --labels 60 --out "$out" | head -c 400
   echo
   test -s "$out/index.html"
 }
 
 soak() {
-  cargo test --features full --test soak -- --ignored --nocapture
+  cargo test --features "$everything" --test soak -- --ignored --nocapture
 }
 
 sanitize() {

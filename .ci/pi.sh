@@ -10,14 +10,14 @@ wanted qemu-system-aarch64 cpio depmod apt-get dpkg aarch64-linux-gnu-gcc
 libraries=/usr/aarch64-linux-gnu/lib
 [ -e $libraries/libc.so.6 ] || skip "libc6-dev-arm64-cross is not installed"
 
-# Another program is tried with NESTLING_PROGRAM=FILE. The same build as that of ./test.sh arm.
+# Another program is tried with NESTLING_PROGRAM=FILE. In the words of the stage `arm`, as in .ci/package.sh.
 target=aarch64-unknown-linux-gnu
 program=${NESTLING_PROGRAM:-target/$target/release/nestling}
 if [ -z "${NESTLING_PROGRAM:-}" ]; then
   . .ci/rust-src.sh
   build_std
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-  cargo build --release -Zbuild-std --target $target --features full
+  cargo test --release --quiet -Zbuild-std --target $target --features full --test cli --no-run
 fi
 
 [ "$(dpkg --print-architecture)" = arm64 ] || apt_for arm64 || skip "apt has no packages for arm64"

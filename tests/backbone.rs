@@ -7,6 +7,11 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::Value;
 
+#[cfg(feature = "tract")]
+#[path = "../fuzz/src/seeds.rs"]
+#[allow(dead_code, reason = "only the network is used here")]
+mod seeds;
+
 fn nestling(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("nestling").expect("the program");
     command.current_dir(folder).args(args);
@@ -78,6 +83,50 @@ fn a_tail_learns_the_same_bits_behind_its_backbone_and_behind_no_other() {
     assert!(saved.metadata["backbone"].contains("eye.safetensors"), "{:?}", saved.metadata);
     let problem = refused(folder, &run);
     assert!(problem.contains("learned behind eye.safetensors"), "{problem}");
+}
+
+/// By tract: latents are rounded to one exponent, which is found once.
+#[cfg(feature = "tract")]
+#[test]
+fn a_tail_goes_on_behind_an_onnx_file_with_the_exponent_that_was_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let mut other = seeds::network();
+    std::fs::write(folder.join("net.onnx"), other.bytes()).expect("room");
+    other.graph.as_mut().expect("a graph").initializer[0].float_data[0] += 0.5;
+    std::fs::write(folder.join("other.onnx"), other.bytes()).expect("room");
+    let behind = ["--backbone", "net.onnx", "--backbone-output", "relu", "--backbone-mean", "0.5"];
+    let learn = |out: &str, more: &[&str]| {
+        let model = ["learn", "--set", "replay.capacity=64", "--set", "feature.cells=2", "--out", out];
+        told(folder, &[&model, &SOURCE[..], &behind, more].concat())
+    };
+    let whole = learn("whole.safetensors", &[]);
+    assert_eq!(whole["samples"], 240);
+    assert!(whole["lessons_published"].as_u64() > Some(0), "{whole}");
+    learn("half.safetensors", &["--stop-after", "100"]);
+    let resumed = learn("resumed.safetensors", &["--resume", "half.safetensors"]);
+    assert_eq!(resumed["state_hash"], whole["state_hash"]);
+    let run = ["run", "--every", "--state", "whole.safetensors", "--source", "sim:rover?samples=60"];
+    let problem = refused(folder, &[&run[..], &["--backbone", "other.onnx"], &behind[2..]].concat());
+    assert!(problem.contains("whose BLAKE3 is"), "{problem}");
+    let features = |args: &[&str]| {
+        let ran = nestling(folder, &[args, &behind].concat()).output().expect("it runs");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8_lossy(&ran.stdout).lines().filter(|line| line.contains("\"feature\"")).count()
+    };
+    assert_eq!(features(&run), 60);
+    // On a stream that nobody knows the first frames give no latents.
+    let fresh = [
+        "run",
+        "--every",
+        "--set",
+        "feature.cells=2",
+        "--source",
+        "sim:rover?samples=100",
+        "--state",
+        "new.safetensors",
+    ];
+    assert_eq!(features(&fresh), 100 - nestling::onnx::backbone::FRAMES);
 }
 
 #[test]

@@ -129,6 +129,30 @@ fn weights_in_flash_change_no_bits() {
     }
 }
 
+#[test]
+fn what_stands_below_the_latents_stays_as_it_has_settled() {
+    let mut memory = Vec::new();
+    let mut learner = learner(&latents(), &common::options(1, None), &[], &mut memory);
+    let mut stream = Gratings::new(16);
+    let below = |learner: &mut Learner| {
+        let network = learner.network();
+        let (layers, weights) = (network.base, network.trained_range().start);
+        let mut state = Vec::new();
+        learner.visit_state(|name, mut numbers| match name {
+            // The shifts of the layers come first.
+            "learning.shifts" => state.extend_from_slice(&numbers.bytes()[..layers]),
+            "learning.weights" => state.extend_from_slice(&numbers.bytes()[..weights]),
+            _ => {}
+        });
+        state
+    };
+    stream.feed(&mut learner, 200, &Alone);
+    let settled = below(&mut learner);
+    stream.feed(&mut learner, 400, &Alone);
+    assert!(learner.counters().steps > 90);
+    assert_eq!(below(&mut learner), settled);
+}
+
 /// Puts `sample` together in the learner's inbox, from the bytes of the link, and has it held.
 fn arrive(learner: &mut Learner, deframer: &mut Deframer, sample: &Sample) {
     let message = ToDevice::Sample(RawSample::new(learner.counters().observed, sample));

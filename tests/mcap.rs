@@ -20,6 +20,8 @@ static ALLOCATOR: common::counting::Allocator = common::counting::Allocator;
 
 #[path = "mcap/peers.rs"]
 mod peers;
+#[path = "common/python.rs"]
+mod python;
 
 fn program(args: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_nestling")).args(args).arg("--json").output().expect("it runs");

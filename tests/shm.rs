@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use iceoryx2::prelude::ipc;
 use nestling::bus::shm::{node, service};
@@ -13,6 +13,8 @@ use serde_json::Value;
 #[path = "daemon/harness.rs"]
 #[allow(dead_code, reason = "the tests of the daemon use the rest")]
 mod harness;
+#[path = "common/python.rs"]
+mod python;
 
 use harness::*;
 
@@ -43,12 +45,7 @@ fn features_are_read_where_they_lie() {
     });
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 
-    let python = std::env::var("NESTLING_ROS_PYTHON").unwrap_or_else(|_| "python3".into());
-    let tried = Command::new(&python).args(["-c", "import iceoryx2"]).stderr(Stdio::null()).status();
-    if !tried.is_ok_and(|status| status.success()) {
-        println!("SKIPPED: the reader in Python, as there is no iceoryx2");
-        return;
-    }
+    let Some(python) = python::with("iceoryx2") else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/readers/shm.py");
     let output = Command::new(python).arg(script).args([&name, "20"]).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

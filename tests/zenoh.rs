@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use hiroz_cdr::{CdrReader, CdrWriter, LittleEndian};
 use rustix::process::Signal;
@@ -16,6 +16,8 @@ use zenoh::{Config, Session, Wait};
 #[path = "daemon/harness.rs"]
 #[allow(dead_code, reason = "the tests of the daemon use the rest")]
 mod harness;
+#[path = "common/python.rs"]
+mod python;
 
 use harness::*;
 
@@ -219,19 +221,9 @@ fn images_of_a_topic_become_features_with_their_stamps() {
     daemon.once("the damage", |s| s["source"]["damaged"].as_u64() >= Some(1));
 }
 
-/// Python with the packages of an independent reader: the one that `NESTLING_ROS_PYTHON` names, or the system's.
-fn python() -> Option<String> {
-    let named = std::env::var("NESTLING_ROS_PYTHON").unwrap_or_else(|_| "python3".into());
-    let tried = Command::new(&named).args(["-c", "import zenoh, rosbags"]).stderr(Stdio::null()).status();
-    tried.is_ok_and(|status| status.success()).then_some(named)
-}
-
 #[test]
 fn an_independent_reader_decodes_every_message() {
-    let Some(python) = python() else {
-        println!("SKIPPED: there is no Python with eclipse-zenoh and rosbags");
-        return;
-    };
+    let Some(python) = python::with("zenoh, rosbags") else { return };
     let endpoint = format!("tcp/127.0.0.1:{}", free_port());
     let daemon = daemon(&endpoint);
     let _camera = Camera::on(&daemon.path("frames"), usize::MAX);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+#[cfg(feature = "onnx")]
+use std::time::Instant;
 
 use super::Told;
 use super::settings::{ModelArgs, UsageError};
@@ -9,7 +11,7 @@ use crate::board::BackboneTable;
 use crate::kernels::Map;
 use crate::net::spec::{InputKind, Spec};
 use crate::runtime::daemon::Behind;
-use crate::source::{OpenOptions, Source, open};
+use crate::source::{OpenOptions, Record, Source, open};
 
 /// The model that learns behind a backbone where none is named.
 pub const TAIL: &str = "tail";
@@ -73,6 +75,66 @@ pub struct Opened {
     latents: Option<Map>,
 }
 
+/// A backbone that all streams of a study stand behind. What it found on the first of them holds for the others.
+#[derive(Clone, Debug, Default)]
+pub struct Frozen {
+    args: BackboneArgs,
+    found: Option<(HashMap<String, String>, Option<Map>)>,
+}
+
+impl Frozen {
+    /// The backbone of `args`, where it names one, and what it finds on `uris`.
+    ///
+    /// # Errors
+    /// As [`open_behind`].
+    pub fn find(args: &BackboneArgs, uris: &[String], options: &OpenOptions) -> Result<Self, Box<dyn Error>> {
+        let opened = open_behind(uris, options, args, None)?;
+        let found = opened.identity.map(|identity| (HashMap::from([(KEY.into(), identity)]), opened.latents));
+        Ok(Frozen { args: args.clone(), found })
+    }
+
+    /// Name of its file; `None` where there is no backbone.
+    pub fn name(&self) -> Option<String> {
+        let identity: serde_json::Value = serde_json::from_str(&self.found.as_ref()?.0[KEY]).ok()?;
+        Some(identity["file"].as_str()?.into())
+    }
+
+    /// # Errors
+    /// As [`open_behind`].
+    pub fn open(&self, uris: &[String], options: &OpenOptions) -> Result<Box<dyn Source>, Box<dyn Error>> {
+        Ok(open_behind(uris, options, &self.args, self.found.as_ref().map(|(known, _)| known))?.source)
+    }
+
+    /// As [`Opened::fit`].
+    ///
+    /// # Errors
+    /// [`UsageError`]
+    pub fn fit(&self, spec: &mut Spec) -> Result<(), UsageError> {
+        fit(spec, self.found.as_ref().and_then(|(_, latents)| *latents))
+    }
+
+    /// What makes of a frame the latents before they are rounded; `None` where they are integers from the start.
+    ///
+    /// # Errors
+    /// As [`opened`].
+    pub fn floats(&self) -> Result<Option<Floats>, Box<dyn Error>> {
+        #[cfg(feature = "onnx")]
+        if let (Some(path), Some((known, _))) = (&self.args.backbone, &self.found) {
+            let backbone = opened(&self.args.table(path), Some(known))?;
+            if backbone.is_float() {
+                return Ok(Some(Box::new(move |record, out| {
+                    out.extend(backbone.floats(record)?.unwrap_or_default());
+                    Ok(())
+                })));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// See [`Frozen::floats`].
+pub type Floats = Box<dyn FnMut(&Record, &mut Vec<f32>) -> Result<(), Box<dyn Error>>>;
+
 impl Opened {
     /// Gives the model the shape of the latents, where there are any.
     ///
@@ -115,11 +177,11 @@ pub fn open_behind(
     #[cfg(feature = "onnx")]
     if let Some(path) = &args.backbone {
         let backbone = opened(&args.table(path), metadata)?;
-        let behind = crate::onnx::backbone::Behind::new(source, backbone)?;
-        let (_, map) = behind.backbone().maps();
-        let identity = behind.backbone().identity().map(|identity| serde_json::to_string(&identity)).transpose()?;
+        let made = crate::onnx::backbone::Latents::new(source, backbone)?;
+        let (_, map) = made.backbone().maps();
+        let identity = made.backbone().identity().map(|identity| serde_json::to_string(&identity)).transpose()?;
         let latents = Some(map);
-        return Ok(Opened { source: Box::new(behind), identity, latents });
+        return Ok(Opened { source: Box::new(made), identity, latents });
     }
     let _ = args;
     refuse_without(metadata)?;
@@ -181,7 +243,7 @@ pub fn of_daemon(
 pub fn planned(args: &BackboneArgs, model: &ModelArgs) -> Result<(Spec, Option<Told>), Box<dyn Error>> {
     #[cfg(feature = "onnx")]
     if let Some(path) = &args.backbone {
-        use crate::source::{Data, Record};
+        use crate::source::Data;
         /// Frames that are timed.
         const FRAMES: u64 = 8;
         let mut backbone = opened(&args.table(path), None)?;
@@ -194,17 +256,23 @@ pub fn planned(args: &BackboneArgs, model: &ModelArgs) -> Result<(Spec, Option<T
             let pixels = (0..input.len() as u32).map(|at| draws.bits(at) as u8).collect();
             Data::Image { pixels, height: input.height, width: input.width, channels: input.channels }
         };
+        let record = |number| Record { data: frame(number), ..Record::default() };
         let (mut number, mut made) = (0, 0);
         while made < FRAMES {
-            made += u64::from(backbone.apply(&mut Record { data: frame(number), ..Record::default() })?);
+            made += u64::from(backbone.apply(&mut record(number))?);
             number += 1;
         }
         let ms = backbone.mean_time().as_secs_f64() * 1e3;
+        let threads = rayon::current_num_threads();
+        let mut many: Vec<Record> = (0..FRAMES * threads as u64).map(record).collect();
+        let begun = Instant::now();
+        backbone.apply_all(&mut many)?;
+        let ms_at_once = begun.elapsed().as_secs_f64() * 1e3 / many.len() as f64;
         let (of_frames, of_latents) = (spec.replay.capacity * input.len(), spec.replay.capacity * latents.len());
         let known = |n: Option<usize>| n.map_or("not told by tract".to_string(), |n| n.to_string());
         let text = format!(
             "backbone {}: frames of {}x{}x{} become latents of {}x{}x{}\n  {:>11} multiply-accumulates a frame\n  {:>11} bytes \
-             of weights and maps\n  {ms:>11.3} ms a frame on this machine\n  {of_latents:>11} bytes of latents in replay; frames \
+             of weights and maps\n  {ms:>11.3} ms a frame on this machine, {ms_at_once:.3} of many on {threads} threads\n  {of_latents:>11} bytes of latents in replay; frames \
              would take {of_frames}",
             path.display(),
             input.height,
@@ -220,6 +288,8 @@ pub fn planned(args: &BackboneArgs, model: &ModelArgs) -> Result<(Spec, Option<T
             "macs": backbone.macs(),
             "bytes": backbone.bytes(),
             "ms": super::rounded(ms, 4),
+            "ms_at_once": super::rounded(ms_at_once, 4),
+            "threads": threads,
             "input": [input.height, input.width, input.channels],
             "latents": [latents.height, latents.width, latents.channels],
             "replay_bytes": of_latents,

@@ -91,14 +91,27 @@ pub(super) fn text(s: &Value) -> String {
         None => "none yet".to_string(),
     };
     let stale = if s.pointer("/features/stale").and_then(Value::as_bool) == Some(true) { ", STALE" } else { "" };
+    let not_recorded = match number("/features/not_recorded") {
+        0.0 => String::new(),
+        n => format!(", {n} NOT RECORDED"),
+    };
     lines.push(format!(
-        "  features   {features}, {age}{stale}; {:.1} ms from sample to feature (99 %: {:.1} ms), {} late, {} unread, {} refused",
+        "  features   {features}, {age}{stale}; {:.1} ms from sample to feature (99 %: {:.1} ms), {} late, {} unread, {} \
+         refused{not_recorded}",
         number("/features/latency_us/p50") / 1e3,
         number("/features/latency_us/p99") / 1e3,
         number("/features/late"),
         number("/features/unread"),
         number("/features/refused"),
     ));
+    if number("/features/backbone_us/p99") > 0.0 {
+        lines.push(format!(
+            "  backbone   {:.1} ms of that (99 %: {:.1} ms), {} samples withheld",
+            number("/features/backbone_us/p50") / 1e3,
+            number("/features/backbone_us/p99") / 1e3,
+            number("/features/withheld"),
+        ));
+    }
     let why = match word("/learning/why") {
         "" => String::new(),
         why => format!(" ({why})"),

@@ -19,6 +19,7 @@ use serde_json::json;
 use self::cell::Place;
 use self::matrix::{Budget, Subject};
 use self::results::Table;
+use super::behind::BackboneArgs;
 use super::settings::UsageError;
 use super::{Outcome, Told};
 
@@ -54,6 +55,10 @@ struct Pretexts {
     /// Seeds 0, 1 … of each cell.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// Stand behind a frozen network: of sets of images, whose `raw` is then its output alone, and whose model is that of
+    /// latents.
+    #[command(flatten)]
+    backbone: BackboneArgs,
     /// How much is learned from.
     #[arg(long, default_value = "quick")]
     budget: Budget,
@@ -77,7 +82,10 @@ pub fn run(args: &Args) -> Outcome {
 fn pretexts(args: &Pretexts) -> Outcome {
     let data = args.data.clone().or_else(|| std::env::var_os("NESTLING_DATA").map(PathBuf::from));
     let data = data.ok_or_else(|| UsageError("say where the data sets are with --data DIR".into()))?;
-    let sets = matrix::sets(&args.sets, &data)?;
+    let mut sets = matrix::sets(&args.sets, &data)?;
+    for set in &mut sets {
+        set.stand_behind(&args.backbone).map_err(|e| format!("{}: {e}", set.name))?;
+    }
     let subjects = matrix::subjects(&args.tasks)?;
     std::fs::create_dir_all(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
     let (csv, markdown) = (args.out.join("pretexts.csv"), args.out.join("pretexts.md"));
@@ -87,7 +95,8 @@ fn pretexts(args: &Pretexts) -> Outcome {
     'all: for seed in 0..args.seeds {
         for set in &sets {
             for &subject in &subjects {
-                let both = args.float && !matches!(subject, Subject::Raw | Subject::Untrained);
+                let learns = !matches!(subject, Subject::Raw | Subject::Untrained);
+                let both = args.float && (learns || (subject == Subject::Raw && set.is_behind()));
                 for float in if both { &[false, true][..] } else { &[false] } {
                     let place = Place { subject, seed, float: *float, budget: args.budget };
                     if results::holds(&results::read(&csv)?, &set.name, place) {

@@ -104,7 +104,9 @@ pub(super) fn for_each<J: Join, L: Send>(join: &J, lanes: &mut [L], f: &(impl Fn
 /// Lets the shifts of the layers follow what a step saw; `may_fall`: as with
 /// [`LaggedShift::follow_slowly`](crate::fixed::LaggedShift::follow_slowly).
 pub(super) fn follow_layers(shifts: &mut Shifts, network: &Network, seen: &ForwardSeen, may_fall: bool) {
-    for ((shift, seen), layer) in shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers) {
+    let layers = shifts.layers.iter_mut().zip(&seen.layers).zip(&network.layers);
+    // A step sees nothing of what stands below its latents.
+    for ((shift, seen), layer) in layers.skip(network.base) {
         // A stem that is not trained any more keeps the shift that it was published with.
         if !layer.dictionary {
             shift.follow_slowly(*seen, may_fall);

@@ -366,7 +366,7 @@ impl Learner<'_> {
                 }
             };
         }
-        if (0..network.layers.len()).any(|l| !shifts.layers[l].is_set() && !network.layers[l].dictionary)
+        if (network.base..network.layers.len()).any(|l| !shifts.layers[l].is_set() && !network.layers[l].dictionary)
             || !shifts.heads[head.number][1].is_set()
         {
             let first = buffers.lanes.first_mut()?;

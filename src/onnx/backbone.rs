@@ -4,12 +4,15 @@
 //! Two kinds: a network in integers, imported or an encoder of ours, which gives the same bits everywhere; and, with the
 //! feature `tract`, an ONNX file as it is, in floats, whose latents get one exponent from the first frames of the stream.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::network::{Input, Network, Runner};
+use super::network::{Input, Network};
+use super::runner::Runner;
 use super::{OnnxError, encoder, file};
 use crate::augment::fit;
 use crate::augment::latent::ZERO;
@@ -36,7 +39,8 @@ pub struct Identity {
 }
 
 enum Engine {
-    Integer(Box<Runner>),
+    /// One at least; they run beside each other.
+    Integer(Vec<Runner>),
     #[cfg(feature = "tract")]
     Float(Box<super::float_backbone::FloatBackbone>),
 }
@@ -48,7 +52,6 @@ pub struct Backbone {
     input: Map,
     latents: Map,
     engine: Engine,
-    fitted: Vec<u8>,
     spent: Duration,
     frames: u64,
 }
@@ -111,12 +114,11 @@ impl Backbone {
                 [output] => network.map(output),
                 _ => Map::new(1, 1, network.feature_dim()),
             };
-            (input, latents, Engine::Integer(Box::new(Runner::new(network, Kernels::detect())?)))
+            (input, latents, Engine::Integer(vec![Runner::new(network, Kernels::detect())?]))
         };
         let shape = [latents.height, latents.width, latents.channels];
         let identity = Identity { file: name, hash, latents: shape, exponent: None };
-        let fitted = vec![0; input.len()];
-        Ok(Backbone { identity, input, latents, engine, fitted, spent: Duration::ZERO, frames: 0 })
+        Ok(Backbone { identity, input, latents, engine, spent: Duration::ZERO, frames: 0 })
     }
 
     /// What a checkpoint is to say of it; `None` while its exponent is not known.
@@ -170,34 +172,78 @@ impl Backbone {
     /// [`OnnxError::NoFrame`] where the record holds something else; what tract says.
     pub fn apply(&mut self, record: &mut Record) -> Result<bool, OnnxError> {
         let begun = Instant::now();
-        let Data::Image { pixels, height, width, channels } = &record.data else { return Err(OnnxError::NoFrame) };
-        if !matches!(channels, 1 | 3) || pixels.len() != height * width * channels || pixels.is_empty() {
-            return Err(OnnxError::NoFrame);
+        #[cfg(feature = "tract")]
+        if let Engine::Float(float) = &mut self.engine
+            && float.exponent().is_none()
+        {
+            let output = float.run(&fitted(record, self.input)?)?;
+            float.learn(&output);
+            return Ok(false);
         }
-        fit::resize(pixels, *height, *width, *channels, self.input, &mut self.fitted);
-        let latents = self.latents;
+        let (input, latents) = (self.input, self.latents);
         match &mut self.engine {
-            Engine::Integer(runner) => {
-                runner.run(&self.fitted);
-                let out = record.image_mut(latents.height, latents.width, latents.channels);
-                out.clear();
-                runner.extend_feature(out, |mantissa| mantissa as u8 ^ ZERO);
-            }
+            Engine::Integer(runners) => integers(&mut runners[0], record, input, latents)?,
             #[cfg(feature = "tract")]
-            Engine::Float(float) => {
-                if !float.run(&self.fitted)? {
-                    return Ok(false);
-                }
-                let out = record.image_mut(latents.height, latents.width, latents.channels);
-                float.write(out);
-            }
+            Engine::Float(float) => floats(float, record, input, latents)?,
         }
         self.spent += begun.elapsed();
         self.frames += 1;
         Ok(true)
     }
 
-    /// Mean time that a frame took so far.
+    /// The same for several records, side by side on the threads of the pool that it is called in. The latents are the bits
+    /// of [`Backbone::apply`].
+    ///
+    /// # Errors
+    /// As there; then some of the records have latents, and others not.
+    ///
+    /// # Panics
+    /// Before [`Backbone::is_ready`].
+    pub fn apply_all(&mut self, records: &mut [Record]) -> Result<(), OnnxError> {
+        assert!(self.is_ready(), "its exponent is to be found first");
+        let begun = Instant::now();
+        let (input, latents) = (self.input, self.latents);
+        match &mut self.engine {
+            Engine::Integer(runners) => {
+                let lanes = rayon::current_num_threads().min(records.len()).max(1);
+                while runners.len() < lanes {
+                    runners.push(runners[0].beside());
+                }
+                let shares = records.par_chunks_mut(records.len().div_ceil(lanes).max(1));
+                runners.par_iter_mut().zip(shares).try_for_each(|(runner, share)| {
+                    share.iter_mut().try_for_each(|record| integers(runner, record, input, latents))
+                })?;
+            }
+            #[cfg(feature = "tract")]
+            Engine::Float(float) => {
+                let float = &**float;
+                records.par_iter_mut().try_for_each(|record| floats(float, record, input, latents))?;
+            }
+        }
+        self.spent += begun.elapsed();
+        self.frames += records.len() as u64;
+        Ok(())
+    }
+
+    /// It runs in floats; its latents are rounded.
+    pub fn is_float(&self) -> bool {
+        !matches!(self.engine, Engine::Integer(_))
+    }
+
+    /// What a network of floats makes of a frame, not rounded, `[height, width, channels]`; `None` of one of integers.
+    ///
+    /// # Errors
+    /// As [`Backbone::apply`].
+    #[cfg_attr(not(feature = "tract"), allow(unused_variables))]
+    pub fn floats(&self, record: &Record) -> Result<Option<Vec<f32>>, OnnxError> {
+        match &self.engine {
+            Engine::Integer(_) => Ok(None),
+            #[cfg(feature = "tract")]
+            Engine::Float(float) => float.run(&fitted(record, self.input)?).map(Some),
+        }
+    }
+
+    /// Mean time from one frame to the next so far, of frames side by side less than each of them took.
     pub fn mean_time(&self) -> Duration {
         self.spent / u32::try_from(self.frames.max(1)).unwrap_or(u32::MAX)
     }
@@ -205,7 +251,10 @@ impl Backbone {
     /// Bytes of its weights and maps; `None` where tract has them.
     pub fn bytes(&self) -> Option<usize> {
         match &self.engine {
-            Engine::Integer(runner) => Some(runner.bytes()),
+            Engine::Integer(runners) => {
+                let (weights, maps) = runners[0].bytes();
+                Some(weights + runners.len() * maps)
+            }
             #[cfg(feature = "tract")]
             Engine::Float(_) => None,
         }
@@ -214,11 +263,42 @@ impl Backbone {
     /// Multiply-adds of a frame; `None` where tract has them.
     pub fn macs(&self) -> Option<usize> {
         match &self.engine {
-            Engine::Integer(runner) => Some(runner.network().macs()),
+            Engine::Integer(runners) => Some(runners[0].network().macs()),
             #[cfg(feature = "tract")]
             Engine::Float(_) => None,
         }
     }
+}
+
+/// The frame in `record`, as the network takes it.
+fn fitted(record: &Record, input: Map) -> Result<Vec<u8>, OnnxError> {
+    let Data::Image { pixels, height, width, channels } = &record.data else { return Err(OnnxError::NoFrame) };
+    if !matches!(channels, 1 | 3) || pixels.len() != height * width * channels || pixels.is_empty() {
+        return Err(OnnxError::NoFrame);
+    }
+    let mut fitted = vec![0; input.len()];
+    fit::resize(pixels, *height, *width, *channels, input, &mut fitted);
+    Ok(fitted)
+}
+
+fn integers(runner: &mut Runner, record: &mut Record, input: Map, latents: Map) -> Result<(), OnnxError> {
+    runner.run(&fitted(record, input)?);
+    let out = record.image_mut(latents.height, latents.width, latents.channels);
+    out.clear();
+    runner.extend_feature(out, |mantissa| mantissa as u8 ^ ZERO);
+    Ok(())
+}
+
+#[cfg(feature = "tract")]
+fn floats(
+    float: &super::float_backbone::FloatBackbone,
+    record: &mut Record,
+    input: Map,
+    latents: Map,
+) -> Result<(), OnnxError> {
+    let output = float.run(&fitted(record, input)?)?;
+    float.write(&output, record.image_mut(latents.height, latents.width, latents.channels));
+    Ok(())
 }
 
 /// The encoder of the checkpoint at `path`.
@@ -232,36 +312,45 @@ fn of_checkpoint(path: &Path) -> Result<Network, OnnxError> {
     encoder::of(&learner)
 }
 
-/// A source behind a backbone: it gives latents.
-pub struct Behind {
+/// Frames that are taken at once for each thread, of a source that ends.
+const AT_ONCE: usize = 8;
+
+/// A source behind a backbone: it gives latents. Of a recording it takes several frames at once; of a stream that does not end,
+/// one at a time.
+pub struct Latents {
     source: Box<dyn Source>,
     backbone: Backbone,
+    /// Records with latents, the next one first, and such as may be filled again.
+    ready: VecDeque<Record>,
+    spare: Vec<Record>,
+    /// What came after the records that are ready.
+    after: Option<SourceError>,
 }
 
-impl Behind {
+impl Latents {
     /// Puts `backbone` behind `source`. Where its exponent is to be found, the first frames are read for that, and, where
     /// the source can go back, given again.
     ///
     /// # Errors
     /// Of the source, or of the backbone, as a [`SourceError`].
     pub fn new(source: Box<dyn Source>, backbone: Backbone) -> Result<Self, SourceError> {
-        let mut behind = Behind { source, backbone };
-        if !behind.backbone.is_ready() {
+        let mut made = Latents { source, backbone, ready: VecDeque::new(), spare: Vec::new(), after: None };
+        if !made.backbone.is_ready() {
             let mut record = Record::default();
-            while !behind.backbone.is_ready() {
-                if !behind.source.read_next(&mut record)? {
+            while !made.backbone.is_ready() {
+                if !made.source.read_next(&mut record)? {
                     let problem =
                         format!("it ends before {FRAMES} frames, from which the backbone's exponent is found");
-                    return Err(SourceError::uri(&behind.source.describe(), problem, "give a longer one"));
+                    return Err(SourceError::uri(&made.source.describe(), problem, "give a longer one"));
                 }
-                behind.apply(&mut record)?;
+                made.backbone.apply(&mut record).map_err(|problem| made.no_frame(&problem))?;
             }
-            match behind.source.rewind() {
+            match made.source.rewind() {
                 Ok(()) | Err(SourceError::CannotRewind(_)) => {}
                 Err(problem) => return Err(problem),
             }
         }
-        Ok(behind)
+        Ok(made)
     }
 
     /// The backbone.
@@ -269,15 +358,38 @@ impl Behind {
         &self.backbone
     }
 
-    fn apply(&mut self, record: &mut Record) -> Result<bool, SourceError> {
-        self.backbone.apply(record).map_err(|problem| {
-            let remedy = "give a source of frames, and a backbone that takes them";
-            SourceError::uri(&self.source.describe(), problem.to_string(), remedy)
+    fn no_frame(&self, problem: &OnnxError) -> SourceError {
+        let remedy = "give a source of frames, and a backbone that takes them";
+        SourceError::uri(&self.source.describe(), problem.to_string(), remedy)
+    }
+
+    /// Reads the next records and makes latents of them.
+    fn fill(&mut self) -> Result<(), SourceError> {
+        if let Some(problem) = self.after.take() {
+            return Err(problem);
+        }
+        let most = self.source.len_hint().map_or(1, |_| AT_ONCE * rayon::current_num_threads());
+        while self.ready.len() < most {
+            let mut record = self.spare.pop().unwrap_or_default();
+            match self.source.read_next(&mut record) {
+                Ok(true) => self.ready.push_back(record),
+                Ok(false) => break,
+                Err(problem) if self.ready.is_empty() => return Err(problem),
+                Err(problem) => {
+                    self.after = Some(problem);
+                    break;
+                }
+            }
+        }
+        let made = self.backbone.apply_all(self.ready.make_contiguous());
+        made.map_err(|problem| {
+            self.ready.clear();
+            self.no_frame(&problem)
         })
     }
 }
 
-impl Source for Behind {
+impl Source for Latents {
     fn describe(&self) -> String {
         format!("{} behind {}", self.source.describe(), self.backbone.identity.file)
     }
@@ -285,14 +397,17 @@ impl Source for Behind {
         self.source.len_hint()
     }
     fn read_next(&mut self, record: &mut Record) -> Result<bool, SourceError> {
-        while self.source.read_next(record)? {
-            if self.apply(record)? {
-                return Ok(true);
-            }
+        if self.ready.is_empty() {
+            self.fill()?;
         }
-        Ok(false)
+        let Some(mut next) = self.ready.pop_front() else { return Ok(false) };
+        core::mem::swap(record, &mut next);
+        self.spare.push(next);
+        Ok(true)
     }
     fn rewind(&mut self) -> Result<(), SourceError> {
+        self.ready.clear();
+        self.after = None;
         self.source.rewind()
     }
     fn in_order(&self) -> bool {

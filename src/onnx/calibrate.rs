@@ -3,7 +3,8 @@
 
 use super::OnnxError;
 use super::float::{FloatNetwork, FloatNode, FloatOp};
-use super::network::{AVERAGE_BITS, Input, Network, Node, Op, Part, Runner};
+use super::network::{AVERAGE_BITS, Input, Network, Node, Op, Part};
+use super::runner::Runner;
 use crate::fixed::saturate_i8;
 use crate::kernels::{Conv, Kernels};
 

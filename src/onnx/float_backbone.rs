@@ -22,8 +22,6 @@ pub struct FloatBackbone {
     kept: Vec<f32>,
     largest: f32,
     seen: usize,
-    /// The newest output, channel by channel.
-    planes: Vec<f32>,
 }
 
 impl FloatBackbone {
@@ -69,18 +67,7 @@ impl FloatBackbone {
                 });
             }
         };
-        let planes = Vec::new();
-        Ok(FloatBackbone {
-            original,
-            pixels,
-            input,
-            latents,
-            exponent: None,
-            kept: Vec::new(),
-            largest: 0.0,
-            seen: 0,
-            planes,
-        })
+        Ok(FloatBackbone { original, pixels, input, latents, exponent: None, kept: Vec::new(), largest: 0.0, seen: 0 })
     }
 
     pub fn input(&self) -> Map {
@@ -100,36 +87,36 @@ impl FloatBackbone {
         self.exponent = Some(exponent);
     }
 
-    /// Takes a fitted frame; whether there are latents of it.
+    /// What the network makes of a fitted frame, `[height, width, channels]`.
     ///
     /// # Errors
     /// [`OnnxError::Tract`]; [`OnnxError::NotFinite`].
-    pub fn run(&mut self, fitted: &[u8]) -> Result<bool, OnnxError> {
-        self.planes = self.original.run(&self.pixels.normal(fitted))?;
-        if self.planes.iter().any(|v| !v.is_finite()) {
+    pub fn run(&self, fitted: &[u8]) -> Result<Vec<f32>, OnnxError> {
+        let planes = self.original.run(&self.pixels.normal(fitted))?;
+        if planes.iter().any(|v| !v.is_finite()) {
             return Err(OnnxError::NotFinite { node: "the output".into() });
         }
-        if self.exponent.is_some() {
-            return Ok(true);
-        }
-        let stride = (self.planes.len() / KEPT).max(1) | 1;
-        self.kept.extend(self.planes.iter().skip(self.seen % stride).step_by(stride));
-        self.largest = self.planes.iter().fold(self.largest, |most, v| most.max(v.abs()));
+        let (channels, places) = (self.latents.channels, self.latents.positions());
+        Ok((0..planes.len()).map(|at| planes[at % channels * places + at / channels]).collect())
+    }
+
+    /// Takes what it made of one of the first frames; after [`FRAMES`] of them there is an exponent.
+    pub fn learn(&mut self, output: &[f32]) {
+        let stride = (output.len() / KEPT).max(1) | 1;
+        self.kept.extend(output.iter().skip(self.seen % stride).step_by(stride));
+        self.largest = output.iter().fold(self.largest, |most, v| most.max(v.abs()));
         self.seen += 1;
         if self.seen == FRAMES {
             self.exponent = Some(exponent_for(&self.kept, self.largest));
             self.kept = Vec::new();
         }
-        Ok(false)
     }
 
-    /// The latents of the newest frame, `[height, width, channels]`, as bytes that are mantissas and 128.
-    pub fn write(&self, out: &mut [u8]) {
+    /// Its output as latents: bytes that are mantissas and 128.
+    pub fn write(&self, output: &[f32], out: &mut [u8]) {
         let unit = 2f32.powi(-self.exponent.unwrap_or(0));
-        let (channels, places) = (self.latents.channels, self.latents.positions());
-        for (at, o) in out.iter_mut().enumerate() {
-            let value = self.planes[at % channels * places + at / channels] * unit;
-            *o = (value.round_ties_even().clamp(-127.0, 127.0) as i8) as u8 ^ ZERO;
+        for (o, value) in out.iter_mut().zip(output) {
+            *o = ((value * unit).round_ties_even().clamp(-127.0, 127.0) as i8) as u8 ^ ZERO;
         }
     }
 }

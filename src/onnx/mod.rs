@@ -1,7 +1,7 @@
 //! Networks in the ONNX format: a learned encoder goes out ([`encoder`], [`export`]) and comes back ([`back`]); a network
 //! that others trained comes in ([`graph`], [`lower`], [`calibrate`]).
 //!
-//! Between the two stands [`network`]: a frozen network in integers, run by the kernels of the crate. `cli` calls this; a
+//! Between the two stands [`network`]: a frozen network in integers, run by the kernels of the crate ([`runner`]). `cli` calls this; a
 //! learner knows nothing of it. Floats stand here only where a format or a foreign network has them.
 
 pub mod back;
@@ -22,6 +22,8 @@ mod ops;
 #[cfg(feature = "tract")]
 pub mod original;
 pub mod proto;
+pub mod runner;
 
 pub use error::OnnxError;
-pub use network::{Network, Runner};
+pub use network::Network;
+pub use runner::Runner;

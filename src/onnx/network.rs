@@ -2,18 +2,13 @@
 //! rounded to nearest with ties up as everywhere in this crate.
 //!
 //! A learned encoder is one of these ([`super::encoder`]), and so is a network that was brought in
-//! ([`super::calibrate`]). [`super::export`] writes it as ONNX; [`Runner`] runs it.
-
-use std::sync::Arc;
+//! ([`super::calibrate`]). [`super::export`] writes it as ONNX; [`super::runner`] runs it.
 
 use super::OnnxError;
 use crate::augment::signal::ChannelScale;
-use crate::augment::{audio, fit, latent, signal, token};
-use crate::fixed::{I8_MAX, round_nearest, saturate_i8};
-use crate::kernels::narrow::{Linear, Relu, Sink};
-use crate::kernels::reference::pool_sums;
-use crate::kernels::tile::{COLUMNS, Isa};
-use crate::kernels::{Conv, Grid, Kernels, Map, Residual};
+use crate::augment::token;
+use crate::fixed::saturate_i8;
+use crate::kernels::{Conv, Grid, Map, Residual};
 
 /// How a stored sample becomes the first map, `[height, width, channels]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +53,7 @@ impl Input {
     }
 
     /// For each channel what each of the 256 values of a pixel becomes; empty for other inputs.
-    fn tables(&self) -> Vec<[i8; 256]> {
+    pub(super) fn tables(&self) -> Vec<[i8; 256]> {
         let Input::Normalized { mean, deviation, exponent, .. } = self else { return Vec::new() };
         let of_channel = |(&mean, &deviation): (&f32, &f32)| {
             core::array::from_fn(|pixel| {
@@ -203,7 +198,7 @@ impl Network {
     }
 
     /// Shifts of the filters of a convolution.
-    fn shifts(&self, node: &Node, weight_exponents: &[i32]) -> Vec<i32> {
+    pub(super) fn shifts(&self, node: &Node, weight_exponents: &[i32]) -> Vec<i32> {
         let from = self.exponent(node.inputs[0]);
         weight_exponents.iter().map(|&e| node.exponent - from - e).collect()
     }
@@ -285,12 +280,13 @@ impl Network {
         Ok(())
     }
 
-    fn residual(&self, node: &Node) -> Option<Residual> {
+    /// How an [`Op::Add`] rescales; `None` where its exponents are too far apart.
+    pub(super) fn residual(&self, node: &Node) -> Option<Residual> {
         Residual::new(self.exponent(node.inputs[0]), self.exponent(node.inputs[1]), node.exponent)
     }
 
     /// By how many bits an average is finer than what it is made of.
-    fn rise(&self, node: &Node) -> i32 {
+    pub(super) fn rise(&self, node: &Node) -> i32 {
         self.exponent(node.inputs[0]) - node.exponent
     }
 }
@@ -305,321 +301,4 @@ fn fits(part: &Part, from: Map, to: Map) -> bool {
         && conv.first_channel + conv.channels <= from.channels
         && conv.first_filter + conv.filters <= to.channels
         && weights.len() == conv.weights()
-}
-
-/// Narrows with a shift for each filter.
-struct ByFilter<'a> {
-    bias: &'a [i32],
-    shifts: &'a [i32],
-    low: i32,
-    high: i32,
-    out: &'a mut [i8],
-    clamped: usize,
-}
-
-impl Sink for ByFilter<'_> {
-    #[inline(always)]
-    fn take<I: Isa>(&mut self, _: I, offsets: &[usize], channel: usize, count: usize, sums: &[[i32; COLUMNS]]) {
-        let (bias, shifts) = (&self.bias[channel..channel + count], &self.shifts[channel..channel + count]);
-        for (&at, sums) in offsets.iter().zip(sums) {
-            let out = &mut self.out[at..at + count];
-            for (((out, &sum), &bias), &shift) in out.iter_mut().zip(sums).zip(bias).zip(shifts) {
-                let y = round_nearest(sum + bias, shift as u32);
-                self.clamped += usize::from(y > I8_MAX || (y < -I8_MAX && self.low < 0));
-                *out = y.clamp(self.low, self.high) as i8;
-            }
-        }
-    }
-}
-
-/// What a node needs beside the network, found once.
-struct Ready {
-    /// Packed weights of its parts.
-    packed: Vec<Vec<i16>>,
-    shifts: Vec<i32>,
-    /// The bias with its sign turned.
-    thresholds: Vec<i32>,
-    /// Where all filters have one shift and the bounds are those of a plain ReLU (`true`) or of none.
-    plain: Option<bool>,
-    out: Vec<i8>,
-    /// Mantissas of the last sample that had to be clamped.
-    clamped: usize,
-}
-
-/// Runs a network, sample by sample; it keeps the maps of the newest one.
-pub struct Runner {
-    network: Arc<Network>,
-    kernels: Kernels,
-    tables: Vec<[i8; 256]>,
-    input: Vec<i8>,
-    ready: Vec<Ready>,
-    scratch: Vec<i16>,
-    sums: Vec<i32>,
-}
-
-impl Runner {
-    /// # Errors
-    /// As [`Network::check`].
-    pub fn new(network: impl Into<Arc<Network>>, kernels: Kernels) -> Result<Self, OnnxError> {
-        let network = network.into();
-        network.check()?;
-        let (mut scratch, mut sums) = (0, 0);
-        let ready = network.nodes.iter().map(|node| {
-            let mut ready = Ready {
-                packed: Vec::new(),
-                shifts: Vec::new(),
-                thresholds: Vec::new(),
-                plain: None,
-                out: vec![0; node.map.len()],
-                clamped: 0,
-            };
-            sums = sums.max(node.map.len());
-            if let Op::Conv { parts, bias, weight_exponents } = &node.op {
-                ready.packed.extend(parts.iter().map(|part| {
-                    let mut packed = vec![0; kernels.packed_len(&part.conv)];
-                    kernels.pack(&part.conv, &part.weights, &mut packed);
-                    scratch = scratch.max(kernels.forward_scratch_len(&part.conv));
-                    packed
-                }));
-                ready.shifts = network.shifts(node, weight_exponents);
-                ready.thresholds = bias.iter().map(|&bias| -bias).collect();
-                let one = ready.shifts.iter().all(|&shift| shift == ready.shifts[0]);
-                ready.plain = match (node.low, node.high) {
-                    (0, 127) if one => Some(true),
-                    (-127, 127) if one => Some(false),
-                    _ => None,
-                };
-            }
-            ready
-        });
-        let ready = ready.collect();
-        Ok(Runner {
-            kernels,
-            tables: network.input.tables(),
-            input: vec![0; network.input.map().len()],
-            ready,
-            scratch: vec![0; scratch],
-            sums: vec![0; sums],
-            network,
-        })
-    }
-
-    /// Takes one stored sample ([`Input::stored_len`] bytes, at an even address) through all nodes.
-    ///
-    /// # Panics
-    /// Where it has another length.
-    pub fn run(&mut self, stored: &[u8]) {
-        assert_eq!(stored.len(), self.network.input.stored_len(), "bytes of a sample");
-        match &self.network.input {
-            Input::Pixels(map) => fit::to_input(stored, map.channels, &mut self.input),
-            Input::Latents { scales, .. } => latent::to_input(scales, stored, &mut self.input),
-            Input::Normalized { map, .. } => {
-                for (pixel, out) in stored.chunks_exact(map.channels).zip(self.input.chunks_exact_mut(map.channels)) {
-                    for ((&v, o), table) in pixel.iter().zip(out).zip(&self.tables) {
-                        *o = table[usize::from(v)];
-                    }
-                }
-            }
-            Input::Readings { scales, .. } => {
-                signal::to_input(scales, &bytemuck::pod_collect_to_vec(stored), &mut self.input);
-            }
-            Input::Levels { scales, .. } => audio::to_input(scales, stored, &mut self.input),
-            Input::Codes { vocabulary, .. } => token::to_input(*vocabulary, stored, &mut self.input),
-        }
-        for number in 0..self.network.nodes.len() {
-            self.step(number);
-        }
-    }
-
-    /// A map of the newest sample.
-    pub fn value(&self, value: usize) -> &[i8] {
-        value.checked_sub(1).map_or(&self.input, |node| &self.ready[node].out)
-    }
-
-    /// Mantissas that a node clamped of the newest sample.
-    pub fn clamped(&self, node: usize) -> usize {
-        self.ready[node].clamped
-    }
-
-    /// The feature of the newest sample, [`Network::feature_dim`] long.
-    pub fn feature(&self) -> Vec<i8> {
-        self.network.outputs.iter().flat_map(|&value| self.value(value)).copied().collect()
-    }
-
-    /// Adds what `of` makes of each number of the newest feature to `out`.
-    pub fn extend_feature(&self, out: &mut Vec<u8>, of: impl Fn(i8) -> u8) {
-        for &value in &self.network.outputs {
-            out.extend(self.value(value).iter().map(|&mantissa| of(mantissa)));
-        }
-    }
-
-    /// What it runs.
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// Bytes that it holds.
-    pub fn bytes(&self) -> usize {
-        let of = |ready: &Ready| {
-            let packed: usize = ready.packed.iter().map(|packed| 2 * packed.len()).sum();
-            packed + 4 * (ready.shifts.len() + ready.thresholds.len()) + ready.out.len()
-        };
-        let nodes: usize = self.ready.iter().map(of).sum();
-        nodes + self.network.weights_len() + self.input.len() + 2 * self.scratch.len() + 4 * self.sums.len()
-    }
-
-    fn step(&mut self, number: usize) {
-        let (network, kernels) = (&*self.network, self.kernels);
-        let node = &network.nodes[number];
-        let (before, rest) = self.ready.split_at_mut(number);
-        let ready = &mut rest[0];
-        let input = &self.input;
-        let value = |at: usize| match node.inputs[at].checked_sub(1) {
-            None => &input[..],
-            Some(node) => &before[node].out[..],
-        };
-        let (x, from) = (value(0), network.map(node.inputs[0]));
-        let (low, high) = (i32::from(node.low), i32::from(node.high));
-        ready.clamped = 0;
-        match &node.op {
-            Op::Conv { parts, bias, .. } => {
-                let shift = ready.shifts[0] as u32;
-                let mut forward = |part: &Part, packed: &[i16], sink: &mut dyn ForwardInto| {
-                    sink.forward(kernels, part, x, packed, &mut self.scratch);
-                };
-                for (part, packed) in parts.iter().zip(&ready.packed) {
-                    match ready.plain {
-                        Some(true) => {
-                            let mut sink = Relu::new(shift, &ready.thresholds, &mut ready.out);
-                            forward(part, packed, &mut sink);
-                            ready.clamped += sink.seen().clamped as usize;
-                        }
-                        Some(false) => {
-                            let mut sink = Linear::new(shift, &ready.thresholds, &mut ready.out);
-                            forward(part, packed, &mut sink);
-                            ready.clamped += sink.seen().clamped as usize;
-                        }
-                        None => {
-                            let (shifts, out) = (&ready.shifts[..], &mut ready.out[..]);
-                            let mut sink = ByFilter { bias, shifts, low, high, out, clamped: 0 };
-                            forward(part, packed, &mut sink);
-                            ready.clamped += sink.clamped;
-                        }
-                    }
-                }
-            }
-            Op::Lookup { rows } => {
-                let width = node.map.channels;
-                for (out, code) in ready.out.chunks_exact_mut(width).zip(token::codes(x)) {
-                    out.copy_from_slice(&rows[code * width..][..width]);
-                }
-            }
-            Op::Sums { grid, shift } => {
-                let sums = &mut self.sums[..grid.len()];
-                pool_sums(grid, x, sums);
-                ready.clamped = crate::kernels::narrow::nearest(sums, *shift, &mut ready.out).clamped as usize;
-            }
-            Op::Average { window, all } => {
-                let shift = AVERAGE_BITS - network.rise(node) as u32;
-                let every = window.kernel.0 * window.kernel.1;
-                each_window(window, from, node.map, |rows, columns, at| {
-                    let count = if *all { every } else { (rows.len() * columns.len()).max(1) };
-                    // Of 127 at most: within 2^23.
-                    let factor = ((2 << AVERAGE_BITS) / count as i32 + 1) >> 1;
-                    let sums = &mut self.sums[..from.channels];
-                    sums.fill(0);
-                    each_position(from, &rows, &columns, |position| {
-                        sums.iter_mut().zip(&x[position..]).for_each(|(sum, &v)| *sum += i32::from(v));
-                    });
-                    for (out, &mut sum) in ready.out[at..].iter_mut().zip(sums) {
-                        let y = round_nearest(sum * factor, shift);
-                        ready.clamped += usize::from(y.abs() > I8_MAX);
-                        *out = y.clamp(low, high) as i8;
-                    }
-                });
-            }
-            Op::Max(window) => each_window(window, from, node.map, |rows, columns, at| {
-                let out = &mut ready.out[at..at + from.channels];
-                out.fill(-127);
-                each_position(from, &rows, &columns, |position| {
-                    out.iter_mut().zip(&x[position..]).for_each(|(out, &v)| *out = v.max(*out));
-                });
-                out.iter_mut().for_each(|v| *v = (*v).clamp(node.low, node.high));
-            }),
-            Op::Add => {
-                // Checked when the runner was made.
-                let Some(how) = network.residual(node) else { return };
-                kernels.add(&how, x, value(1), &mut ready.out);
-                ready.clamped = ready.out.iter().filter(|v| v.abs() == 127).count();
-                ready.out.iter_mut().for_each(|v| *v = (*v).clamp(node.low, node.high));
-            }
-            Op::Concat => {
-                let mut first = 0;
-                for (at, &input) in node.inputs.iter().enumerate() {
-                    let (channels, by) = (network.map(input).channels, node.exponent - network.exponent(input));
-                    let rows = ready.out.chunks_exact_mut(node.map.channels);
-                    for (row, from) in rows.zip(value(at).chunks_exact(channels)) {
-                        for (out, &v) in row[first..].iter_mut().zip(from) {
-                            *out = rescale(v, by).clamp(node.low, node.high);
-                        }
-                    }
-                    first += channels;
-                }
-            }
-            Op::Pad { top, left } => {
-                let (width, channels) = (node.map.width, node.map.channels);
-                for (y, row) in x.chunks_exact(from.width * channels).enumerate() {
-                    let at = ((y + top) * width + left) * channels;
-                    let out = ready.out[at..].iter_mut().zip(row);
-                    out.for_each(|(out, &v)| *out = v.clamp(node.low, node.high));
-                }
-            }
-        }
-    }
-}
-
-/// `v · 2^−by`, rounded to nearest and clamped.
-fn rescale(v: i8, by: i32) -> i8 {
-    match u32::try_from(by) {
-        Ok(by) => saturate_i8(round_nearest(i32::from(v), by.min(30))),
-        Err(_) => saturate_i8(i32::from(v) << by.unsigned_abs().min(8)),
-    }
-}
-
-fn each_window(
-    window: &Window,
-    from: Map,
-    to: Map,
-    mut f: impl FnMut(core::ops::Range<usize>, core::ops::Range<usize>, usize),
-) {
-    for y in 0..to.height {
-        for x in 0..to.width {
-            let (rows, columns) = window.at(from, y, x);
-            f(rows, columns, (y * to.width + x) * to.channels);
-        }
-    }
-}
-
-fn each_position(
-    map: Map,
-    rows: &core::ops::Range<usize>,
-    columns: &core::ops::Range<usize>,
-    mut f: impl FnMut(usize),
-) {
-    for y in rows.clone() {
-        for x in columns.clone() {
-            f((y * map.width + x) * map.channels);
-        }
-    }
-}
-
-/// A sink behind a pointer, so that a convolution is compiled once for each kind.
-trait ForwardInto {
-    fn forward(&mut self, kernels: Kernels, part: &Part, x: &[i8], packed: &[i16], scratch: &mut [i16]);
-}
-
-impl<S: Sink> ForwardInto for S {
-    fn forward(&mut self, kernels: Kernels, part: &Part, x: &[i8], packed: &[i16], scratch: &mut [i16]) {
-        kernels.forward(&part.conv, x, &part.weights, packed, self, scratch);
-    }
 }

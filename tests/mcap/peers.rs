@@ -7,21 +7,14 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{all, program, try_open};
+use crate::{all, program, python, try_open};
 use nestling::source::Data;
 
 /// Runs `tests/mcap/peer.py`; `None` where Python has not what it needs.
 fn peer(args: &[&str]) -> Option<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = root.join("target/python/bin/python");
-    let named = std::env::var_os("NESTLING_PYTHON").map(Into::into);
-    let python = named.unwrap_or(if own.exists() { own } else { "python3".into() });
-    let has = Command::new(&python).args(["-c", "import mcap, mcap_ros2, rosbags"]).output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: {} has no mcap, mcap-ros2-support and rosbags", python.display());
-        return None;
-    }
-    let output = Command::new(&python).arg(root.join("tests/mcap/peer.py")).args(args).output().expect("Python");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mcap/peer.py");
+    let output = Command::new(python::with("mcap, mcap_ros2, rosbags")?).arg(script).args(args).output();
+    let output = output.expect("Python");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).expect("text"))
 }

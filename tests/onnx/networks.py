@@ -4,7 +4,7 @@
     networks.py DIR            by the onnx package alone: vgg, mobile, residual, joined, qdq; and bad ones
     networks.py DIR --torch    the same three by PyTorch's exporter as well
 
-The figures of docs/onnx.md on networks of others are of these; no test runs it.
+`tests/onnx.rs` runs it and holds what becomes of them against ONNX Runtime; the figures of docs/onnx.md are of these.
 """
 import sys
 

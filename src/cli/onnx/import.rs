@@ -200,7 +200,7 @@ fn told(
     report: &Report,
     original: &Original,
 ) -> Result<Told, Box<dyn Error>> {
-    let runner = Runner::new(network.clone(), Kernels::detect())?;
+    let (weights, maps) = Runner::new(network.clone(), Kernels::detect())?.bytes();
     let (from, to): (PathBuf, PathBuf) = (path.into(), out.into());
     let mut text = format!(
         "{} is now the integer network {}\n  {} nodes, {} weights, {} multiply-adds, {} bytes to run it, a feature of {} \
@@ -210,7 +210,7 @@ fn told(
         network.nodes.len(),
         network.weights_len(),
         network.macs(),
-        runner.bytes(),
+        weights + maps,
         network.feature_dim(),
         report.samples
     );
@@ -247,7 +247,7 @@ fn told(
         "network": to,
         "weights": network.weights_len(),
         "macs": network.macs(),
-        "bytes": runner.bytes(),
+        "bytes": weights + maps,
         "feature_dim": network.feature_dim(),
         "samples": report.samples,
         "cosine_mean": rounded(report.cosine_mean, 6),

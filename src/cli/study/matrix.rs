@@ -1,13 +1,16 @@
 //! Which data sets a study has, and how each is learned from and judged: `models/study.toml`.
 
+use std::error::Error;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::cli::behind::{BackboneArgs, Floats, Frozen, TAIL};
 use crate::cli::settings::{UsageError, give_task};
-use crate::model::{self, ModelError};
+use crate::model;
 use crate::net::spec::{LayerKind, Spec};
 use crate::net::task::{PretextSpec, Task};
+use crate::source::{OpenOptions, Source};
 
 const SHIPPED: &str = include_str!("../../../models/study.toml");
 
@@ -88,6 +91,8 @@ pub struct Set {
     /// How tasks differ from the model's own; every task that is not here takes the numbers that the model's own gives it.
     #[serde(default)]
     pub pretext: Vec<PretextSpec>,
+    #[serde(skip)]
+    backbone: Frozen,
 }
 
 impl Set {
@@ -98,12 +103,48 @@ impl Set {
         }
     }
 
+    /// Puts the set behind the backbone of `args`, where it names one: the model of latents learns from its output.
+    ///
+    /// # Errors
+    /// Of the backbone, and of the sources, from which a network of floats gets its exponent.
+    pub fn stand_behind(&mut self, args: &BackboneArgs) -> Result<(), Box<dyn Error>> {
+        self.backbone = Frozen::find(args, &self.learn, &OpenOptions::default())?;
+        if let Some(file) = self.backbone.name() {
+            self.name = format!("{} behind {file}", self.name);
+            self.model = TAIL.into();
+            self.pretext.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether a backbone stands before its model.
+    pub fn is_behind(&self) -> bool {
+        self.backbone.name().is_some()
+    }
+
+    /// Opens sources of the set.
+    ///
+    /// # Errors
+    /// Of the sources, and of the backbone.
+    pub fn open(&self, uris: &[String], seed: u64) -> Result<Box<dyn Source>, Box<dyn Error>> {
+        self.backbone.open(uris, &OpenOptions { seed })
+    }
+
+    /// See [`Frozen::floats`], with the frames that it takes.
+    ///
+    /// # Errors
+    /// Of the backbone.
+    pub fn floats(&self) -> Result<Option<Floats>, Box<dyn Error>> {
+        self.backbone.floats()
+    }
+
     /// The model with `subject` for its pretext; `None` where it has no dictionary to be learned alone.
     ///
     /// # Errors
-    /// [`ModelError`] for the model itself. Whether the task fits is for the plan to say.
-    pub fn spec(&self, subject: Subject) -> Result<Option<Spec>, ModelError> {
+    /// Of the model itself, and a backbone that it does not fit. Whether the task fits is for the plan to say.
+    pub fn spec(&self, subject: Subject) -> Result<Option<Spec>, Box<dyn Error>> {
         let mut spec = model::load(&self.model)?;
+        self.backbone.fit(&mut spec)?;
         match subject {
             Subject::Raw | Subject::Untrained => {}
             Subject::Dictionary => {

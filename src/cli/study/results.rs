@@ -177,11 +177,12 @@ impl<'a> Table<'a> {
 
     /// For a terminal: a line a task, a column a set.
     pub fn text(&self) -> String {
+        let width = |set: &Set| set.name.len().max(13) + 2;
         let mut text = format!("{:<15}", "linear probe");
-        self.sets.iter().for_each(|set| text += &format!("{:>15}", set.name));
+        self.sets.iter().for_each(|set| text += &format!("{:>1$}", set.name, width(set)));
         for subject in self.subjects {
             text += &format!("\n{:<15}", subject.name());
-            self.sets.iter().for_each(|set| text += &format!("{:>15}", self.headline(set, *subject)));
+            self.sets.iter().for_each(|set| text += &format!("{:>1$}", self.headline(set, *subject), width(set)));
         }
         text
     }
