@@ -3,6 +3,7 @@
 
     networks.py DIR            by the onnx package alone: vgg, mobile, residual, joined, qdq; and bad ones
     networks.py DIR --torch    the same three by PyTorch's exporter as well
+    networks.py DIR --backbones    only random32.onnx and random48.onnx: the random backbones of docs/onnx.md, by PyTorch
 
 `tests/onnx.rs` runs it and holds what becomes of them against ONNX Runtime; the figures of docs/onnx.md are of these.
 """
@@ -249,8 +250,31 @@ def by_torch(folder):
             print(f"{name}: the exporter by dynamo failed: {type(problem).__name__}")
 
 
+def backbones(folder):
+    import torch
+    from torch import nn
+
+    for name, size in (("random32", (32, 32)), ("random48", (48, 64))):
+        torch.manual_seed(0)
+        layers = []
+        for channels, filters, stride in ((3, 32, 1 if size[0] == 32 else 2), (32, 48, 2), (48, 64, 2)):
+            layers += [nn.Conv2d(channels, filters, 3, stride, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
+        network = nn.Sequential(*layers)
+        for layer in network[::3]:
+            nn.init.kaiming_normal_(layer.weight)
+        network.train()
+        with torch.no_grad():
+            for _ in range(20):
+                network(torch.rand(16, 3, *size))
+        network.eval()
+        names = dict(input_names=["image"], output_names=["map"])
+        torch.onnx.export(network, (torch.rand(1, 3, *size),), f"{folder}/{name}.onnx", dynamo=False, **names)
+
+
 def main():
     folder = sys.argv[1]
+    if "--backbones" in sys.argv:
+        return backbones(folder)
     good = dict(vgg=vgg(), mobile=mobile(), residual=residual(), joined=joined(), qdq=qdq())
     for name, model in good.items():
         onnx.checker.check_model(model)
