@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests. `./test.sh` runs every stage; `./test.sh STAGE…` runs the named ones:
-#   style   format, documentation, lints of the default, the full and the smallest feature set
-#   test    tests of the full feature set
+#   style   format, documentation, lints of the default, the smallest and all features
+#   test    tests of all features
 #   bare    the core without std, allocator or float, on emulated Cortex-M processors, with its instructions counted
 #   boards  the firmware of every board; the emulated ones are taught and must reach the host's bits
 #   arm     all features built for 64-bit ARM; its tests on emulated processors, with and without dot products
@@ -9,7 +9,7 @@
 #   vm      the daemon on a virtual PC with camera, IMU, GPIO chip and disk: it is taught, the camera unplugged, the power goes
 #   pi      the 64-bit ARM program on an emulated Raspberry Pi 3 B: a camera, and the Pi's own GPIO registers
 #   crash   a learner that is killed at random moments, hundreds of times
-#   demo    the main job, small, as a new user would run it
+#   demo    the main job, small
 #   soak    200,000 samples of changing scenes with faults: memory, latency and features stay as they are
 #   sanitize  AddressSanitizer over unsafe code, ThreadSanitizer over threads
 #   fuzz    every parser and decoder by libFuzzer, some seconds each (the tests run the same targets without it)

@@ -5,6 +5,11 @@
 use std::path::Path;
 
 use assert_cmd::Command;
+use nestling::board::BackboneTable;
+use nestling::fixed::random::Draws;
+use nestling::onnx::backbone::{Backbone, Latents};
+use nestling::sample::Seed;
+use nestling::source::{Data, Record, Source, SourceError};
 use serde_json::Value;
 
 #[cfg(feature = "tract")]
@@ -127,6 +132,78 @@ fn a_tail_goes_on_behind_an_onnx_file_with_the_exponent_that_was_found() {
         "new.safetensors",
     ];
     assert_eq!(features(&fresh), 100 - nestling::onnx::backbone::FRAMES);
+}
+
+/// Frames that differ; after the last an error, and then the end.
+struct Frames {
+    given: u64,
+    fails_after: u64,
+}
+
+impl Source for Frames {
+    fn describe(&self) -> String {
+        "frames".into()
+    }
+    fn len_hint(&self) -> Option<u64> {
+        Some(self.fails_after)
+    }
+    fn read_next(&mut self, record: &mut Record) -> Result<bool, SourceError> {
+        if self.given >= self.fails_after {
+            self.given += 1;
+            return if self.given == self.fails_after + 1 {
+                Err(SourceError::CannotRewind("torn".into()))
+            } else {
+                Ok(false)
+            };
+        }
+        let draws = Draws::new(Seed(self.given), 0, 0);
+        let pixels = (0..48 * 64).map(|at| draws.bits(at) as u8).collect();
+        *record = Record { data: Data::Image { pixels, height: 48, width: 64, channels: 1 }, ..Record::default() };
+        self.given += 1;
+        Ok(true)
+    }
+    fn rewind(&mut self) -> Result<(), SourceError> {
+        self.given = 0;
+        Ok(())
+    }
+}
+
+#[test]
+fn frames_taken_at_once_become_the_latents_that_each_alone_becomes_up_to_the_last_before_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    encoder(folder.path(), "eye.safetensors", "1");
+    let table = BackboneTable {
+        network: Some(folder.path().join("eye.safetensors")),
+        onnx: None,
+        output: Some("layer1".into()),
+        size: None,
+        mean: Vec::new(),
+        deviation: Vec::new(),
+    };
+    let open = || Backbone::open(&table).expect("a backbone");
+    let source = || Frames { given: 0, fails_after: 37 };
+    let (mut alone, mut frames, mut record) = (open(), source(), Record::default());
+    let mut expected = Vec::new();
+    while frames.read_next(&mut record).is_ok_and(|more| more) {
+        assert!(alone.apply(&mut record).expect("a frame"));
+        expected.push(record.data.clone());
+    }
+    assert_eq!(expected.len(), 37);
+    assert!(expected[0] != expected[1]);
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let mut behind = Latents::new(Box::new(source()), open()).expect("a source");
+            for _ in 0..2 {
+                for (number, expected) in expected.iter().enumerate() {
+                    assert!(behind.read_next(&mut record).expect("a frame"));
+                    assert!(record.data == *expected, "frame {number}, {threads} threads");
+                }
+                assert!(behind.read_next(&mut record).is_err(), "the error comes after the frames before it");
+                behind.rewind().expect("it begins anew");
+            }
+        });
+    }
 }
 
 #[test]

@@ -43,6 +43,29 @@ mod args {
     }
 
     impl BackboneArgs {
+        /// Which of its outputs is taken, for people.
+        pub fn of_output(&self) -> String {
+            self.backbone_output.as_ref().map_or(String::new(), |name| format!(" at {name}"))
+        }
+
+        /// The arguments that choose it, as they are written.
+        pub fn written(&self) -> String {
+            let numbers = |numbers: &[f32]| numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+            let mut text = String::new();
+            if let Some(path) = &self.backbone {
+                text += &format!(" --backbone '{}'", path.display());
+            }
+            if let Some(name) = &self.backbone_output {
+                text += &format!(" --backbone-output '{name}'");
+            }
+            for (flag, given) in [("mean", &self.backbone_mean), ("deviation", &self.backbone_deviation)] {
+                if !given.is_empty() {
+                    text += &format!(" --backbone-{flag} {}", numbers(given));
+                }
+            }
+            text
+        }
+
         /// As a profile says it, of the file at `path`.
         pub fn table(&self, path: &Path) -> BackboneTable {
             let is_onnx = crate::cli::onnx::is_onnx(path);
@@ -63,6 +86,16 @@ mod args {
     /// A program without `onnx` knows no backbone.
     #[derive(clap::Args, Clone, Debug, Default)]
     pub struct BackboneArgs {}
+
+    impl BackboneArgs {
+        pub fn of_output(&self) -> String {
+            String::new()
+        }
+
+        pub fn written(&self) -> String {
+            String::new()
+        }
+    }
 }
 
 pub use args::BackboneArgs;
@@ -93,10 +126,10 @@ impl Frozen {
         Ok(Frozen { args: args.clone(), found })
     }
 
-    /// Name of its file; `None` where there is no backbone.
+    /// Name of its file, and which of its outputs; `None` where there is no backbone.
     pub fn name(&self) -> Option<String> {
         let identity: serde_json::Value = serde_json::from_str(&self.found.as_ref()?.0[KEY]).ok()?;
-        Some(identity["file"].as_str()?.into())
+        Some(identity["file"].as_str()?.to_string() + &self.args.of_output())
     }
 
     /// # Errors

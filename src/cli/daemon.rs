@@ -246,3 +246,21 @@ fn span(seconds: f64) -> String {
         s => format!("{} days", s / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backbone_takes_and_what_was_not_recorded_is_told_where_there_is_any() {
+        let status = |backbone: u64, lost: u64| {
+            let times = serde_json::json!({ "p50": backbone, "p99": 2 * backbone });
+            text(&serde_json::json!({ "features": { "backbone_us": times, "not_recorded": lost, "withheld": 64 } }))
+        };
+        let told = status(1500, 3);
+        assert!(told.contains("backbone   1.5 ms of that (99 %: 3.0 ms), 64 samples withheld"), "{told}");
+        assert!(told.contains("0 refused, 3 NOT RECORDED"), "{told}");
+        let told = status(0, 0);
+        assert!(!told.contains("backbone") && !told.contains("RECORDED"), "{told}");
+    }
+}

@@ -31,7 +31,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum What {
-    /// Every task on every data set.
+    /// Every task on every data set. With --backbone, of sets of images (--set): `raw` is then the backbone's output alone, with
+    /// --float before it is rounded as well, and the model is that of latents.
     Pretexts(Pretexts),
     /// Steering taught with few labels, in the simulator, while the world changes.
     Control(control::Args),
@@ -55,8 +56,6 @@ struct Pretexts {
     /// Seeds 0, 1 … of each cell.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
-    /// Stand behind a frozen network: of sets of images, whose `raw` is then its output alone, and whose model is that of
-    /// latents.
     #[command(flatten)]
     backbone: BackboneArgs,
     /// How much is learned from.
@@ -115,7 +114,8 @@ fn pretexts(args: &Pretexts) -> Outcome {
     }
     let rows = results::read(&csv)?;
     let table = Table::new(&rows, args.budget, &sets, &subjects);
-    let command = format!("nestling study pretexts --seeds {} --budget {}", args.seeds, args.budget.name());
+    let (seeds, budget, behind) = (args.seeds, args.budget.name(), args.backbone.written());
+    let command = format!("nestling study pretexts --seeds {seeds} --budget {budget}{behind}");
     std::fs::write(&markdown, table.markdown(&command)).map_err(|e| format!("{}: {e}", markdown.display()))?;
     let json = json!({ "cells_run": run, "csv": csv, "markdown": markdown, "rows": rows });
     Ok(Told { text: table.text(), json })

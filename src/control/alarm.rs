@@ -8,7 +8,8 @@
 //!
 //! That holds for a stream that stays what it was, and an encoder that learns is none. So each alarm puts a margin on top, which
 //! goes down by itself in the time that one alarm may take (online tracking of a quantile: Gibbs and Candès 2021, "Adaptive
-//! conformal inference under distribution shift"): whatever the stream does, no more alarms come in the long run than may.
+//! conformal inference under distribution shift"). In the long run no more alarms come than may, as long as the spread of the
+//! novelties, which is a margin's unit, does not shrink for ever.
 
 use std::collections::VecDeque;
 use std::time::Duration;

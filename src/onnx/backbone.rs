@@ -38,9 +38,15 @@ pub struct Identity {
     pub exponent: Option<i32>,
 }
 
+/// A runner, and the frame as it takes it.
+struct Lane {
+    runner: Runner,
+    fitted: Vec<u8>,
+}
+
 enum Engine {
     /// One at least; they run beside each other.
-    Integer(Vec<Runner>),
+    Integer(Vec<Lane>),
     #[cfg(feature = "tract")]
     Float(Box<super::float_backbone::FloatBackbone>),
 }
@@ -114,7 +120,11 @@ impl Backbone {
                 [output] => network.map(output),
                 _ => Map::new(1, 1, network.feature_dim()),
             };
-            (input, latents, Engine::Integer(vec![Runner::new(network, Kernels::detect())?]))
+            (
+                input,
+                latents,
+                Engine::Integer(vec![Lane { runner: Runner::new(network, Kernels::detect())?, fitted: Vec::new() }]),
+            )
         };
         let shape = [latents.height, latents.width, latents.channels];
         let identity = Identity { file: name, hash, latents: shape, exponent: None };
@@ -176,13 +186,14 @@ impl Backbone {
         if let Engine::Float(float) = &mut self.engine
             && float.exponent().is_none()
         {
-            let output = float.run(&fitted(record, self.input)?)?;
-            float.learn(&output);
+            let mut fitted = Vec::new();
+            fit_frame(record, self.input, &mut fitted)?;
+            float.learn(&float.run(&fitted)?);
             return Ok(false);
         }
         let (input, latents) = (self.input, self.latents);
         match &mut self.engine {
-            Engine::Integer(runners) => integers(&mut runners[0], record, input, latents)?,
+            Engine::Integer(lanes) => lanes[0].run(record, input, latents)?,
             #[cfg(feature = "tract")]
             Engine::Float(float) => floats(float, record, input, latents)?,
         }
@@ -204,14 +215,14 @@ impl Backbone {
         let begun = Instant::now();
         let (input, latents) = (self.input, self.latents);
         match &mut self.engine {
-            Engine::Integer(runners) => {
-                let lanes = rayon::current_num_threads().min(records.len()).max(1);
-                while runners.len() < lanes {
-                    runners.push(runners[0].beside());
+            Engine::Integer(lanes) => {
+                let wanted = rayon::current_num_threads().min(records.len()).max(1);
+                while lanes.len() < wanted {
+                    lanes.push(Lane { runner: lanes[0].runner.beside(), fitted: Vec::new() });
                 }
-                let shares = records.par_chunks_mut(records.len().div_ceil(lanes).max(1));
-                runners.par_iter_mut().zip(shares).try_for_each(|(runner, share)| {
-                    share.iter_mut().try_for_each(|record| integers(runner, record, input, latents))
+                let shares = records.par_chunks_mut(records.len().div_ceil(wanted).max(1));
+                lanes.par_iter_mut().zip(shares).try_for_each(|(lane, share)| {
+                    share.iter_mut().try_for_each(|record| lane.run(record, input, latents))
                 })?;
             }
             #[cfg(feature = "tract")]
@@ -239,7 +250,11 @@ impl Backbone {
         match &self.engine {
             Engine::Integer(_) => Ok(None),
             #[cfg(feature = "tract")]
-            Engine::Float(float) => float.run(&fitted(record, self.input)?).map(Some),
+            Engine::Float(float) => {
+                let mut fitted = Vec::new();
+                fit_frame(record, self.input, &mut fitted)?;
+                float.run(&fitted).map(Some)
+            }
         }
     }
 
@@ -251,9 +266,9 @@ impl Backbone {
     /// Bytes of its weights and maps; `None` where tract has them.
     pub fn bytes(&self) -> Option<usize> {
         match &self.engine {
-            Engine::Integer(runners) => {
-                let (weights, maps) = runners[0].bytes();
-                Some(weights + runners.len() * maps)
+            Engine::Integer(lanes) => {
+                let (weights, maps) = lanes[0].runner.bytes();
+                Some(weights + lanes.len() * (maps + self.input.len()))
             }
             #[cfg(feature = "tract")]
             Engine::Float(_) => None,
@@ -263,30 +278,33 @@ impl Backbone {
     /// Multiply-adds of a frame; `None` where tract has them.
     pub fn macs(&self) -> Option<usize> {
         match &self.engine {
-            Engine::Integer(runners) => Some(runners[0].network().macs()),
+            Engine::Integer(lanes) => Some(lanes[0].runner.network().macs()),
             #[cfg(feature = "tract")]
             Engine::Float(_) => None,
         }
     }
 }
 
-/// The frame in `record`, as the network takes it.
-fn fitted(record: &Record, input: Map) -> Result<Vec<u8>, OnnxError> {
+/// The frame in `record`, as the network takes it, into `fitted`.
+fn fit_frame(record: &Record, input: Map, fitted: &mut Vec<u8>) -> Result<(), OnnxError> {
     let Data::Image { pixels, height, width, channels } = &record.data else { return Err(OnnxError::NoFrame) };
     if !matches!(channels, 1 | 3) || pixels.len() != height * width * channels || pixels.is_empty() {
         return Err(OnnxError::NoFrame);
     }
-    let mut fitted = vec![0; input.len()];
-    fit::resize(pixels, *height, *width, *channels, input, &mut fitted);
-    Ok(fitted)
+    fitted.resize(input.len(), 0);
+    fit::resize(pixels, *height, *width, *channels, input, fitted);
+    Ok(())
 }
 
-fn integers(runner: &mut Runner, record: &mut Record, input: Map, latents: Map) -> Result<(), OnnxError> {
-    runner.run(&fitted(record, input)?);
-    let out = record.image_mut(latents.height, latents.width, latents.channels);
-    out.clear();
-    runner.extend_feature(out, |mantissa| mantissa as u8 ^ ZERO);
-    Ok(())
+impl Lane {
+    fn run(&mut self, record: &mut Record, input: Map, latents: Map) -> Result<(), OnnxError> {
+        fit_frame(record, input, &mut self.fitted)?;
+        self.runner.run(&self.fitted);
+        let out = record.image_mut(latents.height, latents.width, latents.channels);
+        out.clear();
+        self.runner.extend_feature(out, |mantissa| mantissa as u8 ^ ZERO);
+        Ok(())
+    }
 }
 
 #[cfg(feature = "tract")]
@@ -296,7 +314,9 @@ fn floats(
     input: Map,
     latents: Map,
 ) -> Result<(), OnnxError> {
-    let output = float.run(&fitted(record, input)?)?;
+    let mut fitted = Vec::new();
+    fit_frame(record, input, &mut fitted)?;
+    let output = float.run(&fitted)?;
     float.write(&output, record.image_mut(latents.height, latents.width, latents.channels));
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Networks in the ONNX format: a learned encoder goes out ([`encoder`], [`export`]) and comes back ([`back`]); a network
 //! that others trained comes in ([`graph`], [`lower`], [`calibrate`]).
 //!
-//! Between the two stands [`network`]: a frozen network in integers, run by the kernels of the crate ([`runner`]). `cli` calls this; a
-//! learner knows nothing of it. Floats stand here only where a format or a foreign network has them.
+//! Between the two stands [`network`]: a frozen network in integers, run by the kernels of the crate ([`runner`]). `cli`
+//! calls this; a learner knows nothing of it. Floats stand here only where a format or a foreign network has them.
 
 pub mod back;
 pub mod backbone;

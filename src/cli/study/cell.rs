@@ -14,7 +14,7 @@ use crate::net::error::PlanError;
 use crate::net::spec::{InputSpec, Spec};
 use crate::runtime::{Pool, drive};
 use crate::sample::Seed;
-use crate::source::{Data, OpenOptions, Source, open};
+use crate::source::{Data, Source};
 use crate::twin::Twin;
 
 /// Which cell.
@@ -41,27 +41,18 @@ pub fn run(set: &Set, place: Place) -> Result<Row, Box<dyn Error>> {
         Subject::Raw if place.float => match set.floats()? {
             None => Some("only a network that runs in floats has latents before they are rounded".into()),
             Some(mut floats) => {
-                row.score(&judge(
-                    |uris| Ok(open(uris, &OpenOptions::default())?),
-                    set,
-                    place.seed,
-                    |source| probe::read_rows(source, |record, out| floats(record, out)),
-                )?);
+                let scores = judge(&set.before_backbone(), place.seed, |source| probe::read_rows(source, &mut floats))?;
+                row.score(&scores);
                 None
             }
         },
         Subject::Raw => {
-            let scores = judge(
-                |uris| set.open(uris, 0),
-                set,
-                place.seed,
-                |source| {
-                    probe::read_rows(source, |record, out| {
-                        raw(set.raw, &spec.input, &record.data, out);
-                        Ok(())
-                    })
-                },
-            )?;
+            let scores = judge(set, place.seed, |source| {
+                probe::read_rows(source, |record, out| {
+                    raw(set.raw, &spec.input, &record.data, out);
+                    Ok(())
+                })
+            })?;
             row.score(&scores);
             None
         }
@@ -124,18 +115,13 @@ fn integer(set: &Set, spec: &Spec, place: Place, row: &mut Row) -> Result<Option
         }
     }
     let mut feature = vec![0i8; learner.network().feature_dim];
-    let scores = judge(
-        |uris| set.open(uris, 0),
-        set,
-        place.seed,
-        |source| {
-            probe::read_rows(source, |record, out| {
-                learner.perceive(&record.sample(), &mut feature)?;
-                out.extend(feature.iter().map(|&v| f32::from(v)));
-                Ok(())
-            })
-        },
-    )?;
+    let scores = judge(set, place.seed, |source| {
+        probe::read_rows(source, |record, out| {
+            learner.perceive(&record.sample(), &mut feature)?;
+            out.extend(feature.iter().map(|&v| f32::from(v)));
+            Ok(())
+        })
+    })?;
     row.score(&scores);
     Ok(None)
 }
@@ -163,32 +149,26 @@ fn float(set: &Set, spec: &Spec, place: Place, row: &mut Row) -> Result<Option<S
         row.loss_last = Some(f64::from(twin.loss_running()));
     }
     let dim = twin.feature_dim();
-    let scores = judge(
-        |uris| set.open(uris, 0),
-        set,
-        place.seed,
-        |source| {
-            probe::read_rows(source, |record, out| {
-                let from = out.len();
-                out.resize(from + dim, 0.0);
-                Ok(twin.feature(&record.sample(), &mut out[from..])?)
-            })
-        },
-    )?;
+    let scores = judge(set, place.seed, |source| {
+        probe::read_rows(source, |record, out| {
+            let from = out.len();
+            out.resize(from + dim, 0.0);
+            Ok(twin.feature(&record.sample(), &mut out[from..])?)
+        })
+    })?;
     row.score(&scores);
     Ok(None)
 }
 
 /// Trains probes on the features that `read` makes of one part, and tests them on the other.
 fn judge(
-    open: impl Fn(&[String]) -> Result<Box<dyn Source>, Box<dyn Error>>,
     set: &Set,
     seed: u64,
     mut read: impl FnMut(&mut dyn Source) -> Result<Rowset, Box<dyn Error>>,
 ) -> Result<Scores, Box<dyn Error>> {
     let mut part = |uris: &[String]| -> Result<evaluate::Labelled, Box<dyn Error>> {
         // A fixed seed: the samples of the probes are the same for every cell.
-        let mut source = open(uris)?;
+        let mut source = set.open(uris, 0)?;
         let mut rows = read(source.as_mut())?;
         let features = core::mem::take(&mut rows.learned);
         Ok(rows.labelled(features)?)

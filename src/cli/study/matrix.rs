@@ -130,7 +130,12 @@ impl Set {
         self.backbone.open(uris, &OpenOptions { seed })
     }
 
-    /// See [`Frozen::floats`], with the frames that it takes.
+    /// The set without its backbone: its sources give frames.
+    pub fn before_backbone(&self) -> Set {
+        Set { backbone: Frozen::default(), ..self.clone() }
+    }
+
+    /// See [`Frozen::floats`], of the frames of [`Set::before_backbone`].
     ///
     /// # Errors
     /// Of the backbone.
