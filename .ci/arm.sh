@@ -20,7 +20,7 @@ build=(cargo test --release -Zbuild-std --target $target --features full --lib)
 for file in "${files[@]}"; do build+=(--test "$file"); done
 # Of the library and of those files: float statistics over much data, which emulation makes fifty times as slow, power cuts at
 # every call, runs of hundreds of samples, who keeps up with the clock, and calls to V4L2, which qemu-user does not know.
-slow=(--skip bytes_are_those_of_the_definition --skip false_alarms_come_as_often --skip evaluate::
+slow=(--skip bytes_are_those_of_the_definition --skip control::alarm --skip evaluate::
   --skip augment::audio --skip no_cut_of_power --skip any_call_can --skip makes_a_mistake --skip again_and_again
   --skip fails_at_any_call --skip a_study_goes_on --skip one_hash_for_any_threads --skip features_keep_their_rate
   --skip demo::tests --skip what_is_no_camera --skip expert_completes)
